@@ -1,0 +1,2 @@
+//! MQueue.
+fn main() {}

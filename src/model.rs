@@ -1,0 +1,16 @@
+//! The nouns everything else speaks of: names, ids, items, their order and their states. No I/O.
+
+mod id;
+mod item;
+mod lease;
+pub mod limits;
+mod name;
+mod order;
+mod settings;
+
+pub use id::{IdGenerator, IdParseError, ItemId, NodeId};
+pub use item::{DeadReason, Death, Extra, Item, ItemState, PayloadKind, QueuedItem, SettleCause, Standing};
+pub use lease::{LeaseId, LeaseKey, LeaseRef};
+pub use name::{NameError, Namespace, SLOT_COUNT, Slot, TopicKey, TopicName};
+pub use order::OrderKey;
+pub use settings::{Backoff, Delivery, ExpiryAction, Settings, SettingsPatch};

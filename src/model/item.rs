@@ -1,0 +1,203 @@
+//! Items: what a producer handed in, and where each stands.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ItemId, OrderKey};
+use crate::clock::Timestamp;
+
+/// What was accepted and never changes: the item as the log and the shard hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Unique in the cluster.
+    pub id: ItemId,
+    /// Smaller goes first.
+    pub priority: i32,
+    /// How long a delivery is leased for unless the consumer asks otherwise, in milliseconds.
+    pub lease_ms: u32,
+    /// Deliveries after which the item is dead.
+    pub max_attempts: u32,
+    /// How the payload was given, and so how it is shown.
+    pub kind: PayloadKind,
+    /// When the item was accepted.
+    pub enqueued_at: Timestamp,
+    /// The earliest delivery the producer asked for; the acceptance when it asked for none.
+    pub deliver_after: Timestamp,
+    /// When the item stops being worth delivering.
+    pub expires_at: Option<Timestamp>,
+    /// The payload's bytes; JSON payloads are their compact text.
+    pub payload: Box<[u8]>,
+    /// What few items have.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// What few items carry, kept apart so that the many stay small.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extra {
+    /// The payload's media type.
+    pub content_type: Option<Box<str>>,
+    /// Header names and values in the producer's order; `traceparent` travels here.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// The producer's idempotency key.
+    pub idempotency_key: Option<Box<str>>,
+    /// The hook and version that last shaped the item, as `name@version`.
+    pub hook_version: Option<Box<str>>,
+}
+
+/// How a payload was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum PayloadKind {
+    /// `payload`: bytes, as base64 in JSON.
+    Bytes = 0,
+    /// `json`: any JSON value.
+    Json = 1,
+    /// `text`: a Unicode string.
+    Text = 2,
+}
+
+impl PayloadKind {
+    /// The kind numbered `code` in logs and rows.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Bytes),
+            1 => Some(Self::Json),
+            2 => Some(Self::Text),
+            _ => None,
+        }
+    }
+}
+
+/// Where an item stands: everything about it that changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// When the item may next be delivered.
+    pub due: Timestamp,
+    /// Counts hand-outs, releases included: the fencing number of leases. Never goes down.
+    pub generation: u32,
+    /// Counts deliveries that were not released: what `max_attempts` limits.
+    pub attempt: u32,
+    /// The last failure a consumer or the queue reported.
+    pub last_error: Option<Box<str>>,
+    /// Set when the item is a dead letter.
+    pub dead: Option<Death>,
+}
+
+impl Standing {
+    /// The standing of an item just accepted.
+    pub fn new(due: Timestamp) -> Self {
+        Self {
+            due,
+            generation: 0,
+            attempt: 0,
+            last_error: None,
+            dead: None,
+        }
+    }
+}
+
+/// Why and when an item became a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Why.
+    pub reason: DeadReason,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Why an item is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum DeadReason {
+    /// It was delivered `max_attempts` times and never acked.
+    AttemptsExhausted = 0,
+    /// A consumer rejected it.
+    Rejected = 1,
+    /// Its time to live passed and its topic keeps such items.
+    Expired = 2,
+    /// A hook sent it here.
+    Hook = 3,
+}
+
+impl DeadReason {
+    /// The reason numbered `code` in logs and rows.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::AttemptsExhausted),
+            1 => Some(Self::Rejected),
+            2 => Some(Self::Expired),
+            3 => Some(Self::Hook),
+            _ => None,
+        }
+    }
+}
+
+/// Why an item left the queue for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum SettleCause {
+    /// A consumer acked it, or the topic is at-most-once and it was delivered.
+    Acked = 0,
+    /// An administrator or producer cancelled it.
+    Cancelled = 1,
+    /// Its time to live passed.
+    Expired = 2,
+    /// Its dead letter was discarded, or moved to another topic.
+    Discarded = 3,
+}
+
+impl SettleCause {
+    /// The cause numbered `code` in logs.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Acked),
+            1 => Some(Self::Cancelled),
+            2 => Some(Self::Expired),
+            3 => Some(Self::Discarded),
+            _ => None,
+        }
+    }
+}
+
+/// An item and where it stands: what tiers hand to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedItem {
+    /// What was accepted.
+    pub item: Arc<Item>,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+impl QueuedItem {
+    /// An item just accepted.
+    pub fn accepted(item: Item) -> Self {
+        let due = item.deliver_after;
+        Self {
+            item: Arc::new(item),
+            standing: Standing::new(due),
+        }
+    }
+
+    /// The item's place in its topic's delivery order.
+    pub fn key(&self) -> OrderKey {
+        OrderKey::strict(self.item.priority, self.standing.due, self.item.id)
+    }
+}
+
+/// An item's state as users see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemState {
+    /// Not due yet.
+    Scheduled,
+    /// Due and waiting.
+    Ready,
+    /// Handed to a consumer.
+    Leased,
+    /// A dead letter.
+    Dead,
+}

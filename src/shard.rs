@@ -1,0 +1,188 @@
+//! The contract of a shard: the database that holds the backlog and everything that must survive the
+//! node.
+//!
+//! A shard is told in bulk and in log order what to store, and asked in bulk and in delivery order what it
+//! holds. It decides nothing: no leases, no clocks, no retries.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey};
+use crate::wal::Lsn;
+
+/// Why a shard could not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ShardError {
+    /// The database cannot be reached, refused, or took too long: trying again later may succeed.
+    #[error("the shard is unavailable: {0}")]
+    Unavailable(String),
+    /// The database answered something that this version does not understand.
+    #[error("the shard's data is not readable: {0}")]
+    Corrupt(String),
+}
+
+/// What one checkpoint makes true in a shard, in one transaction.
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    /// Items to store whole; one that is already stored (a crash came between the parts of an earlier
+    /// checkpoint) is overwritten.
+    pub upserts: Vec<(TopicKey, QueuedItem)>,
+    /// Items that are gone. Ids that are not stored are passed over.
+    pub deletes: Vec<ItemId>,
+    /// Topics of which everything up to and including an id goes, dead letters or live items.
+    pub purges: Vec<Purge>,
+    /// Idempotency keys to remember.
+    pub dedup: Vec<DedupRow>,
+    /// The node whose log this checkpoint follows, and the position up to which the shard now holds
+    /// everything that log says.
+    pub progress: (NodeId, Lsn),
+}
+
+/// Everything of a topic up to an id goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// The topic.
+    pub topic: TopicKey,
+    /// Dead letters when true, live items when false.
+    pub dead: bool,
+    /// The last id that goes.
+    pub up_to: ItemId,
+}
+
+/// One remembered idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DedupRow {
+    /// The topic the key was used in.
+    pub topic: TopicKey,
+    /// The first 128 bits of the key's BLAKE3 hash.
+    pub key_hash: u128,
+    /// The first 64 bits of the BLAKE3 hash of the item's body.
+    pub body_hash: u64,
+    /// The item accepted under the key.
+    pub id: ItemId,
+    /// When the key is forgotten.
+    pub expires_at: Timestamp,
+}
+
+/// How many items of one topic a shard holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCounts {
+    /// The topic.
+    pub topic: TopicKey,
+    /// Live items due at or before the instant asked about.
+    pub due: u64,
+    /// Live items due later.
+    pub later: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+/// What became due in a topic between two instants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewlyDue {
+    /// How many live items.
+    pub count: u64,
+    /// The first of them in delivery order.
+    pub first: Option<OrderKey>,
+    /// When the next live item after the later instant is due.
+    pub next_due: Option<Timestamp>,
+}
+
+/// Which stored items a page is of, in delivery order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageOf {
+    /// Live items due at or before the instant.
+    Due(Timestamp),
+    /// Live items due after the instant.
+    Later(Timestamp),
+    /// Dead letters.
+    Dead,
+}
+
+/// One shard. Every call is one statement or one transaction, bounded by the shard's statement time-out.
+#[async_trait]
+pub trait Shard: Send + Sync + 'static {
+    /// Makes `checkpoint` true, whole or not at all.
+    async fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), ShardError>;
+
+    /// The position up to which this shard holds everything `node`'s log says; zero for an unknown node.
+    async fn progress(&self, node: NodeId) -> Result<Lsn, ShardError>;
+
+    /// The highest id of any item stored, dead or live.
+    async fn highest_id(&self) -> Result<ItemId, ShardError>;
+
+    /// Counts per topic, for every topic that has stored items.
+    async fn counts(&self, now: Timestamp) -> Result<Vec<StoredCounts>, ShardError>;
+
+    /// Up to `limit` items of `topic` with a key at or after `from`, in key order. Dead letters are in key
+    /// order, too.
+    async fn page(
+        &self,
+        topic: &TopicKey,
+        of: PageOf,
+        from: OrderKey,
+        limit: usize,
+    ) -> Result<Vec<QueuedItem>, ShardError>;
+
+    /// What of `topic` became due after `after`, up to and including `until`.
+    async fn newly_due(
+        &self,
+        topic: &TopicKey,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> Result<NewlyDue, ShardError>;
+
+    /// The stored items among `ids`, in no order, with their topics.
+    async fn fetch(&self, ids: &[ItemId]) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError>;
+
+    /// Up to `limit` live items whose time to live passed at or before `now`, with their topics.
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError>;
+
+    /// Forgets idempotency keys that expired at or before `now`; returns how many.
+    async fn forget_keys(&self, now: Timestamp) -> Result<u64, ShardError>;
+
+    /// The remembered, unexpired keys among `key_hashes` in `topic`.
+    async fn find_keys(
+        &self,
+        topic: &TopicKey,
+        key_hashes: &[u128],
+        now: Timestamp,
+    ) -> Result<Vec<DedupRow>, ShardError>;
+
+    /// Ids of up to `limit` dead letters of `topic` that died at or before `before`.
+    async fn dead_before(
+        &self,
+        topic: &TopicKey,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ItemId>, ShardError>;
+
+    /// Proves that the shard answers.
+    async fn ping(&self) -> Result<(), ShardError>;
+}
+
+/// A namespace's or topic's own row in the catalog.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TopicRow {
+    /// The topic's own settings.
+    pub settings: SettingsPatch,
+    /// No deliveries while true.
+    pub paused: bool,
+}
+
+/// What the catalog holds: small, read whole at start-up, kept in the first shard's database.
+#[derive(Debug, Clone, Default)]
+pub struct CatalogContents {
+    /// Every topic that was ever used and not deleted.
+    pub topics: Vec<(TopicKey, TopicRow)>,
+    /// Every namespace with settings of its own.
+    pub namespaces: Vec<(crate::model::Namespace, SettingsPatch)>,
+    /// Which shard each slot is assigned to, by shard number; empty before the first start.
+    pub slots: Vec<u16>,
+}
+
+/// The shards of this process, in the order of `DATABASE_URLS`.
+pub type Shards = Vec<Arc<dyn Shard>>;
