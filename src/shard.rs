@@ -25,7 +25,7 @@ pub enum ShardError {
 }
 
 /// What one checkpoint makes true in a shard, in one transaction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Checkpoint {
     /// Items to store whole; one that is already stored (a crash came between the parts of an earlier
     /// checkpoint) is overwritten.
@@ -39,6 +39,19 @@ pub struct Checkpoint {
     /// The node whose log this checkpoint follows, and the position up to which the shard now holds
     /// everything that log says.
     pub progress: (NodeId, Lsn),
+}
+
+impl Checkpoint {
+    /// A checkpoint that only moves `node`'s progress to `lsn`.
+    pub fn at(node: NodeId, lsn: Lsn) -> Self {
+        Self {
+            upserts: vec![],
+            deletes: vec![],
+            purges: vec![],
+            dedup: vec![],
+            progress: (node, lsn),
+        }
+    }
 }
 
 /// Everything of a topic up to an id goes.
