@@ -1,0 +1,335 @@
+//! What callers ask of the queue and what they get back.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::model::{
+    Death, Item, ItemId, ItemState, LeaseId, LeaseRef, OrderKey, PayloadKind, Settings, SettingsPatch,
+    TopicKey, TopicName,
+};
+
+/// An item as a producer hands it in; what is absent comes from the topic's settings.
+#[derive(Debug, Clone, Default)]
+pub struct NewItem {
+    /// Smaller goes first.
+    pub priority: Option<i32>,
+    /// The payload's bytes; JSON payloads are their text as given.
+    pub payload: Box<[u8]>,
+    /// How the payload was given.
+    pub kind: Option<PayloadKind>,
+    /// The payload's media type.
+    pub content_type: Option<Box<str>>,
+    /// Headers in the producer's order.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// Earliest delivery as an instant; excludes `delay_ms`.
+    pub deliver_after: Option<Timestamp>,
+    /// Earliest delivery as a delay from now, in milliseconds; excludes `deliver_after`.
+    pub delay_ms: Option<i64>,
+    /// Time to live from now, in milliseconds.
+    pub ttl_ms: Option<i64>,
+    /// Lease length, in milliseconds.
+    pub lease_ms: Option<u32>,
+    /// Deliveries after which the item is dead.
+    pub max_attempts: Option<u32>,
+    /// The same key in the same topic within the dedup window is the same item.
+    pub idempotency_key: Option<Box<str>>,
+}
+
+/// How safe an item is when the answer leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Its record is synced in this node's write-ahead log.
+    #[default]
+    Logged,
+    /// It is also committed in its shard.
+    Stored,
+}
+
+/// What became of an enqueue request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Enqueued {
+    /// The durability that was reached for every accepted item.
+    pub durability: Durability,
+    /// One result per item, in order.
+    pub results: Vec<EnqueueResult>,
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnqueueResult {
+    /// It is in the queue.
+    Accepted {
+        /// Its id.
+        id: ItemId,
+    },
+    /// Its idempotency key was used within the window for the same body.
+    Duplicate {
+        /// The id of the first item under the key.
+        id: ItemId,
+    },
+    /// It was refused.
+    Rejected {
+        /// A stable machine-readable code.
+        code: &'static str,
+        /// What to change.
+        message: String,
+    },
+}
+
+/// What a consumer asks for.
+#[derive(Debug, Clone)]
+pub struct DequeueRequest {
+    /// Topics of one namespace, each with the most items wanted from it; earlier ones are served first.
+    pub topics: Vec<(TopicKey, usize)>,
+    /// The most items wanted in all.
+    pub max_total: usize,
+    /// How long to wait for the first item, in milliseconds.
+    pub wait_ms: u32,
+    /// Lease length, in milliseconds; else each item's own.
+    pub lease_ms: Option<u32>,
+    /// Asking again with the same id returns the same batch while its leases live.
+    pub request_id: Option<Box<str>>,
+    /// Who asks: the token's subject.
+    pub consumer: Box<str>,
+}
+
+/// One item handed to a consumer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivered {
+    /// The topic it came from.
+    pub topic: TopicKey,
+    /// The item.
+    pub item: Arc<Item>,
+    /// Which delivery this is, from 1.
+    pub attempt: u32,
+    /// When it was due.
+    pub due: Timestamp,
+    /// The lease; none from an at-most-once topic, where the delivery was the ack.
+    pub lease: Option<Lease>,
+    /// The last failure reported for it.
+    pub last_error: Option<Box<str>>,
+}
+
+/// A consumer's hold on an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The handle that settles the item.
+    pub id: LeaseId,
+    /// When the hold ends.
+    pub expires_at: Timestamp,
+}
+
+/// One lease and what is to become of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseAction {
+    /// The proven lease.
+    pub lease: LeaseRef,
+    /// What is to become of it.
+    pub verb: Verb,
+}
+
+/// What a consumer says of an item it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    /// Done: the item is gone.
+    Ack,
+    /// Failed: deliver it again after `delay_ms`, or after the topic's backoff.
+    Nack {
+        /// Delay in milliseconds.
+        delay_ms: Option<i64>,
+        /// What went wrong.
+        error: Option<Box<str>>,
+    },
+    /// Still working: the lease lasts `lease_ms` (else the item's own) from now.
+    Extend {
+        /// Lease length in milliseconds.
+        lease_ms: Option<u32>,
+    },
+    /// Not done, and nobody's fault: the delivery is not counted.
+    Release {
+        /// Delay in milliseconds; at once when absent.
+        delay_ms: Option<i64>,
+    },
+    /// Will never work: dead letter at once.
+    Reject {
+        /// What went wrong.
+        error: Option<Box<str>>,
+    },
+}
+
+/// What became of one lease action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettleStatus {
+    /// Done as asked.
+    Ok,
+    /// This very lease had already settled its item; nothing changed.
+    AlreadyDone,
+    /// The lease ended and the item is someone else's, or gone; nothing changed.
+    LeaseLost,
+}
+
+/// The answer to one lease action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettleResult {
+    /// What became of it.
+    pub status: SettleStatus,
+    /// The new end of an extended lease.
+    pub lease_expires_at: Option<Timestamp>,
+    /// The item.
+    pub id: ItemId,
+}
+
+/// One topic in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicSummary {
+    /// Its name.
+    pub topic: TopicName,
+    /// No deliveries while true.
+    pub paused: bool,
+    /// Its numbers.
+    pub stats: TopicStats,
+}
+
+/// A topic's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TopicStats {
+    /// Due and waiting.
+    pub ready: u64,
+    /// Not due yet.
+    pub scheduled: u64,
+    /// Handed out.
+    pub leased: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// How long the item that would go out next has been due, in milliseconds; 0 when none waits.
+    pub oldest_ready_age_ms: i64,
+    /// Since the node started.
+    pub totals: TopicTotals,
+    /// Averages over about the last 10 seconds.
+    pub rates: TopicRates,
+}
+
+/// What happened in a topic since the node started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TopicTotals {
+    /// Items accepted.
+    pub enqueued: u64,
+    /// Items handed out.
+    pub delivered: u64,
+    /// Items acked.
+    pub acked: u64,
+    /// Deliveries nacked, or whose lease ended.
+    pub failed: u64,
+    /// Items that became dead letters.
+    pub dead: u64,
+    /// Items whose time to live passed.
+    pub expired: u64,
+}
+
+/// Events per second.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TopicRates {
+    /// Items accepted per second.
+    pub enqueued_per_s: f64,
+    /// Items handed out per second.
+    pub delivered_per_s: f64,
+    /// Items acked per second.
+    pub acked_per_s: f64,
+}
+
+/// A topic as its page shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicView {
+    /// The topic's own settings.
+    pub settings: SettingsPatch,
+    /// The settings in force.
+    pub effective: Settings,
+    /// No deliveries while true.
+    pub paused: bool,
+    /// Its numbers.
+    pub stats: TopicStats,
+}
+
+/// An item as lists and lookups show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemView {
+    /// The item.
+    pub item: Arc<Item>,
+    /// Its state now.
+    pub state: ItemState,
+    /// When it is or was due.
+    pub due: Timestamp,
+    /// Deliveries counted so far.
+    pub attempt: u32,
+    /// When its lease ends.
+    pub lease_expires_at: Option<Timestamp>,
+    /// The last failure.
+    pub last_error: Option<Box<str>>,
+    /// Why and when it died.
+    pub dead: Option<Death>,
+}
+
+/// One page of a list and where the next begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T, C = OrderKey> {
+    /// The entries.
+    pub entries: Vec<T>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<C>,
+}
+
+/// Which dead letters to bring back, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Redrive {
+    /// Only these; all when absent.
+    pub ids: Option<Vec<ItemId>>,
+    /// Only those that died for this reason.
+    pub reason: Option<crate::model::DeadReason>,
+    /// Only those whose last error contains this text.
+    pub error_contains: Option<String>,
+    /// Only those that died at or after this instant.
+    pub died_after: Option<Timestamp>,
+    /// Only those that died at or before this instant.
+    pub died_before: Option<Timestamp>,
+    /// At most this many.
+    pub limit: Option<u64>,
+    /// Into another topic of the same namespace; each item gets a new id there.
+    pub to_topic: Option<TopicKey>,
+    /// At most this many per second; as fast as possible when absent.
+    pub rate_per_s: Option<u32>,
+    /// Change nothing; tell what would be done.
+    pub dry_run: bool,
+}
+
+/// What a redrive did, or would do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Redriven {
+    /// How many items came back, or would.
+    pub count: u64,
+    /// The first few of them.
+    pub sample: Vec<ItemView>,
+}
+
+/// How the node's parts are.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Health {
+    /// Whether the node accepts new items.
+    pub ready: bool,
+    /// Each part with its state in words.
+    pub parts: Vec<PartHealth>,
+}
+
+/// How one part is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartHealth {
+    /// `log`, `shard-0`, `memory`, `shutdown`.
+    pub part: String,
+    /// Whether it works.
+    pub ok: bool,
+    /// In words.
+    pub detail: String,
+}
