@@ -79,6 +79,8 @@ pub struct Standing {
     pub generation: u32,
     /// Counts deliveries that were not released: what `max_attempts` limits.
     pub attempt: u32,
+    /// When the lease of the latest hand-out ends; in the past once it ended by itself.
+    pub lease_expires_at: Option<Timestamp>,
     /// The last failure a consumer or the queue reported.
     pub last_error: Option<Box<str>>,
     /// Set when the item is a dead letter.
@@ -92,9 +94,15 @@ impl Standing {
             due,
             generation: 0,
             attempt: 0,
+            lease_expires_at: None,
             last_error: None,
             dead: None,
         }
+    }
+
+    /// When the item can go out next: when it is due and no lease holds it.
+    pub fn available_at(&self) -> Timestamp {
+        self.lease_expires_at.map_or(self.due, |end| end.max(self.due))
     }
 }
 

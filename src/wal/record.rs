@@ -67,6 +67,4 @@ pub struct PatchEntry {
     pub id: ItemId,
     /// How it stands now.
     pub standing: Standing,
-    /// Set when the item is leased under `standing.generation` until then.
-    pub lease_expires_at: Option<Timestamp>,
 }

@@ -1,0 +1,345 @@
+//! The contract of the hot tier: buffer, ready order, leases and timers, everything that needs
+//! microseconds.
+//!
+//! The tier knows where each hot item stands and hands items out in order. It keeps every transition
+//! atomic, and it decides nothing that a log record must tell: whoever calls it logs first and applies
+//! afterwards, or takes first, logs, and then answers.
+//!
+//! Not everything of a topic is hot. What is only in the shard is *cold*, and the tier keeps a floor under
+//! the keys of the cold items that are due: it hands out nothing at or above the floor, because something
+//! more urgent may be cold. [`HotTier::refill_begin`] and its companions move the floor.
+
+mod memory;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use crate::clock::Timestamp;
+use crate::model::{Item, ItemId, ItemState, OrderKey, QueuedItem, SettleCause, Standing, TopicKey};
+use crate::shard::{DedupRow, Purge, StoredCounts};
+use crate::wal::Lsn;
+
+pub use memory::{MemoryOptions, MemoryTier};
+
+/// What [`HotTier::take`] took, and what stands in the way of more.
+#[derive(Debug)]
+pub struct Taken {
+    /// The items, in delivery order, each with its new generation, attempt and lease.
+    pub items: Vec<TakenItem>,
+    /// Items met on the way that can go out no more; see [`Overdue`].
+    pub overdue: Vec<Overdue>,
+    /// Whether there is more.
+    pub more: More,
+}
+
+/// One item taken out for delivery.
+#[derive(Debug)]
+pub struct TakenItem {
+    /// The item and its standing under the new lease.
+    pub queued: QueuedItem,
+    /// The shard holds an older standing, so [`HotTier::delivered`] must be told the log position.
+    pub mark: bool,
+}
+
+/// Why [`HotTier::take`] stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum More {
+    /// As many as asked for were taken and more are ready.
+    Ready,
+    /// Nothing more is eligible; the instant is when that changes by itself, if it is known.
+    Nothing(Option<Timestamp>),
+    /// Cold items come first: refill, then take again.
+    Cold,
+}
+
+/// An item whose lease ended with its last attempt, or whose time to live passed.
+///
+/// It is held (nobody else gets it) until [`HotTier::finish`] says where it goes.
+#[derive(Debug, Clone)]
+pub struct Overdue {
+    /// The item and its standing.
+    pub queued: QueuedItem,
+    /// What happened.
+    pub why: OverdueWhy,
+}
+
+/// Why an item can go out no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverdueWhy {
+    /// Its last lease ended without a word.
+    AttemptsExhausted,
+    /// Its time to live passed.
+    Expired,
+}
+
+/// What [`HotTier::hold`] found.
+#[derive(Debug, Clone)]
+pub enum Held {
+    /// The item is held for the caller until [`HotTier::finish`] or [`HotTier::unhold`].
+    Yes(QueuedItem),
+    /// This very lease settled its item a short while ago.
+    AlreadyDone,
+    /// The lease is not the item's current one, or it ended.
+    Lost,
+    /// The item is not hot; it may be cold.
+    Unknown,
+}
+
+/// Which item to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldRequest {
+    /// The item.
+    pub id: ItemId,
+    /// Its current lease must be this generation's; none holds an item that is not leased, dead or alive.
+    pub generation: Option<u32>,
+}
+
+/// Where a held item goes.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// The item.
+    pub id: ItemId,
+    /// Its destination.
+    pub to: Landing,
+}
+
+/// A destination.
+#[derive(Debug, Clone)]
+pub enum Landing {
+    /// Out of the queue for good.
+    Gone(SettleCause),
+    /// It stands like this: leased, waiting or dead.
+    Standing(Standing),
+}
+
+/// An idempotency key at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyProbe {
+    /// See [`DedupRow::key_hash`].
+    pub key_hash: u128,
+    /// See [`DedupRow::body_hash`].
+    pub body_hash: u64,
+}
+
+/// What the tier knows of an idempotency key.
+#[derive(Debug, Clone)]
+pub enum KeyState {
+    /// Nobody used it: it is now reserved for the caller.
+    Reserved,
+    /// An item was accepted under it.
+    Used {
+        /// The item.
+        id: ItemId,
+        /// Whether its body was the same.
+        same_body: bool,
+    },
+    /// Another request is using it this moment; ask again when notified.
+    InFlight(Arc<Notify>),
+}
+
+/// What a flush is to store; see [`HotTier::flush_plan`].
+#[derive(Debug, Default)]
+pub struct FlushPlan {
+    /// Items the shard does not hold as they stand.
+    pub upserts: Vec<(TopicKey, QueuedItem)>,
+    /// Items the shard may hold and that are gone.
+    pub deletes: Vec<(TopicKey, ItemId)>,
+    /// Purges the shard has not seen.
+    pub purges: Vec<(Lsn, Purge)>,
+    /// Idempotency keys the shard has not seen.
+    pub dedup: Vec<DedupRow>,
+    /// Once the plan is stored, the shard holds all the log says up to here.
+    pub reached: Lsn,
+}
+
+impl FlushPlan {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.upserts.is_empty() && self.deletes.is_empty() && self.purges.is_empty() && self.dedup.is_empty()
+    }
+}
+
+/// A place in the order in which items become available: the instant, then the id.
+pub type DueCursor = (Timestamp, ItemId);
+
+/// Which cold items became due and have to be looked for; see [`HotTier::refill_begin`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueSpan {
+    /// Only items after this place.
+    pub after: DueCursor,
+    /// Only items due at or before this instant.
+    pub until: Timestamp,
+}
+
+/// Where a page of cold items begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefillPage {
+    /// The first key to read.
+    pub from: OrderKey,
+    /// Only items due at or before this instant.
+    pub due_by: Timestamp,
+}
+
+/// An item, its state and its standing, as the tier sees it now.
+#[derive(Debug, Clone)]
+pub struct HotView {
+    /// The item and its standing.
+    pub queued: QueuedItem,
+    /// Its state.
+    pub state: ItemState,
+}
+
+/// How many items a topic has, hot and cold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Due and waiting.
+    pub ready: u64,
+    /// Not due yet.
+    pub scheduled: u64,
+    /// Handed out, or being settled.
+    pub leased: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// When the first ready item in memory was due.
+    pub oldest_ready_due: Option<Timestamp>,
+    /// Leases that ended without a word, since the start.
+    pub leases_expired: u64,
+}
+
+/// The hot tier.
+#[async_trait]
+pub trait HotTier: Send + Sync + 'static {
+    /// Adds accepted items whose record at `lsn` is durable, and wakes who waits for them.
+    async fn admit(&self, topic: &TopicKey, lsn: Lsn, items: Vec<QueuedItem>);
+
+    /// Adds items that the shard holds exactly as they stand. Items that are hot already, or whose deletion
+    /// is under way, are passed over.
+    async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>);
+
+    /// Adds items that recovery found: the shard holds them, but not as they stand since `lsn`.
+    async fn restore(&self, topic: &TopicKey, lsn: Lsn, items: Vec<QueuedItem>);
+
+    /// Takes up to `max` eligible items in delivery order, each under a lease of `lease_ms`, else its own.
+    async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Taken;
+
+    /// Says that the hand-out of `ids` is in the log at `lsn`.
+    async fn delivered(&self, topic: &TopicKey, lsn: Lsn, ids: &[ItemId]);
+
+    /// Puts taken items back where they were, as if [`HotTier::take`] had not been called; their
+    /// generation stays.
+    async fn untake(&self, topic: &TopicKey, ids: &[ItemId]);
+
+    /// Holds items for a settlement, each alone.
+    async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Vec<Held>;
+
+    /// Lets held items stand as they stood.
+    async fn unhold(&self, topic: &TopicKey, ids: &[ItemId]);
+
+    /// Sends held items to where the durable record at `lsn` says, and wakes who waits for them.
+    async fn finish(&self, topic: &TopicKey, lsn: Lsn, finishes: Vec<Finish>);
+
+    /// Moves what became due or lost its lease, in every topic; returns what can go out no more.
+    async fn advance(&self) -> Vec<(TopicKey, Vec<Overdue>)>;
+
+    /// A signal that is raised whenever `topic` may have something new to take.
+    fn signal(&self, topic: &TopicKey) -> Arc<Notify>;
+
+    /// Asks for idempotency keys, reserving those nobody used.
+    async fn reserve_keys(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Vec<KeyState>;
+
+    /// Records under reserved keys what was accepted at `lsn`; with no log position, what the shard
+    /// remembered.
+    async fn confirm_keys(&self, topic: &TopicKey, lsn: Option<Lsn>, rows: Vec<DedupRow>);
+
+    /// Gives reserved keys back unused.
+    async fn release_keys(&self, topic: &TopicKey, key_hashes: &[u128]);
+
+    /// Whether the shard may remember keys of `topic` that the tier does not.
+    fn has_cold_keys(&self, topic: &TopicKey) -> bool;
+
+    /// Says that the shard may remember keys of `topic` that the tier does not.
+    fn set_cold_keys(&self, topic: &TopicKey);
+
+    /// What shard number `shard` has to store so that it holds all the log says up to `up_to`: at most
+    /// about `limit` items. Ends with [`HotTier::flushed`].
+    async fn flush_plan(&self, shard: u16, up_to: Lsn, limit: usize) -> FlushPlan;
+
+    /// Says whether `plan` was stored.
+    async fn flushed(&self, plan: FlushPlan, stored: bool);
+
+    /// The first log position that shard number `shard` still needs, if any.
+    async fn first_need(&self, shard: u16) -> Option<Lsn>;
+
+    /// How many items shard number `shard` has yet to delete.
+    async fn pending_deletes(&self, shard: u16) -> usize;
+
+    /// Drops stored items, least urgent first, until about `bytes` are free; returns how many bytes were.
+    async fn evict(&self, bytes: usize) -> usize;
+
+    /// Bytes held in memory for items.
+    fn bytes(&self) -> usize;
+
+    /// Sets what the shards hold at start-up.
+    async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp);
+
+    /// Topics that should be refilled before anybody asks.
+    async fn wanting_refill(&self) -> Vec<TopicKey>;
+
+    /// Begins a refill of `topic`; nothing of the topic is evicted until [`HotTier::refill_end`]. Returns
+    /// which cold items became due, if any may have.
+    async fn refill_begin(&self, topic: &TopicKey) -> Option<DueSpan>;
+
+    /// Hands over the cold items that became due up to `passed`; no further one is due before `next_due`.
+    async fn refill_due(
+        &self,
+        topic: &TopicKey,
+        items: Vec<QueuedItem>,
+        passed: DueCursor,
+        next_due: Option<Timestamp>,
+    );
+
+    /// Where to read on in delivery order, unless nothing cold is due.
+    async fn refill_page(&self, topic: &TopicKey) -> Option<RefillPage>;
+
+    /// Ends a refill with the page read; `whole` when nothing comes after it.
+    async fn refill_end(&self, topic: &TopicKey, page: Option<(Vec<QueuedItem>, bool)>);
+
+    /// Removes every live (or every dead) item of `topic` up to `up_to`, hot and cold, by the durable record
+    /// at `lsn`; returns how many.
+    async fn purge(&self, topic: &TopicKey, lsn: Lsn, dead: bool, up_to: ItemId) -> u64;
+
+    /// Up to `limit` hot items of `topic` in `state`, from `from` on, in key order.
+    async fn browse(&self, topic: &TopicKey, state: ItemState, from: OrderKey, limit: usize) -> Vec<HotView>;
+
+    /// Drops from `items`, read from the shard, those that are hot or gone: memory knows better.
+    async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Vec<QueuedItem>;
+
+    /// One hot item.
+    async fn find(&self, topic: &TopicKey, id: ItemId) -> Option<HotView>;
+
+    /// How many items `topic` has.
+    fn counts(&self, topic: &TopicKey) -> Counts;
+
+    /// Stops or resumes deliveries.
+    fn set_paused(&self, topic: &TopicKey, paused: bool);
+
+    /// Forgets an empty topic.
+    fn forget(&self, topic: &TopicKey);
+}
+
+/// The bytes an item takes in memory beside its payload: its parts, its places in maps and queues.
+pub fn item_bytes(item: &Item) -> usize {
+    const FIXED: usize = 360;
+    let extra = item.extra.as_deref().map_or(0, |extra| {
+        let text = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
+        let headers: usize = extra
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 48)
+            .sum();
+        128 + headers + text(&extra.content_type) + text(&extra.idempotency_key) + text(&extra.hook_version)
+    });
+    FIXED + item.payload.len() + extra
+}

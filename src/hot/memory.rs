@@ -1,0 +1,13 @@
+//! The hot tier in this process's memory, bounded in bytes.
+//!
+//! One short critical section per call under the topic's own lock; nothing in here waits.
+
+mod cold;
+mod flush;
+mod keys;
+mod ordered;
+mod settled;
+mod tier;
+mod topic;
+
+pub use tier::{MemoryOptions, MemoryTier};

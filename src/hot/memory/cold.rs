@@ -1,0 +1,179 @@
+//! What memory knows of a topic's items that are only in the shard.
+
+use hashbrown::HashSet;
+
+use crate::clock::Timestamp;
+use crate::hot::{DueCursor, DueSpan, RefillPage};
+use crate::model::{ItemId, OrderKey, QueuedItem};
+
+/// The last id there can be: a cursor with it is past everything at its instant.
+const LAST_ID: ItemId = ItemId(u64::MAX);
+
+/// A topic's cold part.
+///
+/// Cold live items that are available by `watermark` are counted in `due`, and none of them has a key below
+/// `floor`; the others are counted in `later`, and none of them is available before `next_due`. Whatever
+/// passes the watermark becomes hot, so the two parts never mix.
+#[derive(Debug, Default)]
+pub(super) struct Cold {
+    pub(super) due: u64,
+    pub(super) later: u64,
+    pub(super) dead: u64,
+    floor: Option<OrderKey>,
+    watermark: DueCursor,
+    next_due: Option<Timestamp>,
+    refilling: bool,
+    /// Deleted from the shard while a refill was reading it: the page may still show them.
+    tombstones: HashSet<ItemId, foldhash::fast::RandomState>,
+    /// Live items up to here were purged, but the shard may still hold them.
+    purged_live: Option<ItemId>,
+    /// The same for dead letters.
+    purged_dead: Option<ItemId>,
+    purge_stored: bool,
+}
+
+impl Cold {
+    /// Starts from what the shard counted at `now`; the floor and the horizon are as low as can be.
+    pub(super) fn reset(&mut self, due: u64, later: u64, dead: u64, now: Timestamp) {
+        *self = Self {
+            due,
+            later,
+            dead,
+            floor: (due > 0).then_some(OrderKey::MIN),
+            watermark: (now, LAST_ID),
+            next_due: (later > 0).then_some(now),
+            ..Self::default()
+        };
+    }
+
+    /// Whether a cold item may have to go out before `head`.
+    pub(super) fn comes_before(&self, head: Option<OrderKey>, now: Timestamp) -> bool {
+        self.next_due.is_some_and(|due| due <= now)
+            || self
+                .floor
+                .is_some_and(|floor| head.is_none_or(|head| floor <= head))
+    }
+
+    /// When the next cold item is due, or earlier.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.next_due
+    }
+
+    /// Whether ready items can be brought up.
+    pub(super) fn has_due(&self, now: Timestamp) -> bool {
+        self.floor.is_some() || self.next_due.is_some_and(|due| due <= now)
+    }
+
+    /// Nothing may be evicted while what the shard shows cannot be told apart from what it should hold.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.refilling || self.purged_live.is_some() || self.purged_dead.is_some()
+    }
+
+    /// Takes in an evicted item.
+    pub(super) fn evicted(&mut self, item: &QueuedItem) {
+        let (key, available_at) = (item.key(), item.standing.available_at());
+        if (available_at, key.id) <= self.watermark {
+            self.due += 1;
+            self.floor = Some(self.floor.map_or(key, |floor| floor.min(key)));
+        } else {
+            self.later += 1;
+            self.next_due = Some(self.next_due.map_or(available_at, |due| due.min(available_at)));
+        }
+    }
+
+    /// Takes out an item that becomes hot.
+    pub(super) fn left(&mut self, item: &QueuedItem) {
+        let count = if item.standing.dead.is_some() {
+            &mut self.dead
+        } else if (item.standing.available_at(), item.item.id) <= self.watermark {
+            &mut self.due
+        } else {
+            &mut self.later
+        };
+        *count = count.saturating_sub(1);
+    }
+
+    /// Forgets what a purge removed; returns how many items that were.
+    pub(super) fn purge(&mut self, dead: bool, up_to: ItemId) -> u64 {
+        self.purge_stored = false;
+        if dead {
+            self.purged_dead = Some(up_to);
+            return std::mem::take(&mut self.dead);
+        }
+        self.purged_live = Some(up_to);
+        (self.floor, self.next_due) = (None, None);
+        std::mem::take(&mut self.due) + std::mem::take(&mut self.later)
+    }
+
+    /// The shard holds nothing of what was purged any more.
+    pub(super) fn purge_stored(&mut self) {
+        self.purge_stored = true;
+        self.settle_purge();
+    }
+
+    fn settle_purge(&mut self) {
+        if self.purge_stored && !self.refilling {
+            (self.purged_live, self.purged_dead) = (None, None);
+        }
+    }
+
+    /// Begins a refill; returns what may have become due.
+    pub(super) fn begin(&mut self, now: Timestamp) -> Option<DueSpan> {
+        self.refilling = true;
+        let look = self.next_due.is_some_and(|due| due <= now);
+        look.then_some(DueSpan {
+            after: self.watermark,
+            until: now,
+        })
+    }
+
+    /// Moves the watermark.
+    pub(super) fn pass(&mut self, passed: DueCursor, next_due: Option<Timestamp>) {
+        self.watermark = self.watermark.max(passed);
+        self.next_due = next_due;
+        if next_due.is_none() {
+            self.later = 0;
+        }
+    }
+
+    /// Where to read on.
+    pub(super) fn page(&self) -> Option<RefillPage> {
+        self.floor.map(|from| RefillPage {
+            from,
+            due_by: self.watermark.0,
+        })
+    }
+
+    /// Notes that everything up to `last` was read, or all there is.
+    pub(super) fn read_to(&mut self, last: Option<OrderKey>, whole: bool) {
+        if whole {
+            (self.floor, self.due) = (None, 0);
+        } else if let Some(last) = last {
+            self.floor = Some(last.successor());
+        }
+    }
+
+    /// Ends a refill.
+    pub(super) fn end(&mut self) {
+        self.refilling = false;
+        self.tombstones.clear();
+        self.settle_purge();
+    }
+
+    /// Notes that the shard deleted `id` this moment.
+    pub(super) fn deleted(&mut self, id: ItemId) {
+        if self.refilling {
+            self.tombstones.insert(id);
+        }
+    }
+
+    /// Whether an item that the shard showed is gone all the same.
+    pub(super) fn is_gone(&self, item: &QueuedItem) -> bool {
+        let purged = if item.standing.dead.is_some() {
+            self.purged_dead
+        } else {
+            self.purged_live
+        };
+        purged.is_some_and(|up_to| item.item.id <= up_to) || self.tombstones.contains(&item.item.id)
+    }
+}

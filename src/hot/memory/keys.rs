@@ -1,0 +1,151 @@
+//! A topic's idempotency keys: which were used within the window, and for what.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use tokio::sync::Notify;
+
+use super::ordered::OrderedQueue;
+use crate::clock::Timestamp;
+use crate::hot::{KeyProbe, KeyState};
+use crate::model::TopicKey;
+use crate::shard::DedupRow;
+use crate::wal::Lsn;
+
+/// How many stored keys one topic keeps in memory; older ones are asked from the shard.
+const KEPT: usize = 100_000;
+
+#[derive(Debug)]
+enum Key {
+    /// A request is using it; the signal is raised when it is decided.
+    Reserved(Arc<Notify>),
+    Used {
+        row: DedupRow,
+        stored: bool,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Keys {
+    keys: HashMap<u128, Key, foldhash::fast::RandomState>,
+    by_expiry: OrderedQueue<(Timestamp, u128)>,
+    unstored: VecDeque<(Lsn, u128)>,
+    /// The shard may know keys that are not here.
+    pub(super) cold: bool,
+}
+
+impl Keys {
+    pub(super) fn new() -> Self {
+        Self {
+            keys: HashMap::default(),
+            by_expiry: OrderedQueue::new(),
+            unstored: VecDeque::new(),
+            cold: false,
+        }
+    }
+
+    /// Looks `probe` up and reserves it when nobody used it.
+    pub(super) fn reserve(&mut self, probe: KeyProbe, now: Timestamp) -> KeyState {
+        self.forget(now);
+        match self.keys.get(&probe.key_hash) {
+            Some(Key::Reserved(decided)) => KeyState::InFlight(decided.clone()),
+            Some(Key::Used { row, .. }) => KeyState::Used {
+                id: row.id,
+                same_body: row.body_hash == probe.body_hash,
+            },
+            None => {
+                self.keys.insert(probe.key_hash, Key::Reserved(Arc::default()));
+                KeyState::Reserved
+            }
+        }
+    }
+
+    /// Records what was accepted under a key, at `lsn`, or what the shard remembered.
+    pub(super) fn confirm(&mut self, lsn: Option<Lsn>, row: DedupRow) {
+        let key_hash = row.key_hash;
+        self.by_expiry.push((row.expires_at, key_hash));
+        if let Some(lsn) = lsn {
+            self.unstored.push_back((lsn, key_hash));
+        }
+        let key = Key::Used {
+            row,
+            stored: lsn.is_none(),
+        };
+        if let Some(Key::Reserved(decided)) = self.keys.insert(key_hash, key) {
+            decided.notify_waiters();
+        }
+    }
+
+    /// Gives a reserved key back.
+    pub(super) fn release(&mut self, key_hash: u128) {
+        if matches!(self.keys.get(&key_hash), Some(Key::Reserved(_)))
+            && let Some(Key::Reserved(decided)) = self.keys.remove(&key_hash)
+        {
+            decided.notify_waiters();
+        }
+    }
+
+    /// Forgets keys whose window has passed.
+    pub(super) fn forget(&mut self, now: Timestamp) {
+        while let Some((expires_at, key_hash)) = self.by_expiry.first() {
+            if expires_at > now {
+                break;
+            }
+            self.by_expiry.pop_first();
+            let over = |key: &Key| matches!(key, Key::Used { row, .. } if row.expires_at <= now);
+            if self.keys.get(&key_hash).is_some_and(over) {
+                self.keys.remove(&key_hash);
+            }
+        }
+    }
+
+    /// The first log position whose key the shard lacks.
+    pub(super) fn first_need(&mut self) -> Option<Lsn> {
+        while let Some((_, key_hash)) = self.unstored.front() {
+            if matches!(self.keys.get(key_hash), Some(Key::Used { stored: false, .. })) {
+                break;
+            }
+            self.unstored.pop_front();
+        }
+        self.unstored.front().map(|(lsn, _)| *lsn)
+    }
+
+    /// The rows the shard lacks up to `up_to`.
+    pub(super) fn unstored_up_to(&self, up_to: Lsn, topic: &TopicKey) -> Vec<DedupRow> {
+        let wanted = self.unstored.iter().take_while(|(lsn, _)| *lsn <= up_to);
+        wanted
+            .filter_map(|(_, key_hash)| match self.keys.get(key_hash) {
+                Some(Key::Used { row, stored: false }) => Some(DedupRow {
+                    topic: topic.clone(),
+                    ..row.clone()
+                }),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Notes that the shard remembers `key_hash` now, and keeps memory within its bound.
+    pub(super) fn stored(&mut self, key_hash: u128) {
+        if let Some(Key::Used { stored, .. }) = self.keys.get_mut(&key_hash) {
+            *stored = true;
+        }
+        while self.keys.len() > KEPT {
+            let Some(oldest) = self.by_expiry.pop_first() else {
+                break;
+            };
+            match self.keys.get(&oldest.1) {
+                Some(Key::Used { stored: true, .. }) => {
+                    self.keys.remove(&oldest.1);
+                    self.cold = true;
+                }
+                Some(_) => {
+                    self.by_expiry.push(oldest);
+                    break;
+                }
+                None => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! The [`HotTier`] over all topics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use super::keys::Keys;
+use super::topic::{Moment, Topic};
+use crate::clock::{Clock, Timestamp};
+use crate::hot::{
+    Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, HotTier, HotView, KeyProbe, KeyState,
+    More, Overdue, RefillPage, Taken,
+};
+use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, Slot, TopicKey};
+use crate::shard::{DedupRow, StoredCounts};
+use crate::wal::Lsn;
+
+/// How the memory tier is set up.
+pub struct MemoryOptions {
+    /// The time.
+    pub clock: Clock,
+    /// Which shard a slot belongs to.
+    pub shard_of: Box<dyn Fn(Slot) -> u16 + Send + Sync>,
+    /// Ready items a topic keeps in memory before anybody asks, while more are cold.
+    pub prefetch_items: u64,
+}
+
+impl std::fmt::Debug for MemoryOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryOptions")
+            .field("prefetch_items", &self.prefetch_items)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The hot tier in memory.
+#[derive(Debug)]
+pub struct MemoryTier {
+    options: MemoryOptions,
+    cells: RwLock<HashMap<TopicKey, Arc<Cell>>>,
+    bytes: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Cell {
+    topic: Mutex<Topic>,
+    keys: Mutex<Keys>,
+    arrived: Arc<Notify>,
+    shard: u16,
+    /// When [`Topic::advance`] has something to do, in milliseconds since the epoch.
+    next_advance_ms: AtomicI64,
+}
+
+impl MemoryTier {
+    /// An empty tier.
+    pub fn new(options: MemoryOptions) -> Self {
+        Self {
+            options,
+            cells: RwLock::default(),
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
+    fn cell(&self, key: &TopicKey) -> Arc<Cell> {
+        if let Some(cell) = self.cells.read().get(key) {
+            return cell.clone();
+        }
+        let new = || {
+            Arc::new(Cell {
+                topic: Mutex::new(Topic::new(key.clone())),
+                keys: Mutex::new(Keys::new()),
+                arrived: Arc::default(),
+                shard: (self.options.shard_of)(key.slot()),
+                next_advance_ms: AtomicI64::new(i64::MAX),
+            })
+        };
+        self.cells.write().entry(key.clone()).or_insert_with(new).clone()
+    }
+
+    fn known_cell(&self, key: &TopicKey) -> Option<Arc<Cell>> {
+        self.cells.read().get(key).cloned()
+    }
+
+    fn cells_of(&self, shard: u16) -> Vec<Arc<Cell>> {
+        self.cells
+            .read()
+            .values()
+            .filter(|cell| cell.shard == shard)
+            .cloned()
+            .collect()
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.options.clock.now(),
+            monotonic: self.options.clock.monotonic(),
+        }
+    }
+
+    /// Runs one transition of a topic and keeps the sums beside it true.
+    fn step<R>(&self, cell: &Cell, transition: impl FnOnce(&mut Topic, Moment) -> R) -> R {
+        let at = self.moment();
+        let mut topic = cell.topic.lock();
+        let before = topic.bytes;
+        let result = transition(&mut topic, at);
+        let after = topic.bytes;
+        let next = topic.next_advance(at).map_or(i64::MAX, Timestamp::ms);
+        cell.next_advance_ms.store(next, Ordering::Relaxed);
+        if after >= before {
+            self.bytes.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.bytes.fetch_sub(before - after, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl HotTier for MemoryTier {
+    async fn admit(&self, topic: &TopicKey, lsn: Lsn, items: Vec<QueuedItem>) {
+        let cell = self.cell(topic);
+        self.step(&cell, |topic, at| {
+            items.into_iter().for_each(|item| topic.add(item, lsn, false, at));
+        });
+        cell.arrived.notify_one();
+    }
+
+    async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>) {
+        let cell = self.cell(topic);
+        self.step(&cell, |topic, at| topic.adopt(items, at));
+        cell.arrived.notify_one();
+    }
+
+    async fn restore(&self, topic: &TopicKey, lsn: Lsn, items: Vec<QueuedItem>) {
+        let cell = self.cell(topic);
+        self.step(&cell, |topic, at| {
+            items.into_iter().for_each(|item| topic.add(item, lsn, true, at))
+        });
+    }
+
+    async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Taken {
+        let Some(cell) = self.known_cell(topic) else {
+            return Taken {
+                items: Vec::new(),
+                overdue: Vec::new(),
+                more: More::Nothing(None),
+            };
+        };
+        let taken = self.step(&cell, |topic, at| topic.take(max, lease_ms, at));
+        if taken.more != More::Ready {
+            return taken;
+        }
+        // One arrival wakes one waiter; as there is more than this one took, the next is woken in turn.
+        cell.arrived.notify_one();
+        taken
+    }
+
+    async fn delivered(&self, topic: &TopicKey, lsn: Lsn, ids: &[ItemId]) {
+        let cell = self.cell(topic);
+        self.step(&cell, |topic, _| ids.iter().for_each(|id| topic.mark(*id, lsn)));
+    }
+
+    async fn untake(&self, topic: &TopicKey, ids: &[ItemId]) {
+        let cell = self.cell(topic);
+        self.step(&cell, |topic, at| ids.iter().for_each(|id| topic.untake(*id, at)));
+        cell.arrived.notify_one();
+    }
+
+    async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Vec<Held> {
+        let Some(cell) = self.known_cell(topic) else {
+            return vec![Held::Unknown; requests.len()];
+        };
+        self.step(&cell, |topic, at| {
+            requests.iter().map(|request| topic.hold(*request, at)).collect()
+        })
+    }
+
+    async fn unhold(&self, topic: &TopicKey, ids: &[ItemId]) {
+        let cell = self.cell(topic);
+        self.step(&cell, |topic, at| ids.iter().for_each(|id| topic.unhold(*id, at)));
+        cell.arrived.notify_one();
+    }
+
+    async fn finish(&self, topic: &TopicKey, lsn: Lsn, finishes: Vec<Finish>) {
+        let cell = self.cell(topic);
+        let comes_back = finishes
+            .iter()
+            .any(|finish| matches!(finish.to, crate::hot::Landing::Standing(_)));
+        self.step(&cell, |topic, at| {
+            finishes
+                .into_iter()
+                .for_each(|finish| topic.finish(finish, lsn, at));
+        });
+        if comes_back {
+            cell.arrived.notify_one();
+        }
+    }
+
+    async fn advance(&self) -> Vec<(TopicKey, Vec<Overdue>)> {
+        let now_ms = self.options.clock.now().ms();
+        let is_due = |cell: &&Arc<Cell>| cell.next_advance_ms.load(Ordering::Relaxed) <= now_ms;
+        let cells: Vec<_> = self.cells.read().values().filter(is_due).cloned().collect();
+        let mut all = Vec::new();
+        for cell in cells {
+            let (key, overdue) = self.step(&cell, |topic, at| (topic.key.clone(), topic.advance(at)));
+            cell.arrived.notify_one();
+            if !overdue.is_empty() {
+                all.push((key, overdue));
+            }
+        }
+        all
+    }
+
+    fn signal(&self, topic: &TopicKey) -> Arc<Notify> {
+        self.cell(topic).arrived.clone()
+    }
+
+    async fn reserve_keys(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Vec<KeyState> {
+        let cell = self.cell(topic);
+        let now = self.options.clock.now();
+        let mut keys = cell.keys.lock();
+        probes.iter().map(|probe| keys.reserve(*probe, now)).collect()
+    }
+
+    async fn confirm_keys(&self, topic: &TopicKey, lsn: Option<Lsn>, rows: Vec<DedupRow>) {
+        let cell = self.cell(topic);
+        let mut keys = cell.keys.lock();
+        rows.into_iter().for_each(|row| keys.confirm(lsn, row));
+    }
+
+    async fn release_keys(&self, topic: &TopicKey, key_hashes: &[u128]) {
+        let cell = self.cell(topic);
+        let mut keys = cell.keys.lock();
+        key_hashes.iter().for_each(|key_hash| keys.release(*key_hash));
+    }
+
+    fn has_cold_keys(&self, topic: &TopicKey) -> bool {
+        self.known_cell(topic).is_some_and(|cell| cell.keys.lock().cold)
+    }
+
+    fn set_cold_keys(&self, topic: &TopicKey) {
+        self.cell(topic).keys.lock().cold = true;
+    }
+
+    async fn flush_plan(&self, shard: u16, up_to: Lsn, limit: usize) -> FlushPlan {
+        let cells = self.cells_of(shard);
+        let mut needs = Vec::new();
+        for (index, cell) in cells.iter().enumerate() {
+            let found = cell
+                .topic
+                .lock()
+                .needs_up_to(up_to, limit + crate::model::limits::BATCH_ITEMS_MAX);
+            needs.extend(found.into_iter().map(|(lsn, id)| (lsn, index, id)));
+        }
+        needs.sort_unstable();
+        let mut plan = FlushPlan {
+            reached: up_to,
+            ..FlushPlan::default()
+        };
+        // A frame is stored whole or not at all, so that one number says what the shard holds.
+        if let Some(&(cut, ..)) = needs.get(limit) {
+            let whole = needs.iter().take_while(|(lsn, ..)| *lsn < cut).count();
+            if whole > 0 {
+                needs.truncate(whole);
+                plan.reached = Lsn(cut.0 - 1);
+            } else {
+                needs.retain(|(lsn, ..)| *lsn == cut);
+                plan.reached = cut;
+            }
+        }
+        for (_, index, id) in needs {
+            let mut topic = cells[index].topic.lock();
+            if let Some(item) = topic.begin_flush(id) {
+                plan.upserts.push((topic.key.clone(), item));
+            }
+        }
+        for cell in &cells {
+            let mut topic = cell.topic.lock();
+            let key = topic.key.clone();
+            let room = (4 * limit).saturating_sub(plan.deletes.len());
+            plan.deletes.extend(
+                topic
+                    .begin_deletes(room)
+                    .into_iter()
+                    .map(|(_, id)| (key.clone(), id)),
+            );
+            if let Some(rest) = topic.next_delete() {
+                plan.reached = plan.reached.min(Lsn(rest.0 - 1));
+            }
+            plan.purges.extend(topic.begin_purges());
+            plan.dedup
+                .extend(cell.keys.lock().unstored_up_to(plan.reached, &key));
+        }
+        plan
+    }
+
+    async fn flushed(&self, plan: FlushPlan, stored: bool) {
+        for (topic, item) in &plan.upserts {
+            let cell = self.cell(topic);
+            self.step(&cell, |topic, _| topic.end_flush(item.item.id, stored));
+        }
+        for (topic, id) in plan.deletes {
+            self.step(&self.cell(&topic), |topic, _| topic.end_delete(id, stored));
+        }
+        for (lsn, purge) in plan.purges {
+            let cell = self.cell(&purge.topic);
+            self.step(&cell, |topic, _| topic.end_purge((lsn, purge), stored));
+        }
+        if stored {
+            for row in plan.dedup {
+                self.cell(&row.topic).keys.lock().stored(row.key_hash);
+            }
+        }
+    }
+
+    async fn first_need(&self, shard: u16) -> Option<Lsn> {
+        let of_cell = |cell: Arc<Cell>| {
+            let item = cell.topic.lock().first_need();
+            let key = cell.keys.lock().first_need();
+            [item, key].into_iter().flatten().min()
+        };
+        self.cells_of(shard).into_iter().filter_map(of_cell).min()
+    }
+
+    async fn pending_deletes(&self, shard: u16) -> usize {
+        self.cells_of(shard)
+            .iter()
+            .map(|cell| cell.topic.lock().unstored.deletes())
+            .sum()
+    }
+
+    async fn evict(&self, bytes: usize) -> usize {
+        let mut cells: Vec<_> = self.cells.read().values().cloned().collect();
+        cells.sort_by_cached_key(|cell| std::cmp::Reverse(cell.topic.lock().bytes));
+        let mut freed = 0;
+        for cell in cells {
+            if freed >= bytes {
+                break;
+            }
+            freed += self.step(&cell, |topic, _| topic.evict(bytes - freed));
+        }
+        freed
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp) {
+        for count in counts {
+            let cell = self.cell(&count.topic);
+            self.step(&cell, |topic, _| {
+                topic.cold.reset(count.due, count.later, count.dead, now)
+            });
+        }
+    }
+
+    async fn wanting_refill(&self) -> Vec<TopicKey> {
+        let now = self.options.clock.now();
+        let wants = |cell: &&Arc<Cell>| {
+            let topic = cell.topic.lock();
+            topic.cold.has_due(now) && topic.tally.ready < self.options.prefetch_items
+        };
+        self.cells
+            .read()
+            .values()
+            .filter(wants)
+            .map(|cell| cell.topic.lock().key.clone())
+            .collect()
+    }
+
+    async fn refill_begin(&self, topic: &TopicKey) -> Option<DueSpan> {
+        self.step(&self.cell(topic), |topic, at| topic.cold.begin(at.now))
+    }
+
+    async fn refill_due(
+        &self,
+        topic: &TopicKey,
+        items: Vec<QueuedItem>,
+        passed: DueCursor,
+        next_due: Option<Timestamp>,
+    ) {
+        self.step(&self.cell(topic), |topic, at| {
+            topic.adopt(items, at);
+            topic.cold.pass(passed, next_due);
+        });
+    }
+
+    async fn refill_page(&self, topic: &TopicKey) -> Option<RefillPage> {
+        self.cell(topic).topic.lock().cold.page()
+    }
+
+    async fn refill_end(&self, topic: &TopicKey, page: Option<(Vec<QueuedItem>, bool)>) {
+        let cell = self.cell(topic);
+        self.step(&cell, |topic, at| {
+            if let Some((items, whole)) = page {
+                let last = items.last().map(QueuedItem::key);
+                topic.adopt(items, at);
+                topic.cold.read_to(last, whole);
+            }
+            topic.cold.end();
+            topic.evict_dead();
+        });
+        cell.arrived.notify_one();
+    }
+
+    async fn purge(&self, topic: &TopicKey, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
+        self.step(&self.cell(topic), |topic, _| topic.purge(lsn, dead, up_to))
+    }
+
+    async fn browse(&self, topic: &TopicKey, state: ItemState, from: OrderKey, limit: usize) -> Vec<HotView> {
+        let Some(cell) = self.known_cell(topic) else {
+            return Vec::new();
+        };
+        self.step(&cell, |topic, _| topic.browse(state, from, limit))
+    }
+
+    async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Vec<QueuedItem> {
+        self.cell(topic).topic.lock().only_cold(items)
+    }
+
+    async fn find(&self, topic: &TopicKey, id: ItemId) -> Option<HotView> {
+        self.known_cell(topic)?.topic.lock().find(id)
+    }
+
+    fn counts(&self, topic: &TopicKey) -> Counts {
+        let Some(cell) = self.known_cell(topic) else {
+            return Counts::default();
+        };
+        let topic = cell.topic.lock();
+        Counts {
+            ready: topic.tally.ready + topic.cold.due,
+            scheduled: topic.tally.scheduled + topic.cold.later,
+            leased: topic.tally.leased,
+            dead: topic.tally.dead + topic.cold.dead,
+            oldest_ready_due: topic.oldest_ready_due(),
+            leases_expired: topic.tally.leases_expired,
+        }
+    }
+
+    fn set_paused(&self, topic: &TopicKey, paused: bool) {
+        let cell = self.cell(topic);
+        self.step(&cell, |topic, _| topic.paused = paused);
+        cell.arrived.notify_one();
+    }
+
+    fn forget(&self, topic: &TopicKey) {
+        self.cells.write().remove(topic);
+    }
+}

@@ -1,0 +1,613 @@
+//! One topic in memory: its items, where each stands, and the transitions between.
+//!
+//! Every queue in here holds keys that may have become stale; an entry's [`Place`] is the truth.
+
+use std::collections::BTreeSet;
+
+use hashbrown::HashMap;
+
+use super::cold::Cold;
+use super::flush::Unstored;
+use super::ordered::OrderedQueue;
+use super::settled::SettledRing;
+use crate::clock::{Monotonic, Timestamp};
+use crate::hot::{
+    Finish, Held, HoldRequest, HotView, Landing, More, Overdue, OverdueWhy, Taken, TakenItem, item_bytes,
+};
+use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, TopicKey};
+use crate::shard::Purge;
+use crate::wal::Lsn;
+
+/// Both readings of the clock at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Timestamp,
+    pub(super) monotonic: Monotonic,
+}
+
+/// Where a hot item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Ready,
+    Scheduled,
+    Leased {
+        deadline: Monotonic,
+    },
+    Dead,
+    /// Held for a settlement; `deadline` is that of the lease it had.
+    Held {
+        deadline: Option<Monotonic>,
+    },
+}
+
+impl Place {
+    fn state(self) -> ItemState {
+        match self {
+            Self::Ready => ItemState::Ready,
+            Self::Scheduled => ItemState::Scheduled,
+            Self::Leased { .. } | Self::Held { .. } => ItemState::Leased,
+            Self::Dead => ItemState::Dead,
+        }
+    }
+}
+
+/// A hot item.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) queued: QueuedItem,
+    pub(super) place: Place,
+    /// The first log position the shard does not have of this item; zero when it has everything.
+    pub(super) need: Lsn,
+    /// The same, counted from the snapshot that a flush under way is storing.
+    pub(super) need_after: Lsn,
+    pub(super) flushing: bool,
+    pub(super) stored: bool,
+}
+
+/// How many hot items stand where.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Tally {
+    pub(super) ready: u64,
+    pub(super) scheduled: u64,
+    pub(super) leased: u64,
+    pub(super) dead: u64,
+    pub(super) leases_expired: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) key: TopicKey,
+    pub(super) entries: HashMap<ItemId, Box<Entry>, foldhash::fast::RandomState>,
+    pub(super) ready: OrderedQueue<OrderKey>,
+    pub(super) scheduled: OrderedQueue<(Timestamp, ItemId)>,
+    leases: OrderedQueue<(Monotonic, ItemId, u32)>,
+    expiries: OrderedQueue<(Timestamp, ItemId)>,
+    pub(super) dead: BTreeSet<OrderKey>,
+    pub(super) unstored: Unstored,
+    pub(super) cold: Cold,
+    pub(super) settled: SettledRing,
+    pub(super) tally: Tally,
+    pub(super) paused: bool,
+    pub(super) bytes: usize,
+}
+
+impl Topic {
+    pub(super) fn new(key: TopicKey) -> Self {
+        Self {
+            key,
+            entries: HashMap::default(),
+            ready: OrderedQueue::new(),
+            scheduled: OrderedQueue::new(),
+            leases: OrderedQueue::new(),
+            expiries: OrderedQueue::new(),
+            dead: BTreeSet::new(),
+            unstored: Unstored::new(),
+            cold: Cold::default(),
+            settled: SettledRing::default(),
+            tally: Tally::default(),
+            paused: false,
+            bytes: 0,
+        }
+    }
+
+    /// Adds an item; `need` is the log position the shard lacks, zero when it lacks nothing.
+    pub(super) fn add(&mut self, queued: QueuedItem, need: Lsn, stored: bool, at: Moment) {
+        let id = queued.item.id;
+        if let Some(expires_at) = queued.item.expires_at {
+            self.expiries.push((expires_at, id));
+        }
+        self.bytes += item_bytes(&queued.item);
+        let place = Self::place_of(&queued, at);
+        let entry = Entry {
+            queued,
+            place,
+            need,
+            need_after: Lsn(0),
+            flushing: false,
+            stored,
+        };
+        if need > Lsn(0) {
+            self.unstored.push(need, id);
+        }
+        self.put(entry);
+    }
+
+    fn place_of(queued: &QueuedItem, at: Moment) -> Place {
+        let standing = &queued.standing;
+        if standing.dead.is_some() {
+            return Place::Dead;
+        }
+        match standing.lease_expires_at {
+            Some(end) if end > at.now => Place::Leased {
+                deadline: at.monotonic.plus_ms(end.since_ms(at.now)),
+            },
+            _ if standing.due > at.now => Place::Scheduled,
+            _ => Place::Ready,
+        }
+    }
+
+    /// Files an entry under its place.
+    fn put(&mut self, entry: Entry) {
+        let (id, key) = (entry.queued.item.id, entry.queued.key());
+        match entry.place {
+            Place::Ready => {
+                self.ready.push(key);
+                self.tally.ready += 1;
+            }
+            Place::Scheduled => {
+                self.scheduled.push((entry.queued.standing.due, id));
+                self.tally.scheduled += 1;
+            }
+            Place::Leased { deadline } => {
+                self.leases.push((deadline, id, entry.queued.standing.generation));
+                self.tally.leased += 1;
+            }
+            Place::Dead => {
+                self.dead.insert(key);
+                self.tally.dead += 1;
+            }
+            Place::Held { .. } => self.tally.leased += 1,
+        }
+        self.entries.insert(id, Box::new(entry));
+    }
+
+    /// Moves an entry to another place, counting both; its old key, if it is still queued, is left stale.
+    fn move_to(&mut self, id: ItemId, to: Place) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let from = std::mem::replace(&mut entry.place, to);
+        let key = entry.queued.key();
+        let (due, generation) = (entry.queued.standing.due, entry.queued.standing.generation);
+        // The time to live of a leased item may have passed unheeded: it is looked at again from here on.
+        if let Some(expires_at) = entry.queued.item.expires_at
+            && matches!(to, Place::Ready | Place::Scheduled)
+        {
+            self.expiries.push((expires_at, id));
+        }
+        self.uncount(from);
+        match to {
+            Place::Ready => {
+                self.ready.push(key);
+                self.tally.ready += 1;
+            }
+            Place::Scheduled => {
+                self.scheduled.push((due, id));
+                self.tally.scheduled += 1;
+            }
+            Place::Leased { deadline } => {
+                self.leases.push((deadline, id, generation));
+                self.tally.leased += 1;
+            }
+            Place::Dead => {
+                self.dead.insert(key);
+                self.tally.dead += 1;
+            }
+            Place::Held { .. } => self.tally.leased += 1,
+        }
+    }
+
+    fn uncount(&mut self, place: Place) {
+        let count = match place {
+            Place::Ready => &mut self.tally.ready,
+            Place::Scheduled => &mut self.tally.scheduled,
+            Place::Leased { .. } | Place::Held { .. } => &mut self.tally.leased,
+            Place::Dead => &mut self.tally.dead,
+        };
+        *count -= 1;
+    }
+
+    /// Says that the key an entry at `place` had in its queue is stale, and cleans up when due.
+    pub(super) fn leave(&mut self, place: Place, key: OrderKey) {
+        let entries = &self.entries;
+        let standing_at = |id: &ItemId, place: Place| {
+            entries
+                .get(id)
+                .is_some_and(|e| std::mem::discriminant(&e.place) == std::mem::discriminant(&place))
+        };
+        match place {
+            Place::Ready if self.ready.note_stale() => {
+                self.ready.compact(|key| standing_at(&key.id, Place::Ready));
+            }
+            Place::Scheduled if self.scheduled.note_stale() => {
+                self.scheduled
+                    .compact(|(_, id)| standing_at(id, Place::Scheduled));
+            }
+            Place::Leased { .. } if self.leases.note_stale() => {
+                self.leases.compact(|(deadline, id, _)| {
+                    entries
+                        .get(id)
+                        .is_some_and(|e| e.place == Place::Leased { deadline: *deadline })
+                });
+            }
+            Place::Dead => {
+                self.dead.remove(&key);
+            }
+            _ => {}
+        }
+    }
+
+    /// Removes an entry for good (or out of memory) and returns it.
+    pub(super) fn remove(&mut self, id: ItemId) -> Option<Entry> {
+        let entry = *self.entries.remove(&id)?;
+        self.bytes -= item_bytes(&entry.queued.item);
+        self.uncount(entry.place);
+        self.leave(entry.place, entry.queued.key());
+        if entry.queued.item.expires_at.is_some() && self.expiries.note_stale() {
+            let entries = &self.entries;
+            self.expiries.compact(|(_, id)| entries.contains_key(id));
+        }
+        if entry.need > Lsn(0) && !entry.flushing {
+            self.unstored.note_stale(&self.entries);
+        }
+        Some(entry)
+    }
+
+    /// Moves what became due or lost its lease by `at`; returns what can go out no more.
+    pub(super) fn advance(&mut self, at: Moment) -> Vec<Overdue> {
+        while let Some((due, id)) = self.scheduled.first() {
+            if due > at.now {
+                break;
+            }
+            self.scheduled.pop_first();
+            let live = self
+                .entries
+                .get(&id)
+                .is_some_and(|e| e.place == Place::Scheduled && e.queued.standing.due == due);
+            if live {
+                self.move_to(id, Place::Ready);
+            }
+        }
+        let mut overdue = self.expire_leases(at);
+        while let Some((expires_at, id)) = self.expiries.first() {
+            if expires_at > at.now {
+                break;
+            }
+            self.expiries.pop_first();
+            overdue.extend(self.expire_item(id, expires_at));
+        }
+        overdue
+    }
+
+    fn expire_leases(&mut self, at: Moment) -> Vec<Overdue> {
+        let mut overdue = Vec::new();
+        while let Some((deadline, id, _)) = self.leases.first() {
+            if deadline > at.monotonic {
+                break;
+            }
+            self.leases.pop_first();
+            let Some(entry) = self.entries.get(&id) else {
+                continue;
+            };
+            if entry.place != (Place::Leased { deadline }) {
+                continue;
+            }
+            self.tally.leases_expired += 1;
+            let standing = &entry.queued.standing;
+            if standing.attempt >= entry.queued.item.max_attempts {
+                let queued = entry.queued.clone();
+                self.move_to(id, Place::Held { deadline: None });
+                overdue.push(Overdue {
+                    queued,
+                    why: OverdueWhy::AttemptsExhausted,
+                });
+            } else if standing.due > at.now {
+                self.move_to(id, Place::Scheduled);
+            } else {
+                self.move_to(id, Place::Ready);
+            }
+        }
+        overdue
+    }
+
+    /// Holds a waiting item whose time to live passed. A leased one keeps its consumer: it is looked at
+    /// again when it comes back.
+    fn expire_item(&mut self, id: ItemId, expires_at: Timestamp) -> Option<Overdue> {
+        let entry = self.entries.get(&id)?;
+        let place = entry.place;
+        if entry.queued.item.expires_at != Some(expires_at)
+            || !matches!(place, Place::Ready | Place::Scheduled)
+        {
+            return None;
+        }
+        let (queued, key) = (entry.queued.clone(), entry.queued.key());
+        self.move_to(id, Place::Held { deadline: None });
+        self.leave(place, key);
+        Some(Overdue {
+            queued,
+            why: OverdueWhy::Expired,
+        })
+    }
+
+    /// Adds what the shard showed, unless memory knows better.
+    pub(super) fn adopt(&mut self, items: Vec<QueuedItem>, at: Moment) {
+        for item in self.only_cold(items) {
+            self.cold.left(&item);
+            self.add(item, Lsn(0), true, at);
+        }
+    }
+
+    /// Drops from what the shard showed the items that are hot or gone.
+    pub(super) fn only_cold(&self, mut items: Vec<QueuedItem>) -> Vec<QueuedItem> {
+        items.retain(|item| {
+            let id = item.item.id;
+            !self.entries.contains_key(&id) && !self.unstored.is_deleting(id) && !self.cold.is_gone(item)
+        });
+        items
+    }
+
+    /// Removes every live or every dead item up to `up_to` by the record at `lsn`; returns how many.
+    pub(super) fn purge(&mut self, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
+        let goes = |(id, entry): &(&ItemId, &Box<Entry>)| {
+            **id <= up_to && entry.queued.standing.dead.is_some() == dead
+        };
+        let ids: Vec<_> = self.entries.iter().filter(goes).map(|(id, _)| *id).collect();
+        for &id in &ids {
+            if let Some(entry) = self.remove(id)
+                && (entry.stored || entry.flushing)
+            {
+                self.unstored.delete(lsn, id);
+            }
+        }
+        self.unstored.purge(
+            lsn,
+            Purge {
+                topic: self.key.clone(),
+                dead,
+                up_to,
+            },
+        );
+        ids.len() as u64 + self.cold.purge(dead, up_to)
+    }
+
+    /// Takes up to `max` eligible items in delivery order under new leases.
+    pub(super) fn take(&mut self, max: usize, lease_ms: Option<u32>, at: Moment) -> Taken {
+        let mut overdue = self.advance(at);
+        let mut items = Vec::with_capacity(max.min(self.tally.ready as usize));
+        if self.paused {
+            return Taken {
+                items,
+                overdue,
+                more: More::Nothing(None),
+            };
+        }
+        let more = loop {
+            let head = self.ready.first();
+            if self.cold.comes_before(head, at.now) {
+                break More::Cold;
+            }
+            let Some(key) = head else {
+                break More::Nothing(self.next_event(at));
+            };
+            if items.len() == max {
+                break More::Ready;
+            }
+            self.ready.pop_first();
+            let Some(entry) = self.entries.get_mut(&key.id) else {
+                continue;
+            };
+            if entry.place != Place::Ready || entry.queued.key() != key {
+                continue;
+            }
+            if entry.queued.item.expires_at.is_some_and(|end| end <= at.now) {
+                let queued = entry.queued.clone();
+                self.move_to(key.id, Place::Held { deadline: None });
+                overdue.push(Overdue {
+                    queued,
+                    why: OverdueWhy::Expired,
+                });
+                continue;
+            }
+            items.extend(self.hand_out(key.id, lease_ms, at));
+        };
+        Taken { items, overdue, more }
+    }
+
+    fn hand_out(&mut self, id: ItemId, lease_ms: Option<u32>, at: Moment) -> Option<TakenItem> {
+        let entry = self.entries.get_mut(&id)?;
+        let lease_ms = i64::from(lease_ms.unwrap_or(entry.queued.item.lease_ms));
+        let standing = &mut entry.queued.standing;
+        standing.generation += 1;
+        standing.attempt += 1;
+        standing.lease_expires_at = Some(at.now.plus_ms(lease_ms));
+        let taken = TakenItem {
+            queued: entry.queued.clone(),
+            mark: entry.stored || entry.flushing,
+        };
+        self.move_to(
+            id,
+            Place::Leased {
+                deadline: at.monotonic.plus_ms(lease_ms),
+            },
+        );
+        Some(taken)
+    }
+
+    /// Puts a taken item back; its lease key is stale now.
+    pub(super) fn untake(&mut self, id: ItemId, at: Moment) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let place = entry.place;
+        if !matches!(place, Place::Leased { .. }) {
+            return;
+        }
+        entry.queued.standing.attempt = entry.queued.standing.attempt.saturating_sub(1);
+        entry.queued.standing.lease_expires_at = None;
+        let (to, key) = (Self::place_of(&entry.queued, at), entry.queued.key());
+        self.move_to(id, to);
+        self.leave(place, key);
+    }
+
+    /// Notes that the log knows something about `id` since `lsn` that the shard may not.
+    pub(super) fn mark(&mut self, id: ItemId, lsn: Lsn) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.flushing {
+            if entry.need_after == Lsn(0) {
+                entry.need_after = lsn;
+            }
+        } else if entry.need == Lsn(0) {
+            entry.need = lsn;
+            self.unstored.push(lsn, id);
+        }
+    }
+
+    /// Holds an item for a settlement.
+    pub(super) fn hold(&mut self, request: HoldRequest, at: Moment) -> Held {
+        let Some(entry) = self.entries.get_mut(&request.id) else {
+            return match request.generation {
+                Some(generation) if self.settled.contains(request.id, generation) => Held::AlreadyDone,
+                _ => Held::Unknown,
+            };
+        };
+        let place = entry.place;
+        let (key, current) = (entry.queued.key(), entry.queued.standing.generation);
+        let deadline = match (request.generation, place) {
+            (Some(generation), Place::Leased { deadline })
+                if generation == current && deadline > at.monotonic =>
+            {
+                Some(deadline)
+            }
+            (Some(generation), _) => {
+                let done = self.settled.contains(request.id, generation);
+                return if done { Held::AlreadyDone } else { Held::Lost };
+            }
+            (None, Place::Ready | Place::Scheduled | Place::Dead) => None,
+            (None, _) => return Held::Lost,
+        };
+        let queued = entry.queued.clone();
+        self.move_to(request.id, Place::Held { deadline });
+        self.leave(place, key);
+        Held::Yes(queued)
+    }
+
+    /// Lets a held item stand as it stood.
+    pub(super) fn unhold(&mut self, id: ItemId, at: Moment) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let Place::Held { deadline } = entry.place else {
+            return;
+        };
+        let to = match deadline {
+            Some(deadline) => Place::Leased { deadline },
+            None => Self::place_of(&entry.queued, at),
+        };
+        self.move_to(id, to);
+    }
+
+    /// Sends an item to where the record at `lsn` says.
+    pub(super) fn finish(&mut self, finish: Finish, lsn: Lsn, at: Moment) {
+        let id = finish.id;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let (place, old_key) = (entry.place, entry.queued.key());
+        if matches!(place, Place::Held { deadline: Some(_) } | Place::Leased { .. }) {
+            self.settled.insert(id, entry.queued.standing.generation);
+        }
+        match finish.to {
+            Landing::Gone(_) => {
+                let may_be_stored = entry.stored || entry.flushing;
+                self.remove(id);
+                if may_be_stored {
+                    self.unstored.delete(lsn, id);
+                }
+            }
+            Landing::Standing(standing) => {
+                let still_leased = standing.lease_expires_at.is_some_and(|end| end > at.now);
+                if still_leased {
+                    self.settled.remove(id, standing.generation);
+                }
+                entry.queued.standing = standing;
+                let to = Self::place_of(&entry.queued, at);
+                self.move_to(id, to);
+                self.leave(place, old_key);
+                self.mark(id, lsn);
+            }
+        }
+    }
+
+    /// When something changes by itself next, as far as memory and the cold part's horizon know.
+    pub(super) fn next_event(&self, at: Moment) -> Option<Timestamp> {
+        let due = self.scheduled.first().map(|(due, _)| due);
+        let lease = self
+            .leases
+            .first()
+            .map(|(deadline, ..)| at.now.plus_ms(deadline.0 - at.monotonic.0));
+        [due, lease, self.cold.next_due()].into_iter().flatten().min()
+    }
+
+    /// The same, items' times to live included: when [`Topic::advance`] has something to do.
+    pub(super) fn next_advance(&self, at: Moment) -> Option<Timestamp> {
+        let expiry = self.expiries.first().map(|(expires_at, _)| expires_at);
+        [self.next_event(at), expiry].into_iter().flatten().min()
+    }
+
+    /// One item as it stands.
+    pub(super) fn find(&self, id: ItemId) -> Option<HotView> {
+        let entry = self.entries.get(&id)?;
+        Some(HotView {
+            queued: entry.queued.clone(),
+            state: entry.place.state(),
+        })
+    }
+
+    /// Up to `limit` items in `state` from `from` on, in key order.
+    pub(super) fn browse(&mut self, state: ItemState, from: OrderKey, limit: usize) -> Vec<HotView> {
+        let in_state = |id: &ItemId| self.find(*id).filter(|view| view.state == state);
+        match state {
+            ItemState::Ready => {
+                let keys = self.ready.iter().filter(|key| *key >= from);
+                let mut views: Vec<_> = keys.filter_map(|key| in_state(&key.id)).take(limit).collect();
+                views.dedup_by_key(|view| view.queued.item.id);
+                views
+            }
+            ItemState::Dead => self
+                .dead
+                .range(from..)
+                .filter_map(|key| in_state(&key.id))
+                .take(limit)
+                .collect(),
+            // These wait in the order of time; a page in key order takes a pass.
+            ItemState::Scheduled | ItemState::Leased => {
+                let mut views: Vec<_> = self.entries.keys().filter_map(in_state).collect();
+                views.retain(|view| view.queued.key() >= from);
+                views.sort_unstable_by_key(|view| view.queued.key());
+                views.truncate(limit);
+                views
+            }
+        }
+    }
+
+    /// When the first ready item was due.
+    pub(super) fn oldest_ready_due(&self) -> Option<Timestamp> {
+        let live = |key: &OrderKey| self.entries.get(&key.id).is_some_and(|e| e.place == Place::Ready);
+        self.ready
+            .iter()
+            .find(live)
+            .map(|key| Timestamp::from_ms(key.rank))
+    }
+}
