@@ -218,9 +218,6 @@ pub trait HotTier: Send + Sync + 'static {
     /// is under way, are passed over.
     async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>);
 
-    /// Adds items that recovery found: the shard holds them, but not as they stand since `lsn`.
-    async fn restore(&self, topic: &TopicKey, lsn: Lsn, items: Vec<QueuedItem>);
-
     /// Takes up to `max` eligible items in delivery order, each under a lease of `lease_ms`, else its own.
     async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Taken;
 
@@ -249,18 +246,20 @@ pub trait HotTier: Send + Sync + 'static {
     /// Asks for idempotency keys, reserving those nobody used.
     async fn reserve_keys(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Vec<KeyState>;
 
-    /// Records under reserved keys what was accepted at `lsn`; with no log position, what the shard
-    /// remembered.
-    async fn confirm_keys(&self, topic: &TopicKey, lsn: Option<Lsn>, rows: Vec<DedupRow>);
+    /// Records under reserved keys what was accepted at `lsn`.
+    async fn confirm_keys(&self, topic: &TopicKey, lsn: Lsn, rows: Vec<DedupRow>);
+
+    /// Brings back what the shard remembered; keys that memory knows stay as they are.
+    async fn recall_keys(&self, topic: &TopicKey, rows: Vec<DedupRow>);
 
     /// Gives reserved keys back unused.
     async fn release_keys(&self, topic: &TopicKey, key_hashes: &[u128]);
 
-    /// Whether the shard may remember keys of `topic` that the tier does not.
+    /// Whether the shard may remember unexpired keys of `topic` that the tier does not.
     fn has_cold_keys(&self, topic: &TopicKey) -> bool;
 
-    /// Says that the shard may remember keys of `topic` that the tier does not.
-    fn set_cold_keys(&self, topic: &TopicKey);
+    /// Says that the shard may remember keys of `topic` that the tier does not and that expire by `until`.
+    fn set_cold_keys(&self, topic: &TopicKey, until: Timestamp);
 
     /// What shard number `shard` has to store so that it holds all the log says up to `up_to`: at most
     /// about `limit` items. Ends with [`HotTier::flushed`].

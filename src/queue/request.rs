@@ -312,6 +312,8 @@ pub struct Redriven {
     pub count: u64,
     /// The first few of them.
     pub sample: Vec<ItemView>,
+    /// The call stopped at its limit or its time, and more may match.
+    pub more: bool,
 }
 
 /// How the node's parts are.

@@ -32,8 +32,8 @@ pub(super) struct Keys {
     keys: HashMap<u128, Key, foldhash::fast::RandomState>,
     by_expiry: OrderedQueue<(Timestamp, u128)>,
     unstored: VecDeque<(Lsn, u128)>,
-    /// The shard may know keys that are not here.
-    pub(super) cold: bool,
+    /// The shard may know keys that are not here; the last of them expires then.
+    pub(super) cold_until: Timestamp,
 }
 
 impl Keys {
@@ -42,7 +42,7 @@ impl Keys {
             keys: HashMap::default(),
             by_expiry: OrderedQueue::new(),
             unstored: VecDeque::new(),
-            cold: false,
+            cold_until: Timestamp::ZERO,
         }
     }
 
@@ -62,19 +62,21 @@ impl Keys {
         }
     }
 
-    /// Records what was accepted under a key, at `lsn`, or what the shard remembered.
-    pub(super) fn confirm(&mut self, lsn: Option<Lsn>, row: DedupRow) {
+    /// Records what was accepted under a key at `lsn`.
+    pub(super) fn confirm(&mut self, lsn: Lsn, row: DedupRow) {
         let key_hash = row.key_hash;
         self.by_expiry.push((row.expires_at, key_hash));
-        if let Some(lsn) = lsn {
-            self.unstored.push_back((lsn, key_hash));
-        }
-        let key = Key::Used {
-            row,
-            stored: lsn.is_none(),
-        };
-        if let Some(Key::Reserved(decided)) = self.keys.insert(key_hash, key) {
+        self.unstored.push_back((lsn, key_hash));
+        if let Some(Key::Reserved(decided)) = self.keys.insert(key_hash, Key::Used { row, stored: false }) {
             decided.notify_waiters();
+        }
+    }
+
+    /// Brings back what the shard remembered, unless memory knows the key.
+    pub(super) fn recall(&mut self, row: DedupRow) {
+        if !self.keys.contains_key(&row.key_hash) {
+            self.by_expiry.push((row.expires_at, row.key_hash));
+            self.keys.insert(row.key_hash, Key::Used { row, stored: true });
         }
     }
 
@@ -138,7 +140,7 @@ impl Keys {
             match self.keys.get(&oldest.1) {
                 Some(Key::Used { stored: true, .. }) => {
                     self.keys.remove(&oldest.1);
-                    self.cold = true;
+                    self.cold_until = self.cold_until.max(oldest.0);
                 }
                 Some(_) => {
                     self.by_expiry.push(oldest);

@@ -135,13 +135,6 @@ impl HotTier for MemoryTier {
         cell.arrived.notify_one();
     }
 
-    async fn restore(&self, topic: &TopicKey, lsn: Lsn, items: Vec<QueuedItem>) {
-        let cell = self.cell(topic);
-        self.step(&cell, |topic, at| {
-            items.into_iter().for_each(|item| topic.add(item, lsn, true, at))
-        });
-    }
-
     async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Taken {
         let Some(cell) = self.known_cell(topic) else {
             return Taken {
@@ -226,10 +219,16 @@ impl HotTier for MemoryTier {
         probes.iter().map(|probe| keys.reserve(*probe, now)).collect()
     }
 
-    async fn confirm_keys(&self, topic: &TopicKey, lsn: Option<Lsn>, rows: Vec<DedupRow>) {
+    async fn confirm_keys(&self, topic: &TopicKey, lsn: Lsn, rows: Vec<DedupRow>) {
         let cell = self.cell(topic);
         let mut keys = cell.keys.lock();
         rows.into_iter().for_each(|row| keys.confirm(lsn, row));
+    }
+
+    async fn recall_keys(&self, topic: &TopicKey, rows: Vec<DedupRow>) {
+        let cell = self.cell(topic);
+        let mut keys = cell.keys.lock();
+        rows.into_iter().for_each(|row| keys.recall(row));
     }
 
     async fn release_keys(&self, topic: &TopicKey, key_hashes: &[u128]) {
@@ -239,11 +238,12 @@ impl HotTier for MemoryTier {
     }
 
     fn has_cold_keys(&self, topic: &TopicKey) -> bool {
-        self.known_cell(topic).is_some_and(|cell| cell.keys.lock().cold)
+        let now = self.options.clock.now();
+        self.known_cell(topic).is_some_and(|cell| cell.keys.lock().cold_until > now)
     }
 
-    fn set_cold_keys(&self, topic: &TopicKey) {
-        self.cell(topic).keys.lock().cold = true;
+    fn set_cold_keys(&self, topic: &TopicKey, until: Timestamp) {
+        self.cell(topic).keys.lock().cold_until = until;
     }
 
     async fn flush_plan(&self, shard: u16, up_to: Lsn, limit: usize) -> FlushPlan {

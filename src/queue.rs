@@ -1,0 +1,33 @@
+//! The pipeline: one file per use case, each a story in order, over the log, the hot tier and the shards.
+//!
+//! Every use case keeps one rule: nothing is answered before its record is durable, and nothing is applied
+//! in memory before that either, except taking an item away from others.
+
+mod admission;
+mod browse;
+mod core;
+mod dead;
+mod dequeue;
+mod enqueue;
+mod error;
+mod flusher;
+mod health;
+mod idempotency;
+mod overdue;
+mod prefetcher;
+mod reaper;
+mod receipts;
+mod recovery;
+mod request;
+mod settle;
+mod settings;
+mod supervise;
+mod topics;
+mod transition;
+mod uncancelled;
+
+pub use admission::ItemLimits;
+pub use core::{Parts, Queue, QueueLimits};
+pub use error::QueueError;
+pub use recovery::{Recovered, Replay};
+pub use request::*;

@@ -1,0 +1,193 @@
+//! What every use case works with.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::admission::ItemLimits;
+use super::error::QueueError;
+use super::flusher::FlushControl;
+use super::receipts::Receipts;
+use super::topics::{TopicHandle, Topics};
+use crate::clock::Clock;
+use crate::hot::HotTier;
+use crate::model::{IdGenerator, LeaseKey, LeaseRef, NodeId, Settings, TopicKey};
+use crate::shard::{Catalog, Shard, Shards, SlotMap, TopicRow};
+use crate::wal::Wal;
+
+/// The queue of this node. Cheap to clone; every clone is the same queue.
+#[derive(Clone)]
+pub struct Queue {
+    pub(super) core: Arc<Core>,
+}
+
+/// Limits of the node as a whole.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Limits on items and batches.
+    pub items: ItemLimits,
+    /// Most topics in one namespace.
+    pub topics_per_namespace_max: usize,
+    /// Memory for hot items, in bytes.
+    pub hot_bytes_max: usize,
+    /// How long accepted items stay out of the shard, in milliseconds.
+    pub buffer_ttl_ms: i64,
+    /// Log size above which it is checkpointed into the shards, in bytes.
+    pub wal_bytes_soft: u64,
+    /// Items in one checkpoint transaction.
+    pub flush_items: usize,
+}
+
+/// What a queue is put together from.
+pub struct Parts {
+    /// The time.
+    pub clock: Clock,
+    /// This node's number.
+    pub node: NodeId,
+    /// Makes item ids.
+    pub ids: Arc<IdGenerator>,
+    /// Authenticates lease ids.
+    pub lease_key: LeaseKey,
+    /// The log, replayed.
+    pub wal: Wal,
+    /// The hot tier.
+    pub hot: Arc<dyn HotTier>,
+    /// The shards.
+    pub shards: Shards,
+    /// Which shard each slot is in.
+    pub slots: SlotMap,
+    /// Topics and namespaces.
+    pub catalog: Catalog,
+    /// Settings under every namespace's and topic's own.
+    pub defaults: Settings,
+    /// Limits.
+    pub limits: QueueLimits,
+}
+
+pub(super) struct Core {
+    pub(super) clock: Clock,
+    pub(super) node: NodeId,
+    pub(super) ids: Arc<IdGenerator>,
+    pub(super) lease_key: LeaseKey,
+    pub(super) wal: Wal,
+    pub(super) hot: Arc<dyn HotTier>,
+    pub(super) shards: Shards,
+    pub(super) slots: SlotMap,
+    pub(super) catalog: Catalog,
+    pub(super) topics: Topics,
+    pub(super) limits: QueueLimits,
+    pub(super) flush: Vec<FlushControl>,
+    pub(super) receipts: Receipts,
+    /// Raised when memory was freed.
+    pub(super) room: Notify,
+    /// Raised when a topic ran low on ready items in memory.
+    pub(super) running_low: Notify,
+    draining: AtomicBool,
+    /// Cancelled when waiting consumers must be answered because the node goes away.
+    pub(super) stop_waiting: CancellationToken,
+    /// Cancelled when the loops must end.
+    pub(super) stop_loops: CancellationToken,
+    pub(super) loops: tokio_util::task::TaskTracker,
+}
+
+impl Queue {
+    /// Puts a queue together and starts its loops.
+    pub async fn start(parts: Parts, recovered: super::Recovered) -> Result<Self, QueueError> {
+        let contents = parts.catalog.load().await?;
+        let core = Core {
+            flush: parts.shards.iter().map(|_| FlushControl::new()).collect(),
+            topics: Topics::new(&contents, parts.defaults),
+            clock: parts.clock,
+            node: parts.node,
+            ids: parts.ids,
+            lease_key: parts.lease_key,
+            wal: parts.wal,
+            hot: parts.hot,
+            shards: parts.shards,
+            slots: parts.slots,
+            catalog: parts.catalog,
+            limits: parts.limits,
+            receipts: Receipts::default(),
+            room: Notify::new(),
+            running_low: Notify::new(),
+            draining: AtomicBool::new(false),
+            stop_waiting: CancellationToken::new(),
+            stop_loops: CancellationToken::new(),
+            loops: tokio_util::task::TaskTracker::new(),
+        };
+        let queue = Self { core: Arc::new(core) };
+        queue.recover(recovered).await?;
+        queue.start_loops();
+        Ok(queue)
+    }
+
+    /// Replaces the configuration's topic settings while running.
+    pub fn set_defaults(&self, defaults: Settings) {
+        self.core.topics.set_defaults(defaults);
+    }
+
+    /// What the text of a lease id says, or nothing when this cluster did not make it.
+    pub fn open_lease(&self, text: &str) -> Option<LeaseRef> {
+        self.core.lease_key.open(text)
+    }
+
+    /// Stops accepting work and answers every waiting consumer; what is under way goes on.
+    pub fn begin_shutdown(&self) {
+        self.core.draining.store(true, Ordering::Relaxed);
+        self.core.stop_waiting.cancel();
+    }
+
+    /// Whether the node is going away.
+    pub fn is_draining(&self) -> bool {
+        self.core.draining.load(Ordering::Relaxed)
+    }
+
+    /// Stores everything that is only in the log, and closes it. What does not get stored in time stays in
+    /// the log and is there at the next start.
+    pub async fn drain(&self, deadline: std::time::Duration) {
+        self.begin_shutdown();
+        if tokio::time::timeout(deadline, self.store_everything()).await.is_err() {
+            tracing::warn!("the shards took too long; the rest stays in the log");
+        }
+        self.core.stop_loops.cancel();
+        self.core.loops.close();
+        self.core.loops.wait().await;
+        self.core.wal.close();
+    }
+}
+
+impl Core {
+    /// The topic, which must have been used before.
+    pub(super) fn topic(&self, key: &TopicKey) -> Result<Arc<TopicHandle>, QueueError> {
+        self.topics.get(key).ok_or(QueueError::UnknownTopic)
+    }
+
+    /// The topic; it appears on its first use.
+    pub(super) async fn topic_or_new(&self, key: &TopicKey) -> Result<Arc<TopicHandle>, QueueError> {
+        if let Some(handle) = self.topics.get(key) {
+            return Ok(handle);
+        }
+        if self.topics.count_in(key.namespace()) >= self.limits.topics_per_namespace_max {
+            return Err(QueueError::TooManyTopics(self.limits.topics_per_namespace_max));
+        }
+        self.catalog.ensure_topics(std::slice::from_ref(key)).await?;
+        Ok(self.topics.insert(key, &TopicRow::default()))
+    }
+
+    /// The number of the shard that holds `key`.
+    pub(super) fn shard_number(&self, key: &TopicKey) -> u16 {
+        self.slots.shard_of(key.slot())
+    }
+
+    /// The shard that holds `key`.
+    pub(super) fn shard(&self, key: &TopicKey) -> &Arc<dyn Shard> {
+        &self.shards[usize::from(self.shard_number(key))]
+    }
+
+    /// Refuses work once the node is going away.
+    pub(super) fn check_running(&self) -> Result<(), QueueError> {
+        if self.draining.load(Ordering::Relaxed) { Err(QueueError::ShuttingDown) } else { Ok(()) }
+    }
+}

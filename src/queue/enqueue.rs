@@ -1,0 +1,150 @@
+//! Enqueue: check, reserve keys, give ids, log, wait until the log is durable, and only then answer.
+
+use std::time::Duration;
+
+use super::admission::{check_batch, complete};
+use super::core::{Core, Queue};
+use super::error::QueueError;
+use super::idempotency::{KeyedBatch, repeat_of};
+use super::request::{Durability, EnqueueResult, Enqueued, NewItem};
+use super::topics::{TopicHandle, count};
+use super::uncancelled::uncancelled;
+use crate::model::{QueuedItem, TopicKey};
+use crate::shard::DedupRow;
+use crate::wal::{FrameBuilder, Lsn};
+
+/// How long an enqueue waits for memory before it is told to come back.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+
+impl Queue {
+    /// Accepts `items` into `topic`; when this returns, every accepted one is as durable as asked for.
+    ///
+    /// # Errors
+    /// [`QueueError::Invalid`] refuses the batch whole. After [`QueueError::LogFailed`] the outcome is
+    /// unknown. Every other error means that nothing was accepted.
+    pub async fn enqueue(
+        &self,
+        topic: &TopicKey,
+        items: Vec<NewItem>,
+        durability: Durability,
+    ) -> Result<Enqueued, QueueError> {
+        let core = &self.core;
+        core.check_running()?;
+        check_batch(&items, core.limits.items)?;
+        core.wait_for_room().await?;
+        let handle = core.topic_or_new(topic).await?;
+        let keyed = core.reserve(topic, &items).await?;
+
+        let (results, batch) = core.assign(&handle, items, &keyed);
+        if batch.items.is_empty() {
+            return Ok(Enqueued { durability, results });
+        }
+        let mut frame = FrameBuilder::new();
+        frame.enqueue(topic, batch.items.iter().map(|queued| &*queued.item));
+        let pending = match core.wal.append(frame) {
+            Ok(pending) => pending,
+            Err(error) => {
+                core.hot.release_keys(topic, &keyed.key_hashes()).await;
+                return Err(error.into());
+            }
+        };
+        let lsn = pending.lsn();
+        let accepted = batch.items.len();
+        let (work, keys) = (self.core.clone(), keyed.key_hashes());
+        uncancelled(async move {
+            let applying = match pending.durable().await {
+                Ok(applying) => applying,
+                Err(error) => {
+                    work.hot.release_keys(&handle.key, &keys).await;
+                    return Err(QueueError::from(error));
+                }
+            };
+            work.hot.admit(&handle.key, lsn, batch.items).await;
+            if !batch.keys.is_empty() {
+                work.hot.confirm_keys(&handle.key, lsn, batch.keys).await;
+            }
+            count(&handle.counters.enqueued, accepted);
+            drop(applying);
+            Ok(())
+        })
+        .await?;
+        if durability == Durability::Stored {
+            core.wait_until_stored(topic, lsn).await?;
+        }
+        Ok(Enqueued { durability, results })
+    }
+}
+
+/// What of a batch is stored.
+struct Batch {
+    items: Vec<QueuedItem>,
+    keys: Vec<DedupRow>,
+}
+
+impl Core {
+    /// Gives every new item its id and final form; results are in the order of the request.
+    fn assign(
+        &self,
+        handle: &TopicHandle,
+        items: Vec<NewItem>,
+        keyed: &KeyedBatch,
+    ) -> (Vec<EnqueueResult>, Batch) {
+        let settings = handle.settings();
+        let now = self.clock.now();
+        let fresh = (0..items.len()).filter(|index| keyed.is_new(*index)).count();
+        let mut ids = self.ids.next(fresh);
+        let mut batch = Batch { items: Vec::with_capacity(fresh), keys: Vec::new() };
+        let mut results: Vec<EnqueueResult> = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let result = match (&keyed.answers[index], keyed.repeats[index]) {
+                (Some(answer), _) => answer.clone(),
+                (None, Some(first)) => repeat_of(&results[first]),
+                (None, None) => match ids.next() {
+                    Some(id) => {
+                        batch.items.push(QueuedItem::accepted(complete(item, id, &settings, now)));
+                        if let Some(probe) = keyed.reserved[index] {
+                            batch.keys.push(DedupRow {
+                                topic: handle.key.clone(),
+                                key_hash: probe.key_hash,
+                                body_hash: probe.body_hash,
+                                id,
+                                expires_at: now.plus_ms(settings.dedup_window_ms),
+                            });
+                        }
+                        EnqueueResult::Accepted { id }
+                    }
+                    None => continue,
+                },
+            };
+            results.push(result);
+        }
+        (results, batch)
+    }
+
+    /// Waits a moment for memory when the budget is used up; asks the flusher to make some.
+    async fn wait_for_room(&self) -> Result<(), QueueError> {
+        if self.hot.bytes() < self.limits.hot_bytes_max {
+            return Ok(());
+        }
+        let has_room = async {
+            loop {
+                let freed = self.room.notified();
+                if self.hot.bytes() < self.limits.hot_bytes_max {
+                    return;
+                }
+                self.flush.iter().for_each(super::flusher::FlushControl::kick);
+                freed.await;
+            }
+        };
+        match tokio::time::timeout(WAIT_FOR_ROOM, has_room).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(QueueError::Overloaded),
+        }
+    }
+
+    /// Waits until the shard of `topic` has committed everything up to `lsn`.
+    async fn wait_until_stored(&self, topic: &TopicKey, lsn: Lsn) -> Result<(), QueueError> {
+        let flush = &self.flush[usize::from(self.shard_number(topic))];
+        flush.store_up_to(lsn).await
+    }
+}

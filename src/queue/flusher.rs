@@ -1,0 +1,252 @@
+//! The flusher: makes live items stored, in log order, so that log segments can be freed, and drops stored
+//! bodies from memory when it is short.
+//!
+//! Flushing is a checkpoint, evicting is a cache decision; they meet only in that what is not stored cannot
+//! be evicted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::core::Core;
+use super::error::QueueError;
+use crate::clock::Monotonic;
+use crate::hot::FlushPlan;
+use crate::shard::{Checkpoint, ShardError};
+use crate::wal::Lsn;
+
+/// How often a flusher looks when nobody calls it.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a flusher rests after its shard failed.
+const REST: Duration = Duration::from_millis(500);
+/// How many gone items make a checkpoint of their own worth while.
+const DELETES_WORTH: usize = 2_000;
+/// Flushing and evicting begin when this share of the memory budget is used.
+const MEMORY_HIGH_PERCENT: usize = 85;
+/// Evicting goes down to this share.
+const MEMORY_LOW_PERCENT: usize = 75;
+/// How soon a flusher looks again while somebody waits for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How long [`FlushControl::store_up_to`] waits for the shard.
+const STORE_WAIT: Duration = Duration::from_secs(10);
+
+/// How others steer one shard's flusher.
+#[derive(Debug)]
+pub(super) struct FlushControl {
+    kick: Notify,
+    /// Everything up to here is wanted stored at once.
+    wanted: AtomicU64,
+    stored: watch::Sender<Lsn>,
+    /// What the log's applied position was when; newest last.
+    history: Mutex<VecDeque<(Monotonic, Lsn)>>,
+    failing: Mutex<Option<String>>,
+    last_deletes: AtomicU64,
+    everything: AtomicBool,
+}
+
+impl FlushControl {
+    pub(super) fn new() -> Self {
+        Self {
+            kick: Notify::new(),
+            wanted: AtomicU64::new(0),
+            stored: watch::Sender::new(Lsn(0)),
+            history: Mutex::default(),
+            failing: Mutex::default(),
+            last_deletes: AtomicU64::new(0),
+            everything: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes the flusher look now.
+    pub(super) fn kick(&self) {
+        self.kick.notify_one();
+    }
+
+    /// Asks for everything up to `lsn` to be stored and waits for it.
+    pub(super) async fn store_up_to(&self, lsn: Lsn) -> Result<(), QueueError> {
+        let mut stored = self.stored.subscribe();
+        self.wanted.fetch_max(lsn.0, Ordering::Relaxed);
+        self.kick();
+        let reached = stored.wait_for(|stored| *stored >= lsn);
+        match tokio::time::timeout(STORE_WAIT, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(QueueError::ShardUnavailable(
+                self.failure().unwrap_or_else(|| "it did not commit in time; the items are logged".into()),
+            )),
+        }
+    }
+
+    /// Why the last checkpoint failed, while it does.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failing.lock().clone()
+    }
+
+    fn note(&self, now: Monotonic, applied: Lsn) {
+        let mut history = self.history.lock();
+        if history.back().is_none_or(|(_, lsn)| *lsn < applied) {
+            history.push_back((now, applied));
+        }
+    }
+
+    /// The applied position as it was at `then`, forgetting what came before.
+    fn applied_at(&self, then: Monotonic) -> Lsn {
+        let mut history = self.history.lock();
+        let mut found = Lsn(0);
+        while let Some((at, lsn)) = history.front().copied() {
+            if at > then {
+                break;
+            }
+            found = lsn;
+            // The newest of the old samples stays: it is still the answer next time.
+            if history.get(1).is_some_and(|(at, _)| *at <= then) {
+                history.pop_front();
+            } else {
+                break;
+            }
+        }
+        found
+    }
+}
+
+impl Core {
+    /// One turn of a shard's flusher: wait for a reason, then store what there is reason to store.
+    pub(super) async fn flush_tick(self: Arc<Self>, shard: u16) {
+        let control = &self.flush[usize::from(shard)];
+        let awaited = control.wanted.load(Ordering::Relaxed) > control.stored.borrow().0;
+        let look_in = if awaited { LOOK_AGAIN } else { LOOK_EVERY };
+        let _ = tokio::time::timeout(look_in, control.kick.notified()).await;
+        control.note(self.clock.monotonic(), self.wal.applied_lsn());
+        loop {
+            let up_to = self.flush_target(shard);
+            match self.flush_once(shard, up_to).await {
+                Ok(more) => {
+                    self.make_room().await;
+                    self.free_log().await;
+                    if !more {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(shard, %error, "a checkpoint failed and is tried again");
+                    *control.failing.lock() = Some(error.to_string());
+                    tokio::time::sleep(REST).await;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The log position up to which items should be stored now.
+    fn flush_target(&self, shard: u16) -> Lsn {
+        let control = &self.flush[usize::from(shard)];
+        let applied = self.wal.applied_lsn();
+        let short_of_memory = self.hot.bytes() * 100 >= self.limits.hot_bytes_max * MEMORY_HIGH_PERCENT;
+        if short_of_memory || control.everything.load(Ordering::Relaxed) {
+            return applied;
+        }
+        let then = Monotonic(self.clock.monotonic().0 - self.limits.buffer_ttl_ms);
+        let mut target = control.applied_at(then).max(Lsn(control.wanted.load(Ordering::Relaxed)));
+        if self.wal.status().bytes > self.limits.wal_bytes_soft {
+            target = target.max(self.wal.oldest_segment_end().unwrap_or(applied));
+        }
+        target.min(applied)
+    }
+
+    /// Stores one chunk; true when there is more to store at once.
+    async fn flush_once(&self, shard: u16, up_to: Lsn) -> Result<bool, ShardError> {
+        let control = &self.flush[usize::from(shard)];
+        let needed = self.hot.first_need(shard).await.is_some_and(|need| need <= up_to);
+        let deletes = self.hot.pending_deletes(shard).await;
+        let now = self.clock.monotonic().0.unsigned_abs();
+        let deletes_due = deletes >= DELETES_WORTH
+            || (deletes > 0 && now >= control.last_deletes.load(Ordering::Relaxed) + 1_000);
+        if !needed && !deletes_due {
+            // Nothing at or before `up_to` is missing from the shard: it is as good as stored.
+            control.stored.send_if_modified(|stored| raise(stored, up_to));
+            *control.failing.lock() = None;
+            return Ok(false);
+        }
+        control.last_deletes.store(now, Ordering::Relaxed);
+        let plan = self.hot.flush_plan(shard, up_to, self.limits.flush_items).await;
+        let (reached, size) = (plan.reached, plan.upserts.len() + plan.deletes.len());
+        let stored = self.store(shard, &plan).await;
+        self.hot.flushed(plan, stored.is_ok()).await;
+        stored?;
+        *control.failing.lock() = None;
+        control.stored.send_if_modified(|stored| raise(stored, reached));
+        Ok(reached < up_to || size >= self.limits.flush_items)
+    }
+
+    async fn store(&self, shard: u16, plan: &FlushPlan) -> Result<(), ShardError> {
+        let mut checkpoint = Checkpoint::at(self.node, plan.reached);
+        checkpoint.upserts.clone_from(&plan.upserts);
+        checkpoint.deletes = plan.deletes.iter().map(|(_, id)| *id).collect();
+        checkpoint.purges = plan.purges.iter().map(|(_, purge)| purge.clone()).collect();
+        checkpoint.dedup.clone_from(&plan.dedup);
+        self.shards[usize::from(shard)].checkpoint(&checkpoint).await
+    }
+
+    /// Drops stored items from memory while it is short, and wakes who waits for room.
+    async fn make_room(&self) {
+        let high = self.limits.hot_bytes_max * MEMORY_HIGH_PERCENT / 100;
+        let bytes = self.hot.bytes();
+        if bytes > high {
+            let low = self.limits.hot_bytes_max * MEMORY_LOW_PERCENT / 100;
+            self.hot.evict(bytes - low).await;
+        }
+        if self.hot.bytes() < self.limits.hot_bytes_max {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Frees the log segments that no shard needs any more.
+    async fn free_log(&self) {
+        let mut free = self.wal.applied_lsn();
+        for shard in 0..self.shards.len() as u16 {
+            if let Some(need) = self.hot.first_need(shard).await {
+                free = free.min(Lsn(need.0.saturating_sub(1)));
+            }
+        }
+        self.wal.free_up_to(free);
+    }
+
+    /// Stores everything there is, however long it takes.
+    pub(super) async fn store_everything(&self) {
+        let applied = self.wal.applied_lsn();
+        for control in &self.flush {
+            control.everything.store(true, Ordering::Relaxed);
+        }
+        for control in &self.flush {
+            while control.store_up_to(applied).await.is_err() {}
+        }
+        self.free_log().await;
+    }
+}
+
+fn raise(stored: &mut Lsn, to: Lsn) -> bool {
+    let raised = to > *stored;
+    *stored = to.max(*stored);
+    raised
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_applied_position_of_a_past_moment_is_remembered() {
+        let control = FlushControl::new();
+        for (at, lsn) in [(0, 5), (100, 9), (200, 9), (300, 20)] {
+            control.note(Monotonic(at), Lsn(lsn));
+        }
+        assert_eq!(control.applied_at(Monotonic(-1)), Lsn(0));
+        assert_eq!(control.applied_at(Monotonic(150)), Lsn(9));
+        assert_eq!(control.applied_at(Monotonic(299)), Lsn(9));
+        assert_eq!(control.applied_at(Monotonic(1_000)), Lsn(20));
+        assert_eq!(control.applied_at(Monotonic(2_000)), Lsn(20));
+    }
+}

@@ -1,0 +1,44 @@
+//! How the node's parts are.
+
+use super::core::Queue;
+use super::request::{Health, PartHealth};
+use crate::wal::{WalHealth, WalStatus};
+
+impl Queue {
+    /// How the node's parts are; it is ready while it accepts items.
+    pub fn health(&self) -> Health {
+        let core = &self.core;
+        let (log_ok, log) = match core.wal.status().health {
+            WalHealth::Healthy => (true, "accepting records".to_owned()),
+            WalHealth::Full => (false, "no room: enqueues are refused until space is freed".to_owned()),
+            WalHealth::Failed(error) => (false, format!("failed: {error}; restart the node")),
+        };
+        let (bytes, max) = (core.hot.bytes(), core.limits.hot_bytes_max);
+        let mut parts = vec![
+            PartHealth { part: "log".into(), ok: log_ok, detail: log },
+            PartHealth {
+                part: "memory".into(),
+                ok: bytes < max,
+                detail: format!("{bytes} of {max} bytes hold items"),
+            },
+        ];
+        for (number, control) in core.flush.iter().enumerate() {
+            let failure = control.failure();
+            parts.push(PartHealth {
+                part: format!("shard-{number}"),
+                ok: failure.is_none(),
+                detail: failure.unwrap_or_else(|| "storing".into()),
+            });
+        }
+        let draining = self.is_draining();
+        let detail = if draining { "shutting down" } else { "running" };
+        parts.push(PartHealth { part: "node".into(), ok: !draining, detail: detail.into() });
+        // A shard that fails or memory that is full for a moment does not stop acceptance by itself.
+        Health { ready: log_ok && !draining, parts }
+    }
+
+    /// How the log is.
+    pub fn wal_status(&self) -> WalStatus {
+        self.core.wal.status()
+    }
+}

@@ -1,0 +1,175 @@
+//! Idempotency keys of one batch: which items are new, which are repeats, which contradict.
+
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::core::Core;
+use super::error::QueueError;
+use super::request::{EnqueueResult, NewItem};
+use crate::hot::{KeyProbe, KeyState};
+use crate::model::{PayloadKind, TopicKey};
+
+/// How often a key that another request is using is asked for again, at least.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// How many times.
+const ASK_MAX: usize = 250;
+
+/// What the keys of a batch say.
+#[derive(Debug, Default)]
+pub(super) struct KeyedBatch {
+    /// For each item: its answer when it must not be stored.
+    pub(super) answers: Vec<Option<EnqueueResult>>,
+    /// For each item: the index of the earlier item of this batch that it repeats.
+    pub(super) repeats: Vec<Option<usize>>,
+    /// For each item that is to be stored under a key: the key.
+    pub(super) reserved: Vec<Option<KeyProbe>>,
+}
+
+impl KeyedBatch {
+    /// The batch of `len` items without keys.
+    fn unkeyed(len: usize) -> Self {
+        Self { answers: vec![None; len], repeats: vec![None; len], reserved: vec![None; len] }
+    }
+
+    /// Whether item `index` is to be stored.
+    pub(super) fn is_new(&self, index: usize) -> bool {
+        self.answers[index].is_none() && self.repeats[index].is_none()
+    }
+
+    /// The hashes of all reserved keys.
+    pub(super) fn key_hashes(&self) -> Vec<u128> {
+        self.reserved.iter().flatten().map(|probe| probe.key_hash).collect()
+    }
+}
+
+fn conflict() -> EnqueueResult {
+    EnqueueResult::Rejected {
+        code: "idempotency_conflict",
+        message: "the idempotency key was used for a different body; use a new key, or send the same body"
+            .into(),
+    }
+}
+
+/// The hash of an idempotency key, and that of what makes a body: kind, payload, content type, headers.
+///
+/// Priorities, delays and the like are how, not what: repeating an item under other settings is no conflict.
+pub(super) fn key_probe(
+    key: &str,
+    kind: PayloadKind,
+    payload: &[u8],
+    content_type: Option<&str>,
+    headers: &[(Box<str>, Box<str>)],
+) -> KeyProbe {
+    let mut body = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        body.update(&(bytes.len() as u32).to_le_bytes()).update(bytes);
+    };
+    part(&[kind as u8]);
+    part(payload);
+    part(content_type.unwrap_or_default().as_bytes());
+    for (name, value) in headers.iter().filter(|(name, _)| !is_trace_header(name)) {
+        part(name.as_bytes());
+        part(value.as_bytes());
+    }
+    let first = |hash: blake3::Hash| {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.as_bytes()[..16]);
+        u128::from_le_bytes(bytes)
+    };
+    KeyProbe { key_hash: first(blake3::hash(key.as_bytes())), body_hash: first(body.finalize()) as u64 }
+}
+
+fn probe(item: &NewItem) -> Option<KeyProbe> {
+    let key = item.idempotency_key.as_deref()?;
+    let kind = item.kind.unwrap_or(PayloadKind::Bytes);
+    Some(key_probe(key, kind, &item.payload, item.content_type.as_deref(), &item.headers))
+}
+
+/// A retry is a new span of the same work: its trace headers differ and its body does not.
+fn is_trace_header(name: &str) -> bool {
+    name.eq_ignore_ascii_case("traceparent") || name.eq_ignore_ascii_case("tracestate")
+}
+
+impl Core {
+    /// Reserves the keys of `items`, or answers for those that are not new.
+    pub(super) async fn reserve(&self, topic: &TopicKey, items: &[NewItem]) -> Result<KeyedBatch, QueueError> {
+        let mut batch = KeyedBatch::unkeyed(items.len());
+        let mut first_use: HashMap<u128, usize> = HashMap::new();
+        let mut wanted = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let Some(probe) = probe(item) else { continue };
+            match first_use.get(&probe.key_hash) {
+                Some(&first) => {
+                    let same = batch.reserved[first].is_some_and(|p| p.body_hash == probe.body_hash);
+                    if same {
+                        batch.repeats[index] = Some(first);
+                    } else {
+                        batch.answers[index] = Some(conflict());
+                    }
+                }
+                None => {
+                    first_use.insert(probe.key_hash, index);
+                    batch.reserved[index] = Some(probe);
+                    wanted.push((index, probe));
+                }
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(batch);
+        }
+        let probes: Vec<_> = wanted.iter().map(|(_, probe)| *probe).collect();
+        self.recall_cold_keys(topic, &probes).await?;
+        let states = self.reserve_all(topic, &probes).await?;
+        for ((index, _), state) in wanted.into_iter().zip(states) {
+            if let KeyState::Used { id, same_body } = state {
+                batch.reserved[index] = None;
+                batch.answers[index] =
+                    Some(if same_body { EnqueueResult::Duplicate { id } } else { conflict() });
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Reserves every free key of `probes` at one moment. While another request uses one of them, nothing
+    /// is kept: two batches must not wait for each other.
+    async fn reserve_all(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Result<Vec<KeyState>, QueueError> {
+        for _ in 0..ASK_MAX {
+            let states = self.hot.reserve_keys(topic, probes).await;
+            let busy = states.iter().find_map(|state| match state {
+                KeyState::InFlight(decided) => Some(decided.clone()),
+                _ => None,
+            });
+            let Some(decided) = busy else { return Ok(states) };
+            let reserved = probes.iter().zip(&states).filter(|(_, s)| matches!(s, KeyState::Reserved));
+            let reserved: Vec<_> = reserved.map(|(probe, _)| probe.key_hash).collect();
+            self.hot.release_keys(topic, &reserved).await;
+            // The time-out covers a decision that came between asking and listening.
+            let _ = tokio::time::timeout(ASK_AGAIN, decided.notified()).await;
+        }
+        Err(QueueError::Overloaded)
+    }
+
+    /// Brings keys that only the shard remembers back to memory.
+    async fn recall_cold_keys(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Result<(), QueueError> {
+        if !self.hot.has_cold_keys(topic) {
+            return Ok(());
+        }
+        let hashes: Vec<_> = probes.iter().map(|probe| probe.key_hash).collect();
+        let rows = self.shard(topic).find_keys(topic, &hashes, self.clock.now()).await?;
+        self.hot.recall_keys(topic, rows).await;
+        Ok(())
+    }
+}
+
+/// The result of an item that repeats item `first` of its own batch.
+pub(super) fn repeat_of(first: &EnqueueResult) -> EnqueueResult {
+    match first {
+        EnqueueResult::Accepted { id } | EnqueueResult::Duplicate { id } => {
+            EnqueueResult::Duplicate { id: *id }
+        }
+        EnqueueResult::Rejected { code, message } => {
+            EnqueueResult::Rejected { code, message: message.clone() }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Recovery: what the log says since the shards last heard of it.
+//!
+//! An item is live if it has an Enqueue and no Settle. Live and past its shard's number, it goes to the hot
+//! tier; at or before that number it is in the shard, and whatever the log says of it since is brought to
+//! the shard before anything is served.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::core::Queue;
+use super::error::QueueError;
+use super::idempotency::key_probe;
+use crate::clock::Timestamp;
+use crate::model::{Item, ItemId, QueuedItem, Standing, TopicKey};
+use crate::shard::{Checkpoint, DedupRow, Purge, SlotMap, TopicRow};
+use crate::wal::{DeliverEntry, Lsn, Record};
+
+/// Ids asked from, or rows brought to, a shard in one go.
+const STEP: usize = 4_000;
+
+/// Takes the log in, record by record.
+#[derive(Debug)]
+pub struct Replay {
+    /// What each shard holds already.
+    progress: Vec<Lsn>,
+    slots: SlotMap,
+    recovered: Recovered,
+}
+
+/// What the log said.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    live: HashMap<ItemId, Live>,
+    /// Changes to stored items, in log order.
+    touched: HashMap<ItemId, (TopicKey, Vec<Change>)>,
+    deletes: Vec<(TopicKey, ItemId)>,
+    purges: Vec<Purge>,
+    keys: Vec<(Lsn, TopicKey, Arc<Item>)>,
+    topics: HashSet<TopicKey>,
+    records: u64,
+}
+
+#[derive(Debug)]
+struct Live {
+    topic: TopicKey,
+    lsn: Lsn,
+    queued: QueuedItem,
+}
+
+#[derive(Debug)]
+enum Change {
+    Delivered(DeliverEntry),
+    Patched(Standing),
+}
+
+impl Change {
+    fn apply(self, standing: &mut Standing) {
+        match self {
+            Self::Delivered(entry) => {
+                standing.generation = entry.generation;
+                standing.attempt = entry.attempt;
+                standing.lease_expires_at = Some(entry.lease_expires_at);
+            }
+            Self::Patched(patched) => *standing = patched,
+        }
+    }
+
+    fn is_death(&self) -> bool {
+        matches!(self, Self::Patched(standing) if standing.dead.is_some())
+    }
+}
+
+impl Replay {
+    /// A replay for shards that hold everything up to `progress`, by shard number.
+    pub fn new(progress: Vec<Lsn>, slots: SlotMap) -> Self {
+        Self { progress, slots, recovered: Recovered::default() }
+    }
+
+    /// Takes one record in.
+    pub fn visit(&mut self, lsn: Lsn, record: Record) {
+        let topic = match &record {
+            Record::Enqueue { topic, .. }
+            | Record::Deliver { topic, .. }
+            | Record::Patch { topic, .. }
+            | Record::Settle { topic, .. }
+            | Record::Purge { topic, .. } => topic.clone(),
+        };
+        let shard = usize::from(self.slots.shard_of(topic.slot()));
+        if self.progress.get(shard).is_some_and(|stored| lsn <= *stored) {
+            return;
+        }
+        let into = &mut self.recovered;
+        into.records += 1;
+        if !into.topics.contains(&topic) {
+            into.topics.insert(topic.clone());
+        }
+        match record {
+            Record::Enqueue { items, .. } => into.enqueued(&topic, lsn, items),
+            Record::Deliver { deliveries, .. } => {
+                for entry in deliveries {
+                    into.changed(&topic, entry.id, Change::Delivered(entry));
+                }
+            }
+            Record::Patch { patches, .. } => {
+                for patch in patches {
+                    into.changed(&topic, patch.id, Change::Patched(patch.standing));
+                }
+            }
+            Record::Settle { ids, .. } => ids.into_iter().for_each(|id| into.settled(&topic, id)),
+            Record::Purge { dead, up_to, .. } => into.purged(Purge { topic, dead, up_to }),
+        }
+    }
+
+    /// Everything the log said.
+    pub fn finish(self) -> Recovered {
+        self.recovered
+    }
+}
+
+impl Recovered {
+    /// How many records were taken in.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// How many items are live and not stored.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+
+    fn enqueued(&mut self, topic: &TopicKey, lsn: Lsn, items: Vec<Item>) {
+        for item in items {
+            let queued = QueuedItem::accepted(item);
+            if queued.item.extra.as_ref().is_some_and(|extra| extra.idempotency_key.is_some()) {
+                self.keys.push((lsn, topic.clone(), queued.item.clone()));
+            }
+            self.live.insert(queued.item.id, Live { topic: topic.clone(), lsn, queued });
+        }
+    }
+
+    fn changed(&mut self, topic: &TopicKey, id: ItemId, change: Change) {
+        match self.live.get_mut(&id) {
+            Some(live) => change.apply(&mut live.queued.standing),
+            None => self.touched.entry(id).or_insert_with(|| (topic.clone(), Vec::new())).1.push(change),
+        }
+    }
+
+    fn settled(&mut self, topic: &TopicKey, id: ItemId) {
+        if self.live.remove(&id).is_none() {
+            self.touched.remove(&id);
+            self.deletes.push((topic.clone(), id));
+        }
+    }
+
+    fn purged(&mut self, purge: Purge) {
+        let goes = |topic: &TopicKey, id: ItemId, dead: bool| {
+            *topic == purge.topic && id <= purge.up_to && dead == purge.dead
+        };
+        self.live.retain(|id, live| !goes(&live.topic, *id, live.queued.standing.dead.is_some()));
+        let deletes = &mut self.deletes;
+        self.touched.retain(|id, (topic, changes)| {
+            let kept = !goes(topic, *id, changes.last().is_some_and(Change::is_death));
+            if !kept {
+                deletes.push((topic.clone(), *id));
+            }
+            kept
+        });
+        self.purges.push(purge);
+    }
+}
+
+impl Queue {
+    /// Makes the shards and the hot tier true to the log.
+    pub(super) async fn recover(&self, recovered: Recovered) -> Result<(), QueueError> {
+        let core = &self.core;
+        let now = core.clock.now();
+        for topic in &recovered.topics {
+            core.topics.insert(topic, &TopicRow::default());
+        }
+        self.bring_shards_up_to_date(&recovered.deletes, &recovered.purges, recovered.touched).await?;
+        for shard in &core.shards {
+            core.ids.raise_floor(shard.highest_id().await?);
+            let counts = shard.counts(now).await?;
+            for count in &counts {
+                core.topics.insert(&count.topic, &TopicRow::default());
+            }
+            core.hot.set_stored(&counts, now).await;
+        }
+        for handle in core.topics.all() {
+            if handle.is_paused() {
+                core.hot.set_paused(&handle.key, true);
+            }
+            core.hot.set_cold_keys(&handle.key, now.plus_ms(handle.settings().dedup_window_ms));
+        }
+        self.admit_live(recovered.live).await;
+        for (lsn, topic, item) in recovered.keys {
+            if let Some(row) = self.key_row(&topic, &item, now) {
+                core.hot.confirm_keys(&topic, lsn, vec![row]).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn bring_shards_up_to_date(
+        &self,
+        deletes: &[(TopicKey, ItemId)],
+        purges: &[Purge],
+        mut touched: HashMap<ItemId, (TopicKey, Vec<Change>)>,
+    ) -> Result<(), QueueError> {
+        let core = &self.core;
+        for (number, shard) in core.shards.iter().enumerate() {
+            let here = |topic: &TopicKey| usize::from(core.shard_number(topic)) == number;
+            let progress = shard.progress(core.node).await?;
+            let ids: Vec<_> = touched.iter().filter(|(_, (topic, _))| here(topic)).map(|(id, _)| *id).collect();
+            let mut rows = Vec::new();
+            for ids in ids.chunks(STEP) {
+                rows.extend(shard.fetch(ids).await?);
+            }
+            let mut removal = Checkpoint::at(core.node, progress);
+            removal.deletes = deletes.iter().filter(|(topic, _)| here(topic)).map(|(_, id)| *id).collect();
+            removal.purges = purges.iter().filter(|purge| here(&purge.topic)).cloned().collect();
+            if !removal.deletes.is_empty() || !removal.purges.is_empty() {
+                shard.checkpoint(&removal).await?;
+            }
+            for (_, item) in &mut rows {
+                for change in touched.remove(&item.item.id).map(|(_, changes)| changes).unwrap_or_default() {
+                    change.apply(&mut item.standing);
+                }
+            }
+            for chunk in rows.chunks(STEP) {
+                let mut update = Checkpoint::at(core.node, progress);
+                update.upserts = chunk.to_vec();
+                shard.checkpoint(&update).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn admit_live(&self, live: HashMap<ItemId, Live>) {
+        let mut live: Vec<_> = live.into_values().collect();
+        live.sort_unstable_by_key(|live| (live.lsn, live.queued.item.id));
+        let mut live = live.into_iter().peekable();
+        while let Some(Live { topic, lsn, queued }) = live.next() {
+            let mut batch = vec![queued];
+            while let Some(next) = live.next_if(|next| next.lsn == lsn && next.topic == topic) {
+                batch.push(next.queued);
+            }
+            self.core.hot.admit(&topic, lsn, batch).await;
+        }
+    }
+
+    fn key_row(&self, topic: &TopicKey, item: &Item, now: Timestamp) -> Option<DedupRow> {
+        let extra = item.extra.as_deref()?;
+        let key = extra.idempotency_key.as_deref()?;
+        let window_ms = self.core.topics.get(topic)?.settings().dedup_window_ms;
+        let expires_at = item.enqueued_at.plus_ms(window_ms);
+        let probe =
+            key_probe(key, item.kind, &item.payload, extra.content_type.as_deref(), &extra.headers);
+        (expires_at > now).then(|| DedupRow {
+            topic: topic.clone(),
+            key_hash: probe.key_hash,
+            body_hash: probe.body_hash,
+            id: item.id,
+            expires_at,
+        })
+    }
+}

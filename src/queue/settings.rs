@@ -1,0 +1,162 @@
+//! Topics and namespaces as resources: settings, pause, purge, delete.
+
+use super::core::Queue;
+use super::error::QueueError;
+use super::request::{Page, TopicStats, TopicSummary, TopicView};
+use super::topics::TopicHandle;
+use super::uncancelled::uncancelled;
+use crate::model::{Namespace, Settings, SettingsPatch, TopicKey, TopicName};
+use crate::shard::TopicRow;
+use crate::wal::{FrameBuilder, Lsn};
+
+impl Queue {
+    /// Up to `limit` topics of a namespace after `after`, by name.
+    pub fn topics(
+        &self,
+        namespace: &Namespace,
+        after: Option<&TopicName>,
+        limit: usize,
+    ) -> Page<TopicSummary, TopicName> {
+        let mut handles = self.core.topics.page(namespace, after, limit + 1);
+        let more = handles.len() > limit;
+        handles.truncate(limit);
+        let next = handles.last().filter(|_| more).map(|handle| handle.key.topic().clone());
+        let summary = |handle: &std::sync::Arc<TopicHandle>| TopicSummary {
+            topic: handle.key.topic().clone(),
+            paused: handle.is_paused(),
+            stats: self.stats_of(handle),
+        };
+        Page { entries: handles.iter().map(summary).collect(), next }
+    }
+
+    /// Every topic with its numbers, for metrics.
+    pub fn all_stats(&self) -> Vec<(TopicKey, bool, TopicStats)> {
+        let row = |handle: std::sync::Arc<TopicHandle>| {
+            (handle.key.clone(), handle.is_paused(), self.stats_of(&handle))
+        };
+        self.core.topics.all().into_iter().map(row).collect()
+    }
+
+    /// One topic.
+    pub fn topic(&self, topic: &TopicKey) -> Result<TopicView, QueueError> {
+        let handle = self.core.topic(topic)?;
+        Ok(TopicView {
+            settings: handle.row().settings,
+            effective: (**handle.settings()).clone(),
+            paused: handle.is_paused(),
+            stats: self.stats_of(&handle),
+        })
+    }
+
+    /// One topic's numbers.
+    pub fn stats(&self, topic: &TopicKey) -> Result<TopicStats, QueueError> {
+        Ok(self.stats_of(&*self.core.topic(topic)?))
+    }
+
+    fn stats_of(&self, handle: &TopicHandle) -> TopicStats {
+        let counts = self.core.hot.counts(&handle.key);
+        let mut totals = handle.counters.totals();
+        totals.failed += counts.leases_expired;
+        let now = self.core.clock.now();
+        TopicStats {
+            ready: counts.ready,
+            scheduled: counts.scheduled,
+            leased: counts.leased,
+            dead: counts.dead,
+            oldest_ready_age_ms: counts.oldest_ready_due.map_or(0, |due| now.since_ms(due).max(0)),
+            totals,
+            rates: handle.rates(),
+        }
+    }
+
+    /// Replaces a topic's own settings; the topic appears when it is new. Items accepted before keep theirs.
+    pub async fn put_topic(
+        &self,
+        topic: &TopicKey,
+        settings: SettingsPatch,
+    ) -> Result<TopicView, QueueError> {
+        check(&settings)?;
+        let handle = self.core.topic_or_new(topic).await?;
+        let row = TopicRow { settings: settings.clone(), paused: handle.is_paused() };
+        self.core.catalog.put_topic(topic, &row).await?;
+        self.core.topics.set_topic(&handle, settings);
+        self.topic(topic)
+    }
+
+    /// Stops or resumes deliveries of a topic; enqueues and settlements go on.
+    pub async fn pause(&self, topic: &TopicKey, paused: bool) -> Result<(), QueueError> {
+        let handle = self.core.topic(topic)?;
+        self.core.catalog.put_topic(topic, &TopicRow { paused, ..handle.row() }).await?;
+        handle.set_paused(paused);
+        self.core.hot.set_paused(topic, paused);
+        Ok(())
+    }
+
+    /// Removes every live item that was accepted before this call, leased ones included; returns how many.
+    pub async fn purge(&self, topic: &TopicKey) -> Result<u64, QueueError> {
+        self.core.topic(topic)?;
+        Ok(self.remove_all(topic, false).await?.0)
+    }
+
+    /// Removes every dead letter there is now; returns how many.
+    pub async fn discard_dead(&self, topic: &TopicKey) -> Result<u64, QueueError> {
+        self.core.topic(topic)?;
+        Ok(self.remove_all(topic, true).await?.0)
+    }
+
+    /// Removes a topic with everything in it; returns how many items that were. It may appear again.
+    pub async fn delete_topic(&self, topic: &TopicKey) -> Result<u64, QueueError> {
+        self.core.topic(topic)?;
+        let (live, _) = self.remove_all(topic, false).await?;
+        let (dead, lsn) = self.remove_all(topic, true).await?;
+        // The topic leaves memory only when the shard has nothing left to be told about it.
+        self.core.flush[usize::from(self.core.shard_number(topic))].store_up_to(lsn).await?;
+        self.core.catalog.delete_topic(topic).await?;
+        self.core.topics.remove(topic);
+        self.core.hot.forget(topic);
+        Ok(live + dead)
+    }
+
+    async fn remove_all(&self, topic: &TopicKey, dead: bool) -> Result<(u64, Lsn), QueueError> {
+        let (core, topic) = (self.core.clone(), topic.clone());
+        uncancelled(async move {
+            // No item accepted before this id was made has a higher one.
+            let Some(up_to) = core.ids.next(1).next() else { return Ok((0, Lsn(0))) };
+            let mut frame = FrameBuilder::new();
+            frame.purge(&topic, dead, up_to);
+            let (lsn, applying) = core.log(frame).await?;
+            let count = core.hot.purge(&topic, lsn, dead, up_to).await;
+            drop(applying);
+            Ok((count, lsn))
+        })
+        .await
+    }
+
+    /// A namespace's own settings and those in force under them.
+    pub fn namespace(&self, namespace: &Namespace) -> (SettingsPatch, Settings) {
+        let own = self.core.topics.namespace(namespace);
+        (own, self.core.topics.resolve(namespace, &SettingsPatch::default()))
+    }
+
+    /// Replaces a namespace's own settings.
+    pub async fn put_namespace(
+        &self,
+        namespace: &Namespace,
+        settings: SettingsPatch,
+    ) -> Result<(), QueueError> {
+        check(&settings)?;
+        self.core.catalog.put_namespace(namespace, &settings).await?;
+        self.core.topics.set_namespace(namespace, settings);
+        Ok(())
+    }
+}
+
+fn check(settings: &SettingsPatch) -> Result<(), QueueError> {
+    match settings.problem() {
+        Some(problem) => {
+            let (field, detail) = problem.split_once(": ").unwrap_or(("settings", &problem));
+            Err(QueueError::invalid(field, detail))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,273 @@
+//! Settle: ack, nack, extend, release, reject. Hold the item by its lease, log, and only then apply.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::core::{Core, Queue};
+use super::error::QueueError;
+use super::request::{LeaseAction, SettleResult, SettleStatus, Verb};
+use super::topics::{TopicHandle, count};
+use super::transition::{died, extended, nacked, released};
+use super::uncancelled::uncancelled;
+use crate::clock::Timestamp;
+use crate::hot::{Finish, Held, HoldRequest, Landing};
+use crate::model::{
+    DeadReason, ItemId, ItemState, LeaseRef, QueuedItem, SettleCause, TopicKey, limits,
+};
+use crate::wal::{FrameBuilder, Lsn, PatchEntry};
+
+/// The actions of one request on one topic, with their places in the request.
+struct Group {
+    handle: Arc<TopicHandle>,
+    actions: Vec<(usize, LeaseAction)>,
+}
+
+/// What a group leads to once it is logged.
+struct Outcome {
+    handle: Arc<TopicHandle>,
+    finishes: Vec<Finish>,
+    acked: usize,
+    failed: usize,
+    dead: usize,
+}
+
+impl Queue {
+    /// Settles leases; results are in the order of `actions`. A stale lease changes nothing.
+    ///
+    /// # Errors
+    /// No lease was settled; after [`QueueError::LogFailed`] the outcome is unknown.
+    pub async fn settle(&self, actions: Vec<LeaseAction>) -> Result<Vec<SettleResult>, QueueError> {
+        for (index, action) in actions.iter().enumerate() {
+            check(&action.verb)
+                .map_err(|(field, detail)| QueueError::invalid(format!("leases[{index}].{field}"), detail))?;
+        }
+        let core = self.core.clone();
+        uncancelled(async move { core.settle(actions).await }).await
+    }
+
+    /// The current leases of `ids`, for consumers that settle by id.
+    pub async fn current_leases(&self, topic: &TopicKey, ids: &[ItemId]) -> Vec<Option<LeaseRef>> {
+        let mut leases = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let view = self.core.hot.find(topic, id).await;
+            let leased = view.filter(|view| view.state == ItemState::Leased);
+            leases.push(leased.map(|view| LeaseRef {
+                topic: topic.clone(),
+                id,
+                generation: view.queued.standing.generation,
+            }));
+        }
+        leases
+    }
+}
+
+fn check(verb: &Verb) -> Result<(), (&'static str, String)> {
+    match verb {
+        Verb::Nack { delay_ms: Some(ms), .. } | Verb::Release { delay_ms: Some(ms) }
+            if !(0..=limits::DURATION_MS_MAX).contains(ms) =>
+        {
+            Err(("delay_ms", format!("must be between 0 and {}", limits::DURATION_MS_MAX)))
+        }
+        Verb::Extend { lease_ms: Some(ms) } if !(limits::LEASE_MS_MIN..=limits::LEASE_MS_MAX).contains(ms) => {
+            let (min, max) = (limits::LEASE_MS_MIN, limits::LEASE_MS_MAX);
+            Err(("lease_ms", format!("must be between {min} and {max}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Core {
+    async fn settle(self: Arc<Self>, actions: Vec<LeaseAction>) -> Result<Vec<SettleResult>, QueueError> {
+        let lost = |action: &LeaseAction| SettleResult {
+            status: SettleStatus::LeaseLost,
+            lease_expires_at: None,
+            id: action.lease.id,
+        };
+        let mut results: Vec<_> = actions.iter().map(lost).collect();
+        let mut frame = FrameBuilder::new();
+        let mut outcomes = Vec::new();
+        for group in self.group(actions) {
+            match self.hold_group(&group).await {
+                Ok(held) => outcomes.push(self.decide(group, held, &mut frame, &mut results)),
+                Err(error) => {
+                    self.let_go(&outcomes).await;
+                    return Err(error);
+                }
+            }
+        }
+        if frame.is_empty() {
+            return Ok(results);
+        }
+        match self.log(frame).await {
+            Ok((lsn, applying)) => {
+                for outcome in outcomes {
+                    count(&outcome.handle.counters.acked, outcome.acked);
+                    count(&outcome.handle.counters.failed, outcome.failed);
+                    count(&outcome.handle.counters.dead, outcome.dead);
+                    self.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
+                }
+                drop(applying);
+                Ok(results)
+            }
+            Err(error) => {
+                self.let_go(&outcomes).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Appends a frame and waits until it is durable.
+    pub(super) async fn log(&self, frame: FrameBuilder) -> Result<(Lsn, crate::wal::Applying), QueueError> {
+        let pending = self.wal.append(frame)?;
+        let lsn = pending.lsn();
+        Ok((lsn, pending.durable().await?))
+    }
+
+    fn group(&self, actions: Vec<LeaseAction>) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut places: HashMap<TopicKey, Option<usize>> = HashMap::new();
+        for (index, action) in actions.into_iter().enumerate() {
+            let place = *places.entry(action.lease.topic.clone()).or_insert_with(|| {
+                let handle = self.topics.get(&action.lease.topic)?;
+                groups.push(Group { handle, actions: Vec::new() });
+                Some(groups.len() - 1)
+            });
+            if let Some(place) = place {
+                groups[place].actions.push((index, action));
+            }
+        }
+        groups
+    }
+
+    /// Holds a group's items. One that is not in memory may be in the shard, leased before a restart.
+    async fn hold_group(&self, group: &Group) -> Result<Vec<Held>, QueueError> {
+        let topic = &group.handle.key;
+        let request = |(_, action): &(usize, LeaseAction)| HoldRequest {
+            id: action.lease.id,
+            generation: Some(action.lease.generation),
+        };
+        let requests: Vec<_> = group.actions.iter().map(request).collect();
+        let mut held = self.hot.hold(topic, &requests).await;
+        mark_repeats(&requests, &mut held);
+        let unknown: Vec<_> =
+            (0..held.len()).filter(|index| matches!(held[*index], Held::Unknown)).collect();
+        if unknown.is_empty() {
+            return Ok(held);
+        }
+        let ids: Vec<_> = unknown.iter().map(|index| requests[*index].id).collect();
+        if let Err(error) = self.bring_up(topic, &ids).await {
+            self.hot.unhold(topic, &held_ids(&held)).await;
+            return Err(error);
+        }
+        let again: Vec<_> = unknown.iter().map(|index| requests[*index]).collect();
+        for (index, found) in unknown.into_iter().zip(self.hot.hold(topic, &again).await) {
+            held[index] = found;
+        }
+        Ok(held)
+    }
+
+    /// Brings cold items up into memory, as far as the shard has them.
+    pub(super) async fn bring_up(&self, topic: &TopicKey, ids: &[ItemId]) -> Result<(), QueueError> {
+        let rows = self.shard(topic).fetch(ids).await?;
+        let of_topic = rows.into_iter().filter(|(key, _)| key == topic).map(|(_, item)| item);
+        self.hot.adopt(topic, of_topic.collect()).await;
+        Ok(())
+    }
+
+    /// Decides what becomes of each held item, and writes it to `frame`.
+    fn decide(
+        &self,
+        group: Group,
+        held: Vec<Held>,
+        frame: &mut FrameBuilder,
+        results: &mut [SettleResult],
+    ) -> Outcome {
+        let Group { handle, actions } = group;
+        let now = self.clock.now();
+        let mut acked = Vec::new();
+        let mut patches = Vec::new();
+        let mut failed = 0;
+        for ((index, action), held) in actions.into_iter().zip(held) {
+            let queued = match held {
+                Held::Yes(queued) => queued,
+                Held::AlreadyDone => {
+                    results[index].status = SettleStatus::AlreadyDone;
+                    continue;
+                }
+                Held::Lost | Held::Unknown => continue,
+            };
+            results[index].status = SettleStatus::Ok;
+            if matches!(action.verb, Verb::Nack { .. } | Verb::Reject { .. }) {
+                failed += 1;
+            }
+            match apply(&action.verb, &queued, &handle, now) {
+                None => acked.push(queued.item.id),
+                Some(standing) => {
+                    results[index].lease_expires_at = standing.lease_expires_at;
+                    patches.push(PatchEntry { id: queued.item.id, standing });
+                }
+            }
+        }
+        if !acked.is_empty() {
+            frame.settle(&handle.key, SettleCause::Acked, &acked);
+        }
+        if !patches.is_empty() {
+            frame.patch(&handle.key, &patches);
+        }
+        let dead = patches.iter().filter(|patch| patch.standing.dead.is_some()).count();
+        let count = acked.len();
+        let gone = acked.into_iter().map(|id| Finish { id, to: Landing::Gone(SettleCause::Acked) });
+        let stays = patches.into_iter().map(|p| Finish { id: p.id, to: Landing::Standing(p.standing) });
+        Outcome { handle, finishes: gone.chain(stays).collect(), acked: count, failed, dead }
+    }
+
+    async fn let_go(&self, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            let ids: Vec<_> = outcome.finishes.iter().map(|finish| finish.id).collect();
+            self.hot.unhold(&outcome.handle.key, &ids).await;
+        }
+    }
+}
+
+/// The standing a verb leads to; none when the item is done.
+fn apply(
+    verb: &Verb,
+    queued: &QueuedItem,
+    handle: &TopicHandle,
+    now: Timestamp,
+) -> Option<crate::model::Standing> {
+    let (standing, item) = (&queued.standing, &queued.item);
+    match verb {
+        Verb::Ack => None,
+        Verb::Nack { delay_ms, error } => {
+            let settings = handle.settings();
+            let delay = (*delay_ms, &settings.backoff, rand::random::<f64>());
+            Some(nacked(standing, item, now, delay, error.clone()))
+        }
+        Verb::Extend { lease_ms } => Some(extended(standing, now, lease_ms.unwrap_or(item.lease_ms))),
+        Verb::Release { delay_ms } => Some(released(standing, now, *delay_ms)),
+        Verb::Reject { error } => Some(died(standing, DeadReason::Rejected, now, error.clone())),
+    }
+}
+
+/// A lease named twice in one request is held once; the second time it is done already.
+fn mark_repeats(requests: &[HoldRequest], held: &mut [Held]) {
+    for index in 0..held.len() {
+        let first = || requests[..index].iter().position(|request| *request == requests[index]);
+        if matches!(held[index], Held::Lost)
+            && first().is_some_and(|first| matches!(held[first], Held::Yes(_)))
+        {
+            held[index] = Held::AlreadyDone;
+        }
+    }
+}
+
+/// The ids of the items that are held.
+pub(super) fn held_ids(held: &[Held]) -> Vec<ItemId> {
+    let id = |held: &Held| match held {
+        Held::Yes(queued) => Some(queued.item.id),
+        _ => None,
+    };
+    held.iter().filter_map(id).collect()
+}

@@ -1,0 +1,225 @@
+//! The topics this node knows, their settings and their counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use super::request::{TopicRates, TopicTotals};
+use crate::model::{Namespace, Settings, SettingsPatch, TopicKey, TopicName};
+use crate::shard::{CatalogContents, TopicRow};
+
+/// All topics of all namespaces.
+#[derive(Debug)]
+pub(super) struct Topics {
+    known: RwLock<HashMap<TopicKey, Arc<TopicHandle>>>,
+    namespaces: RwLock<HashMap<Namespace, SettingsPatch>>,
+    defaults: ArcSwap<Settings>,
+    /// Raised when a topic appears.
+    pub(super) created: Notify,
+}
+
+/// One topic: what is cheap to read on every request.
+#[derive(Debug)]
+pub(super) struct TopicHandle {
+    pub(super) key: TopicKey,
+    own: RwLock<SettingsPatch>,
+    effective: ArcSwap<Settings>,
+    paused: AtomicBool,
+    pub(super) counters: Counters,
+    rates: Mutex<RateWindow>,
+    /// Held by whoever reads the topic's cold part.
+    pub(super) refill: tokio::sync::Mutex<()>,
+}
+
+/// What happened in a topic since the node started.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) enqueued: AtomicU64,
+    pub(super) delivered: AtomicU64,
+    pub(super) acked: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) dead: AtomicU64,
+    pub(super) expired: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn totals(&self) -> TopicTotals {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        TopicTotals {
+            enqueued: read(&self.enqueued),
+            delivered: read(&self.delivered),
+            acked: read(&self.acked),
+            failed: read(&self.failed),
+            dead: read(&self.dead),
+            expired: read(&self.expired),
+        }
+    }
+}
+
+/// Adds `count` to a counter.
+pub(super) fn count(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
+}
+
+/// Totals at the last few ticks, to take averages over.
+#[derive(Debug, Default)]
+struct RateWindow(std::collections::VecDeque<(i64, TopicTotals)>);
+
+const RATE_SAMPLES: usize = 11;
+
+impl TopicHandle {
+    fn new(key: TopicKey, row: &TopicRow, effective: Settings) -> Self {
+        Self {
+            key,
+            own: RwLock::new(row.settings.clone()),
+            effective: ArcSwap::from_pointee(effective),
+            paused: AtomicBool::new(row.paused),
+            counters: Counters::default(),
+            rates: Mutex::default(),
+            refill: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The settings in force.
+    pub(super) fn settings(&self) -> arc_swap::Guard<Arc<Settings>> {
+        self.effective.load()
+    }
+
+    pub(super) fn row(&self) -> TopicRow {
+        TopicRow { settings: self.own.read().clone(), paused: self.is_paused() }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Notes the totals at `now_ms`, for rates; once a second.
+    pub(super) fn sample(&self, now_ms: i64) {
+        let mut window = self.rates.lock();
+        window.0.push_back((now_ms, self.counters.totals()));
+        if window.0.len() > RATE_SAMPLES {
+            window.0.pop_front();
+        }
+    }
+
+    /// Averages over the sampled window.
+    pub(super) fn rates(&self) -> TopicRates {
+        let window = self.rates.lock();
+        let (Some((from_ms, from)), Some((to_ms, to))) = (window.0.front(), window.0.back()) else {
+            return TopicRates::default();
+        };
+        let seconds = (to_ms - from_ms) as f64 / 1_000.0;
+        let per_s = |from: u64, to: u64| if seconds > 0.0 { (to - from) as f64 / seconds } else { 0.0 };
+        TopicRates {
+            enqueued_per_s: per_s(from.enqueued, to.enqueued),
+            delivered_per_s: per_s(from.delivered, to.delivered),
+            acked_per_s: per_s(from.acked, to.acked),
+        }
+    }
+}
+
+impl Topics {
+    pub(super) fn new(contents: &CatalogContents, defaults: Settings) -> Self {
+        let topics = Self {
+            known: RwLock::default(),
+            namespaces: RwLock::new(contents.namespaces.iter().cloned().collect()),
+            defaults: ArcSwap::from_pointee(defaults),
+            created: Notify::new(),
+        };
+        for (key, row) in &contents.topics {
+            topics.insert(key, row);
+        }
+        topics
+    }
+
+    /// The topic, if it was ever used.
+    pub(super) fn get(&self, key: &TopicKey) -> Option<Arc<TopicHandle>> {
+        self.known.read().get(key).cloned()
+    }
+
+    /// Makes a topic known; one that is known already stays as it is.
+    pub(super) fn insert(&self, key: &TopicKey, row: &TopicRow) -> Arc<TopicHandle> {
+        let effective = self.resolve(key.namespace(), &row.settings);
+        let new = || Arc::new(TopicHandle::new(key.clone(), row, effective));
+        let handle = self.known.write().entry(key.clone()).or_insert_with(new).clone();
+        self.created.notify_waiters();
+        handle
+    }
+
+    pub(super) fn remove(&self, key: &TopicKey) {
+        self.known.write().remove(key);
+    }
+
+    /// Every topic, in no order.
+    pub(super) fn all(&self) -> Vec<Arc<TopicHandle>> {
+        self.known.read().values().cloned().collect()
+    }
+
+    /// How many topics `namespace` has.
+    pub(super) fn count_in(&self, namespace: &Namespace) -> usize {
+        self.known.read().keys().filter(|key| key.namespace() == namespace).count()
+    }
+
+    /// Up to `limit` topics of `namespace` after `after`, by name.
+    pub(super) fn page(
+        &self,
+        namespace: &Namespace,
+        after: Option<&TopicName>,
+        limit: usize,
+    ) -> Vec<Arc<TopicHandle>> {
+        let known = self.known.read();
+        let wanted =
+            |key: &TopicKey| key.namespace() == namespace && after.is_none_or(|after| key.topic() > after);
+        let mut found: Vec<_> = known.values().filter(|handle| wanted(&handle.key)).cloned().collect();
+        drop(known);
+        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        found.truncate(limit);
+        found
+    }
+
+    pub(super) fn set_topic(&self, handle: &TopicHandle, settings: SettingsPatch) {
+        handle.effective.store(Arc::new(self.resolve(handle.key.namespace(), &settings)));
+        *handle.own.write() = settings;
+    }
+
+    /// The namespace's own settings.
+    pub(super) fn namespace(&self, namespace: &Namespace) -> SettingsPatch {
+        self.namespaces.read().get(namespace).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_namespace(&self, namespace: &Namespace, settings: SettingsPatch) {
+        self.namespaces.write().insert(namespace.clone(), settings);
+        self.refresh();
+    }
+
+    /// Replaces the configuration's settings, under every namespace's and topic's own.
+    pub(super) fn set_defaults(&self, defaults: Settings) {
+        self.defaults.store(Arc::new(defaults));
+        self.refresh();
+    }
+
+    fn refresh(&self) {
+        for handle in self.all() {
+            let own = handle.own.read().clone();
+            handle.effective.store(Arc::new(self.resolve(handle.key.namespace(), &own)));
+        }
+    }
+
+    /// The settings in force in `namespace` under a topic's `own`.
+    pub(super) fn resolve(&self, namespace: &Namespace, own: &SettingsPatch) -> Settings {
+        let defaults = self.defaults.load();
+        let of_namespace = match self.namespaces.read().get(namespace) {
+            Some(patch) => patch.over(&defaults),
+            None => (**defaults).clone(),
+        };
+        own.over(&of_namespace)
+    }
+}
