@@ -4,7 +4,7 @@
 //! that shards can change places without moving tables. A migration that was released is never edited.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{DatabaseBackend, DatabaseConnection};
+use sea_orm_migration::sea_orm::{DatabaseBackend, DatabaseTransaction};
 
 mod m0001_items;
 mod m0002_catalog;
@@ -27,11 +27,11 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// Brings the database behind `connection` to the schema this version needs; does nothing when it is there.
+/// Brings the database to the schema this version needs, within `transaction`; does nothing when it is there.
 ///
 /// Fails when the database refuses, or has migrations that this version does not know.
-pub async fn migrate(connection: &DatabaseConnection) -> Result<(), DbErr> {
-    Migrator::up(connection, None).await
+pub async fn migrate(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
+    Migrator::up(transaction, None).await
 }
 
 /// The words the two dialects spell differently.

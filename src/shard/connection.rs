@@ -75,57 +75,48 @@ impl Database {
                 "a shard in memory would lose its backlog".to_owned(),
             ));
         }
-        let writer = within(
-            options.connect_timeout,
-            SqlxSqliteConnector::connect(sqlite_options(url, options, Role::Writer)),
-        )
-        .await?;
-        within(options.statement_timeout * PATIENCE, migrate(&writer)).await?;
-        let reader = within(
-            options.connect_timeout,
-            SqlxSqliteConnector::connect(sqlite_options(url, options, Role::Reader)),
-        )
-        .await?;
-        Ok(Self {
+        let connect = |role| {
+            let connect = SqlxSqliteConnector::connect(sqlite_options(url, options, role));
+            within(options.connect_timeout, connect)
+        };
+        let writer = connect(Role::Writer).await?;
+        let database = Self {
             dialect: Dialect::Sqlite,
+            // Readers may only look, so the schema comes first.
+            reader: writer.clone(),
             writer,
-            reader,
             statement_timeout: options.statement_timeout,
-        })
+        };
+        database.migrate(None).await?;
+        let reader = connect(Role::Reader).await?;
+        Ok(Self { reader, ..database })
     }
 
     async fn open_postgres(url: &str, options: &ShardOptions) -> Result<Self, ShardError> {
         let (url, schema) = split_schema(url)?;
-        // One connection of its own, so that the lock, which belongs to a session, covers the migrations.
-        let single = ShardOptions {
-            postgres_connections: 1,
-            statement_timeout: options.statement_timeout * PATIENCE,
-            ..options.clone()
-        };
-        let migrating = within(
-            options.connect_timeout,
-            SqlxPostgresConnector::connect(postgres_options(&url, schema.as_deref(), &single)),
-        )
-        .await?;
-        let migrated = within(
-            single.statement_timeout,
-            migrate_postgres(&migrating, schema.as_deref()),
-        )
-        .await;
-        // Whatever came of it, the lock goes with the session.
-        within(options.connect_timeout, migrating.close()).await?;
-        migrated?;
-        let pool = within(
-            options.connect_timeout,
-            SqlxPostgresConnector::connect(postgres_options(&url, schema.as_deref(), options)),
-        )
-        .await?;
-        Ok(Self {
+        let connect = SqlxPostgresConnector::connect(postgres_options(&url, schema.as_deref(), options));
+        let pool = within(options.connect_timeout, connect).await?;
+        let database = Self {
             dialect: Dialect::Postgres,
             writer: pool.clone(),
             reader: pool,
             statement_timeout: options.statement_timeout,
-        })
+        };
+        database.migrate(schema.as_deref()).await?;
+        Ok(database)
+    }
+
+    /// Brings the schema up to date, in one transaction. Several nodes may start on one database at once:
+    /// the first one migrates, the others wait for it and find nothing to do.
+    async fn migrate(&self, schema: Option<&str>) -> Result<(), ShardError> {
+        let limit = self.statement_timeout * PATIENCE;
+        let transaction = self.begin_write().await?;
+        if self.dialect == Dialect::Postgres {
+            self.set_statement_timeout(&transaction, limit).await?;
+            within(limit, prepare_schema(&transaction, schema)).await?;
+        }
+        within(limit, migrate(&transaction)).await?;
+        self.commit(transaction).await
     }
 
     /// Closes the connections; every call after it fails.
@@ -318,31 +309,20 @@ fn split_schema(url: &str) -> Result<(String, Option<String>), ShardError> {
     }
 }
 
-/// Several nodes may start on one database at once: the first one migrates, the others wait for it.
-async fn migrate_postgres(connection: &DatabaseConnection, schema: Option<&str>) -> Result<(), DbErr> {
-    if let Some(schema) = schema {
-        // The lock's name has the schema in it, since locks span the whole database.
-        lock_migrations(connection, schema).await?;
-        let exists = Dialect::Postgres.statement(
-            "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1",
-            [schema.into()],
-        );
-        // Creating one takes rights on the database that using one does not.
-        if connection.query_one_raw(exists).await?.is_none() {
-            connection
-                .execute_unprepared(&format!("CREATE SCHEMA {schema}"))
-                .await?;
-        }
-    } else {
-        lock_migrations(connection, "").await?;
+/// Takes the lock that migrations run under, until the transaction ends, and makes `schema` if it is missing.
+async fn prepare_schema(transaction: &DatabaseTransaction, schema: Option<&str>) -> Result<(), DbErr> {
+    // Locks span the whole database, so the lock's name has the schema in it.
+    let name = format!("mqueue migrations {}", schema.unwrap_or_default());
+    let lock = Dialect::Postgres.statement("SELECT pg_advisory_xact_lock(hashtext($1))", [name.into()]);
+    transaction.execute_raw(lock).await?;
+    let Some(schema) = schema else { return Ok(()) };
+    let find = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1";
+    let find = Dialect::Postgres.statement(find, [schema.into()]);
+    // Creating one takes rights on the database that using one does not.
+    if transaction.query_one_raw(find).await?.is_none() {
+        let create = format!("CREATE SCHEMA {schema}");
+        transaction.execute_unprepared(&create).await?;
     }
-    migrate(connection).await
-}
-
-async fn lock_migrations(connection: &DatabaseConnection, schema: &str) -> Result<(), DbErr> {
-    let name = format!("mqueue migrations {schema}");
-    let lock = Dialect::Postgres.statement("SELECT pg_advisory_lock(hashtext($1))", [name.into()]);
-    connection.execute_raw(lock).await?;
     Ok(())
 }
 
