@@ -4,6 +4,20 @@
 //! A shard is told in bulk and in log order what to store, and asked in bulk and in delivery order what it
 //! holds. It decides nothing: no leases, no clocks, no retries.
 
+mod catalog;
+mod checkpoint;
+mod connection;
+mod dialect;
+mod entity;
+mod error;
+mod page;
+mod row;
+mod slots;
+mod store;
+
+#[cfg(test)]
+mod conformance;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,6 +26,11 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey};
 use crate::wal::Lsn;
+
+pub use catalog::Catalog;
+pub use connection::ShardOptions;
+pub use slots::{SlotError, SlotMap};
+pub use store::SeaShard;
 
 /// Why a shard could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -22,9 +41,17 @@ pub enum ShardError {
     /// The database answered something that this version does not understand.
     #[error("the shard's data is not readable: {0}")]
     Corrupt(String),
+    /// The address does not lead to a database this version can use: nothing changes that but another
+    /// address.
+    #[error("the shard's address is not usable: {0}")]
+    Address(String),
 }
 
 /// What one checkpoint makes true in a shard, in one transaction.
+///
+/// The parts apply in this order: purges, then upserts, then deletes. Purges speak of what was stored by
+/// earlier checkpoints; an upsert says what is live or dead at this one's position, so a purge beside it
+/// never takes it away. Of upserts with the same id the last one counts.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// Items to store whole; one that is already stored (a crash came between the parts of an earlier
@@ -130,8 +157,9 @@ pub trait Shard: Send + Sync + 'static {
     /// Counts per topic, for every topic that has stored items.
     async fn counts(&self, now: Timestamp) -> Result<Vec<StoredCounts>, ShardError>;
 
-    /// Up to `limit` items of `topic` with a key at or after `from`, in key order. Dead letters are in key
-    /// order, too.
+    /// Up to `limit` items of `topic` with a key at or after `from`, in key order, all of one instant. Dead
+    /// letters are in key order, too. The whole page costs about its length, however many items of the
+    /// other kind lie between.
     async fn page(
         &self,
         topic: &TopicKey,

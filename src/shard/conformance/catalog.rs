@@ -1,0 +1,108 @@
+//! The catalog.
+
+use super::{Fixture, on_both, topic};
+use crate::model::SettingsPatch;
+use crate::shard::{ShardError, SlotMap, TopicRow};
+
+on_both!(
+    the_catalog_begins_empty,
+    topics_are_put_and_deleted,
+    topics_that_exist_are_left_alone,
+    namespaces_are_put,
+    slots_are_put_whole,
+    settings_that_cannot_be_read_are_named,
+);
+
+fn paused(priority: i32) -> TopicRow {
+    TopicRow {
+        settings: SettingsPatch {
+            priority: Some(priority),
+            ..SettingsPatch::default()
+        },
+        paused: true,
+    }
+}
+
+async fn the_catalog_begins_empty(fixture: &Fixture) {
+    let contents = fixture.shard.catalog().load().await.unwrap();
+    assert!(contents.topics.is_empty() && contents.namespaces.is_empty() && contents.slots.is_empty());
+}
+
+async fn topics_are_put_and_deleted(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    let (one, two) = (topic("ab", "c"), topic("a", "bc"));
+    for _ in 0..2 {
+        catalog.put_topic(&one, &paused(1)).await.unwrap();
+        catalog.put_topic(&two, &TopicRow::default()).await.unwrap();
+    }
+    catalog.put_topic(&one, &paused(2)).await.unwrap();
+    let mut topics = catalog.load().await.unwrap().topics;
+    topics.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(
+        topics,
+        [(two.clone(), TopicRow::default()), (one.clone(), paused(2))]
+    );
+    for _ in 0..2 {
+        catalog.delete_topic(&one).await.unwrap();
+    }
+    assert_eq!(catalog.load().await.unwrap().topics, [(two, TopicRow::default())]);
+}
+
+async fn topics_that_exist_are_left_alone(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    let known = topic("ns", "known");
+    catalog.put_topic(&known, &paused(1)).await.unwrap();
+    let mut topics = vec![known.clone(), known.clone()];
+    topics.extend((0..5_000).map(|n| topic("ns", &format!("t{n}"))));
+    for _ in 0..2 {
+        catalog.ensure_topics(&topics).await.unwrap();
+    }
+    catalog.ensure_topics(&[]).await.unwrap();
+    let topics = catalog.load().await.unwrap().topics;
+    assert_eq!(topics.len(), 5_001);
+    assert!(topics.contains(&(known, paused(1))));
+    assert!(topics.contains(&(topic("ns", "t4999"), TopicRow::default())));
+}
+
+async fn namespaces_are_put(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    let namespace = topic("tenant-a", "t").namespace().clone();
+    for ttl_ms in [5, 6] {
+        let settings = SettingsPatch {
+            ttl_ms: Some(ttl_ms),
+            ..SettingsPatch::default()
+        };
+        catalog.put_namespace(&namespace, &settings).await.unwrap();
+        let namespaces = catalog.load().await.unwrap().namespaces;
+        assert_eq!(namespaces, [(namespace.clone(), settings)]);
+    }
+}
+
+async fn slots_are_put_whole(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    for shard_count in [3, 1] {
+        let map = SlotMap::initial(shard_count).unwrap();
+        catalog.put_slots(map.owners()).await.unwrap();
+        let owners = catalog.load().await.unwrap().slots;
+        assert_eq!(SlotMap::persisted(owners, shard_count).unwrap(), map);
+    }
+    catalog.put_slots(&[7, 8]).await.unwrap();
+    assert_eq!(catalog.load().await.unwrap().slots, [7, 8]);
+    fixture.execute("DELETE FROM slots WHERE slot = 0").await;
+    let error = catalog.load().await.unwrap_err();
+    assert!(error.to_string().contains("slot 0"), "{error}");
+}
+
+async fn settings_that_cannot_be_read_are_named(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    catalog
+        .put_topic(&topic("ns", "odd"), &TopicRow::default())
+        .await
+        .unwrap();
+    fixture
+        .execute("UPDATE topics SET settings = '{\"from_the_future\":1}'")
+        .await;
+    let error = catalog.load().await.unwrap_err();
+    assert!(matches!(error, ShardError::Corrupt(_)), "{error}");
+    assert!(error.to_string().contains("ns/odd"), "{error}");
+}

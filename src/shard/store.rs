@@ -1,0 +1,247 @@
+//! One shard on SQLite or PostgreSQL.
+
+use async_trait::async_trait;
+use sea_orm::{EntityTrait, Value};
+use secrecy::SecretString;
+
+use super::catalog::Catalog;
+use super::connection::{Database, ShardOptions};
+use super::dialect::KEYS_MAX;
+use super::error::corrupt;
+use super::row::{Cells, decode_with_topic, fields_with_topic};
+use super::{Checkpoint, DedupRow, NewlyDue, PageOf, Shard, ShardError, StoredCounts, entity};
+use crate::clock::Timestamp;
+use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, TopicKey};
+use crate::wal::Lsn;
+
+/// The shard behind one address in `DATABASE_URLS`.
+#[derive(Debug, Clone)]
+pub struct SeaShard {
+    pub(super) database: Database,
+}
+
+impl SeaShard {
+    /// Connects to `url` and brings its schema up to date: `sqlite://path?mode=rwc`, or `postgres://…`
+    /// with an optional parameter `schema`, which is created when it is missing.
+    ///
+    /// Fails with [`ShardError::Address`] when the address itself is wrong, [`ShardError::Unavailable`]
+    /// when nothing usable answers there, and [`ShardError::Corrupt`] when a newer version was there.
+    pub async fn open(url: &SecretString, options: &ShardOptions) -> Result<Self, ShardError> {
+        let database = Database::open(url, options).await?;
+        Ok(Self { database })
+    }
+
+    /// The catalog in this shard's database; it is used in the first shard only.
+    pub fn catalog(&self) -> Catalog {
+        Catalog::new(self.database.clone())
+    }
+
+    /// Closes the connections once the calls under way are through; later calls fail.
+    pub async fn close(&self) -> Result<(), ShardError> {
+        self.database.close().await
+    }
+}
+
+/// The values `$1` and `$2` that every question about one topic begins with.
+pub(super) fn of_topic(topic: &TopicKey) -> [Value; 2] {
+    [topic.namespace().as_str().into(), topic.topic().as_str().into()]
+}
+
+/// A limit as a value; nobody asks for more rows than 63 bits count.
+pub(super) fn limit_of(limit: usize) -> Value {
+    i64::try_from(limit).unwrap_or(i64::MAX).into()
+}
+
+#[async_trait]
+impl Shard for SeaShard {
+    async fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), ShardError> {
+        self.write(checkpoint).await
+    }
+
+    async fn progress(&self, node: NodeId) -> Result<Lsn, ShardError> {
+        let find = entity::progress::Entity::find_by_id(i64::from(node.number()));
+        match self.database.timed(find.one(&self.database.reader)).await? {
+            Some(row) => Ok(Lsn(
+                u64::try_from(row.lsn).map_err(|_| corrupt("a log position is negative"))?
+            )),
+            None => Ok(Lsn(0)),
+        }
+    }
+
+    async fn highest_id(&self) -> Result<ItemId, ShardError> {
+        let sql = "SELECT COALESCE(MAX(id), 0) FROM items";
+        match self.database.row(&self.database.reader, sql, []).await? {
+            Some(row) => Cells::new(&row).id(),
+            None => Ok(ItemId(0)),
+        }
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Vec<StoredCounts>, ShardError> {
+        // The counts are read from two indexes, without touching a row. The casts are for PostgreSQL, which
+        // sums 64-bit numbers into decimals.
+        let sql = "SELECT namespace, topic, CAST(SUM(due_count) AS BIGINT),
+                CAST(SUM(later_count) AS BIGINT), CAST(SUM(dead_count) AS BIGINT)
+            FROM (
+                SELECT namespace, topic, COUNT(CASE WHEN due <= $1 THEN 1 END) AS due_count,
+                    COUNT(CASE WHEN due > $1 THEN 1 END) AS later_count, 0 AS dead_count
+                FROM items WHERE state = 0 GROUP BY namespace, topic
+                UNION ALL
+                SELECT namespace, topic, 0, 0, COUNT(*) FROM items WHERE state = 1 GROUP BY namespace, topic
+            ) AS counted GROUP BY namespace, topic";
+        let rows = self
+            .database
+            .rows(&self.database.reader, sql, [now.ms().into()])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let mut cells = Cells::new(row);
+                Ok(StoredCounts {
+                    topic: cells.topic()?,
+                    due: cells.narrow()?,
+                    later: cells.narrow()?,
+                    dead: cells.narrow()?,
+                })
+            })
+            .collect()
+    }
+
+    async fn page(
+        &self,
+        topic: &TopicKey,
+        of: PageOf,
+        from: OrderKey,
+        limit: usize,
+    ) -> Result<Vec<QueuedItem>, ShardError> {
+        self.read_page(topic, of, from, limit).await
+    }
+
+    async fn newly_due(
+        &self,
+        topic: &TopicKey,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> Result<NewlyDue, ShardError> {
+        // Materialised, or a planner may look for the first one by walking the topic in delivery order.
+        let sql = "WITH newly AS MATERIALIZED (
+                SELECT band, rank, id FROM items
+                WHERE namespace = $1 AND topic = $2 AND state = 0 AND due > $3 AND due <= $4
+            ), first AS (SELECT band, rank, id FROM newly ORDER BY band, rank, id LIMIT 1)
+            SELECT (SELECT COUNT(*) FROM newly),
+                (SELECT MIN(due) FROM items WHERE namespace = $1 AND topic = $2 AND state = 0 AND due > $4),
+                first.band, first.rank, first.id
+            FROM (SELECT 1 AS one) AS always LEFT JOIN first ON TRUE";
+        let [namespace, name] = of_topic(topic);
+        let values = [namespace, name, after.ms().into(), until.ms().into()];
+        let row = self.database.row(&self.database.reader, sql, values).await?;
+        let row = row.ok_or_else(|| corrupt("a count has no row"))?;
+        let mut cells = Cells::new(&row);
+        let count = cells.narrow()?;
+        let next_due = cells.instant_or_null()?;
+        let first = match cells.is_null()? {
+            true => None,
+            false => Some(OrderKey {
+                band: cells.get()?,
+                rank: cells.get()?,
+                id: cells.id()?,
+            }),
+        };
+        Ok(NewlyDue {
+            count,
+            first,
+            next_due,
+        })
+    }
+
+    async fn fetch(&self, ids: &[ItemId]) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError> {
+        let database = &self.database;
+        let sql = format!(
+            "SELECT {} FROM items i WHERE {}",
+            fields_with_topic(),
+            database.dialect.is_one_of("i.id", 1)
+        );
+        let mut found = vec![];
+        for ids in ids.chunks(KEYS_MAX) {
+            let rows = database
+                .rows(&database.reader, &*sql, [database.dialect.ids(ids)])
+                .await?;
+            for row in &rows {
+                found.push(decode_with_topic(row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError> {
+        let sql = format!(
+            "SELECT {} FROM items i WHERE i.state = 0 AND i.expires_at IS NOT NULL AND i.expires_at <= $1
+            ORDER BY i.expires_at LIMIT $2",
+            fields_with_topic()
+        );
+        let values = [now.ms().into(), limit_of(limit)];
+        let rows = self.database.rows(&self.database.reader, sql, values).await?;
+        rows.iter().map(decode_with_topic).collect()
+    }
+
+    async fn forget_keys(&self, now: Timestamp) -> Result<u64, ShardError> {
+        let transaction = self.database.begin_write().await?;
+        let sql = "DELETE FROM dedup WHERE expires_at <= $1";
+        let count = self
+            .database
+            .patiently(&transaction, sql, [now.ms().into()])
+            .await?;
+        self.database.commit(transaction).await?;
+        Ok(count)
+    }
+
+    async fn find_keys(
+        &self,
+        topic: &TopicKey,
+        key_hashes: &[u128],
+        now: Timestamp,
+    ) -> Result<Vec<DedupRow>, ShardError> {
+        let database = &self.database;
+        let sql = format!(
+            "SELECT key_hash, body_hash, id, expires_at FROM dedup
+            WHERE namespace = $1 AND topic = $2 AND expires_at > $3 AND {}",
+            database.dialect.is_hash_of("key_hash", 4)
+        );
+        let mut found = vec![];
+        for hashes in key_hashes.chunks(KEYS_MAX) {
+            let [namespace, name] = of_topic(topic);
+            let values = [namespace, name, now.ms().into(), database.dialect.hashes(hashes)];
+            for row in &database.rows(&database.reader, &*sql, values).await? {
+                let mut cells = Cells::new(row);
+                let hash: Vec<u8> = cells.get()?;
+                let hash =
+                    <[u8; 16]>::try_from(hash).map_err(|_| corrupt("a key's hash has a wrong length"))?;
+                found.push(DedupRow {
+                    topic: topic.clone(),
+                    key_hash: u128::from_be_bytes(hash),
+                    body_hash: cells.get::<i64>()?.cast_unsigned(),
+                    id: cells.id()?,
+                    expires_at: cells.instant()?,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn dead_before(
+        &self,
+        topic: &TopicKey,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ItemId>, ShardError> {
+        let sql = "SELECT id FROM items
+            WHERE namespace = $1 AND topic = $2 AND state = 1 AND dead_at <= $3 ORDER BY dead_at LIMIT $4";
+        let [namespace, name] = of_topic(topic);
+        let values = [namespace, name, before.ms().into(), limit_of(limit)];
+        let rows = self.database.rows(&self.database.reader, sql, values).await?;
+        rows.iter().map(|row| Cells::new(row).id()).collect()
+    }
+
+    async fn ping(&self) -> Result<(), ShardError> {
+        self.database.row(&self.database.reader, "SELECT 1", []).await?;
+        Ok(())
+    }
+}
