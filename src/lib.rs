@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod hot;
 pub mod model;
+pub mod queue;
 pub mod shard;
 pub mod wal;

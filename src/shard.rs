@@ -120,17 +120,6 @@ pub struct StoredCounts {
     pub dead: u64,
 }
 
-/// What became due in a topic between two instants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewlyDue {
-    /// How many live items.
-    pub count: u64,
-    /// The first of them in delivery order.
-    pub first: Option<OrderKey>,
-    /// When the next live item after the later instant is due.
-    pub next_due: Option<Timestamp>,
-}
-
 /// Which stored items a page is of, in delivery order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageOf {
@@ -168,13 +157,21 @@ pub trait Shard: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<QueuedItem>, ShardError>;
 
-    /// What of `topic` became due after `after`, up to and including `until`.
+    /// Up to `limit` live items of `topic` that come after `after` in the order of due time and id, and are
+    /// due at or before `until`; in that order.
     async fn newly_due(
         &self,
         topic: &TopicKey,
-        after: Timestamp,
+        after: (Timestamp, ItemId),
         until: Timestamp,
-    ) -> Result<NewlyDue, ShardError>;
+        limit: usize,
+    ) -> Result<Vec<QueuedItem>, ShardError>;
+
+    /// When the first live item of `topic` after `after` is due.
+    async fn next_due(&self, topic: &TopicKey, after: Timestamp) -> Result<Option<Timestamp>, ShardError>;
+
+    /// Live items whose lease ends after `now`, with their topics.
+    async fn leased(&self, now: Timestamp) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError>;
 
     /// The stored items among `ids`, in no order, with their topics.
     async fn fetch(&self, ids: &[ItemId]) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError>;

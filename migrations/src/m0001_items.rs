@@ -71,6 +71,7 @@ fn items(words: &Words) -> String {
             idempotency_key TEXT,
             hook_version TEXT,
             last_error TEXT,
+            lease_expires_at BIGINT,
             dead_reason BIGINT,
             dead_at BIGINT,
             payload {bytes} NOT NULL
@@ -80,7 +81,7 @@ fn items(words: &Words) -> String {
 
 /// Every index is paid for by every insert and delete it covers; each of these serves a question that
 /// would otherwise read a whole topic.
-fn item_indexes(words: &Words) -> [String; 4] {
+fn item_indexes(words: &Words) -> [String; 5] {
     let tail = words.index_tail;
     [
         // Pages in delivery order, of live items and of dead letters, and purges. The only full index.
@@ -88,9 +89,13 @@ fn item_indexes(words: &Words) -> [String; 4] {
         // What became due, and when the next item is: the order index has the priority before the time,
         // so a topic with as many priorities as items would be read whole for each question. Live items
         // arrive in about this order, which keeps the inserts at the right edge of each topic.
-        "CREATE INDEX items_due ON items (namespace, topic, due) WHERE state = 0".to_owned(),
+        format!("CREATE INDEX items_due ON items (namespace, topic, due{tail}) WHERE state = 0"),
         // Only items with a time to live are in it.
         "CREATE INDEX items_expiry ON items (expires_at) WHERE state = 0 AND expires_at IS NOT NULL"
+            .to_owned(),
+        // Only items that were stored while a consumer held them are in it: leases outlive a restart.
+        "CREATE INDEX items_leased ON items (lease_expires_at)
+            WHERE state = 0 AND lease_expires_at IS NOT NULL"
             .to_owned(),
         // Only dead letters are in it: retention, and counts without reading their rows.
         "CREATE INDEX items_dead ON items (namespace, topic, dead_at) WHERE state = 1".to_owned(),

@@ -99,11 +99,6 @@ impl Standing {
             dead: None,
         }
     }
-
-    /// When the item can go out next: when it is due and no lease holds it.
-    pub fn available_at(&self) -> Timestamp {
-        self.lease_expires_at.map_or(self.due, |end| end.max(self.due))
-    }
 }
 
 /// Why and when an item became a dead letter.

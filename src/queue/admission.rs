@@ -54,8 +54,15 @@ fn check(item: &NewItem, limits: ItemLimits) -> Result<(), (&'static str, String
             return refuse(field, format!("must be between {min} and {DURATION_MS_MAX}"));
         }
     }
-    if outside(item.lease_ms.map(i64::from), LEASE_MS_MIN.into(), LEASE_MS_MAX.into()) {
-        return refuse("lease_ms", format!("must be between {LEASE_MS_MIN} and {LEASE_MS_MAX}"));
+    if outside(
+        item.lease_ms.map(i64::from),
+        LEASE_MS_MIN.into(),
+        LEASE_MS_MAX.into(),
+    ) {
+        return refuse(
+            "lease_ms",
+            format!("must be between {LEASE_MS_MIN} and {LEASE_MS_MAX}"),
+        );
     }
     if outside(item.max_attempts.map(i64::from), 1, ATTEMPTS_MAX.into()) {
         return refuse("max_attempts", format!("must be between 1 and {ATTEMPTS_MAX}"));
@@ -79,9 +86,16 @@ fn check_extra(item: &NewItem) -> Result<(), (&'static str, String)> {
     if item.headers.len() > HEADERS_MAX {
         return Err(("headers", format!("at most {HEADERS_MAX} headers are allowed")));
     }
-    let bytes: usize = item.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes: usize = item
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     if bytes > HEADER_BYTES_MAX {
-        return Err(("headers", format!("names and values may have {HEADER_BYTES_MAX} bytes in all")));
+        return Err((
+            "headers",
+            format!("names and values may have {HEADER_BYTES_MAX} bytes in all"),
+        ));
     }
     for (name, value) in &item.headers {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
@@ -89,10 +103,16 @@ fn check_extra(item: &NewItem) -> Result<(), (&'static str, String)> {
             return Err(("headers", format!("{name:?} is not a header name")));
         }
         if has_control(value) {
-            return Err(("headers", format!("the value of {name:?} has a control character")));
+            return Err((
+                "headers",
+                format!("the value of {name:?} has a control character"),
+            ));
         }
         if name.to_ascii_lowercase().starts_with("mq-") {
-            return Err(("headers", format!("{name:?}: names that begin with mq- are the queue's own")));
+            return Err((
+                "headers",
+                format!("{name:?}: names that begin with mq- are the queue's own"),
+            ));
         }
     }
     Ok(())
@@ -109,8 +129,7 @@ pub(super) fn complete(item: NewItem, id: ItemId, settings: &Settings, now: Time
         (None, Some(delay_ms)) => now.plus_ms(delay_ms),
         (None, None) => now,
     };
-    let has_extra =
-        item.content_type.is_some() || !item.headers.is_empty() || item.idempotency_key.is_some();
+    let has_extra = item.content_type.is_some() || !item.headers.is_empty() || item.idempotency_key.is_some();
     let extra = has_extra.then(|| {
         Box::new(Extra {
             content_type: item.content_type,
@@ -137,23 +156,47 @@ pub(super) fn complete(item: NewItem, id: ItemId, settings: &Settings, now: Time
 mod tests {
     use super::*;
 
-    const LIMITS: ItemLimits = ItemLimits { payload_bytes_max: 8, batch_items_max: 2 };
+    const LIMITS: ItemLimits = ItemLimits {
+        payload_bytes_max: 8,
+        batch_items_max: 2,
+    };
 
     fn problem(item: NewItem) -> String {
-        check_batch(&[NewItem::default(), item], LIMITS).unwrap_err().to_string()
+        check_batch(&[NewItem::default(), item], LIMITS)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn problems_name_the_item_and_the_field() {
-        let big = NewItem { payload: vec![0; 9].into(), ..NewItem::default() };
-        assert_eq!(problem(big), "items[1].payload: has 9 bytes; at most 8 are allowed");
-        let both = NewItem { deliver_after: Some(Timestamp::ZERO), delay_ms: Some(1), ..NewItem::default() };
+        let big = NewItem {
+            payload: vec![0; 9].into(),
+            ..NewItem::default()
+        };
+        assert_eq!(
+            problem(big),
+            "items[1].payload: has 9 bytes; at most 8 are allowed"
+        );
+        let both = NewItem {
+            deliver_after: Some(Timestamp::ZERO),
+            delay_ms: Some(1),
+            ..NewItem::default()
+        };
         assert!(problem(both).starts_with("items[1].delay_ms"));
-        let control = NewItem { idempotency_key: Some("a\0b".into()), ..NewItem::default() };
+        let control = NewItem {
+            idempotency_key: Some("a\0b".into()),
+            ..NewItem::default()
+        };
         assert!(problem(control).starts_with("items[1].idempotency_key"));
-        let own = NewItem { headers: vec![("MQ-Hook".into(), "x".into())], ..NewItem::default() };
+        let own = NewItem {
+            headers: vec![("MQ-Hook".into(), "x".into())],
+            ..NewItem::default()
+        };
         assert!(problem(own).contains("queue's own"));
-        let lease = NewItem { lease_ms: Some(1), ..NewItem::default() };
+        let lease = NewItem {
+            lease_ms: Some(1),
+            ..NewItem::default()
+        };
         assert!(problem(lease).starts_with("items[1].lease_ms"));
     }
 
@@ -167,9 +210,26 @@ mod tests {
     #[test]
     fn settings_fill_what_is_absent() {
         let now = Timestamp::from_ms(1_000);
-        let settings = Settings { ttl_ms: Some(50), ..Settings::default() };
-        let item = complete(NewItem { delay_ms: Some(5), ..NewItem::default() }, ItemId(1), &settings, now);
-        assert_eq!((item.priority, item.lease_ms, item.max_attempts), (100, 30_000, 10));
-        assert_eq!((item.deliver_after, item.expires_at), (now.plus_ms(5), Some(now.plus_ms(50))));
+        let settings = Settings {
+            ttl_ms: Some(50),
+            ..Settings::default()
+        };
+        let item = complete(
+            NewItem {
+                delay_ms: Some(5),
+                ..NewItem::default()
+            },
+            ItemId(1),
+            &settings,
+            now,
+        );
+        assert_eq!(
+            (item.priority, item.lease_ms, item.max_attempts),
+            (100, 30_000, 10)
+        );
+        assert_eq!(
+            (item.deliver_after, item.expires_at),
+            (now.plus_ms(5), Some(now.plus_ms(50)))
+        );
     }
 }

@@ -35,7 +35,10 @@ impl Queue {
             let read_whole = cold.len() <= limit;
             let horizon = cold.last().map(QueuedItem::key);
             let cold = core.hot.only_cold(topic, cold).await;
-            views.extend(cold.into_iter().map(|queued| HotView { state: cold_state(&queued, now), queued }));
+            views.extend(cold.into_iter().map(|queued| HotView {
+                state: cold_state(&queued, now),
+                queued,
+            }));
             if let Some(horizon) = horizon.filter(|_| !read_whole) {
                 // Past the last row read there may be more cold ones: a hot item beyond it waits.
                 views.retain(|view| view.queued.key() <= horizon);
@@ -44,7 +47,10 @@ impl Queue {
         views.sort_unstable_by_key(|view| view.queued.key());
         let next = views.get(limit).map(|view| view.queued.key());
         views.truncate(limit);
-        Ok(Page { entries: views.into_iter().map(view).collect(), next })
+        Ok(Page {
+            entries: views.into_iter().map(view).collect(),
+            next,
+        })
     }
 
     /// One item.
@@ -73,7 +79,9 @@ impl Queue {
         })
         .await;
         match removed {
-            0 => Err(QueueError::Conflict("the item changed hands meanwhile; look at it again".into())),
+            0 => Err(QueueError::Conflict(
+                "the item changed hands meanwhile; look at it again".into(),
+            )),
             _ => Ok(()),
         }
     }
@@ -86,10 +94,17 @@ impl Core {
             return Ok(Some(view));
         }
         let rows = self.shard(topic).fetch(&[id]).await?;
-        let items = rows.into_iter().filter(|(key, _)| key == topic).map(|(_, item)| item).collect();
+        let items = rows
+            .into_iter()
+            .filter(|(key, _)| key == topic)
+            .map(|(_, item)| item)
+            .collect();
         let found = self.hot.only_cold(topic, items).await.pop();
         let now = self.clock.now();
-        Ok(found.map(|queued| HotView { state: cold_state(&queued, now), queued }))
+        Ok(found.map(|queued| HotView {
+            state: cold_state(&queued, now),
+            queued,
+        }))
     }
 }
 
@@ -115,7 +130,9 @@ pub(super) fn view(found: HotView) -> ItemView {
         state: found.state,
         due: standing.due,
         attempt: standing.attempt,
-        lease_expires_at: standing.lease_expires_at.filter(|_| found.state == ItemState::Leased),
+        lease_expires_at: standing
+            .lease_expires_at
+            .filter(|_| found.state == ItemState::Leased),
         last_error: standing.last_error,
         dead: standing.dead,
     }

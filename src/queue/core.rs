@@ -148,7 +148,10 @@ impl Queue {
     /// the log and is there at the next start.
     pub async fn drain(&self, deadline: std::time::Duration) {
         self.begin_shutdown();
-        if tokio::time::timeout(deadline, self.store_everything()).await.is_err() {
+        if tokio::time::timeout(deadline, self.core.store_everything())
+            .await
+            .is_err()
+        {
             tracing::warn!("the shards took too long; the rest stays in the log");
         }
         self.core.stop_loops.cancel();
@@ -178,7 +181,7 @@ impl Core {
 
     /// The number of the shard that holds `key`.
     pub(super) fn shard_number(&self, key: &TopicKey) -> u16 {
-        self.slots.shard_of(key.slot())
+        self.slots.shard_of(key.slot()) as u16
     }
 
     /// The shard that holds `key`.
@@ -188,6 +191,10 @@ impl Core {
 
     /// Refuses work once the node is going away.
     pub(super) fn check_running(&self) -> Result<(), QueueError> {
-        if self.draining.load(Ordering::Relaxed) { Err(QueueError::ShuttingDown) } else { Ok(()) }
+        if self.draining.load(Ordering::Relaxed) {
+            Err(QueueError::ShuttingDown)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -32,15 +32,25 @@ impl Queue {
             None => None,
         };
         let began = core.clock.monotonic();
-        let mut done = Redriven { count: 0, sample: Vec::new(), more: false };
+        let mut done = Redriven {
+            count: 0,
+            sample: Vec::new(),
+            more: false,
+        };
         let mut from = Some(OrderKey::MIN);
         while let Some(key) = from {
             let page = self.browse(topic, ItemState::Dead, Some(key), STEP).await?;
             from = page.next;
-            let mut wanted: Vec<_> = page.entries.into_iter().filter(|item| matches(&redrive, item)).collect();
+            let mut wanted: Vec<_> = page
+                .entries
+                .into_iter()
+                .filter(|item| matches(&redrive, item))
+                .collect();
             let left = redrive.limit.map_or(u64::MAX, |limit| limit - done.count);
             wanted.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            let step = redrive.rate_per_s.map_or(STEP, |rate| (rate as usize).clamp(1, STEP));
+            let step = redrive
+                .rate_per_s
+                .map_or(STEP, |rate| (rate as usize).clamp(1, STEP));
             for chunk in wanted.chunks(step) {
                 if core.clock.monotonic() > began.plus_ms(CALL_MS) {
                     done.more = true;
@@ -52,7 +62,8 @@ impl Queue {
                     core.clone().revive(&handle, target.as_ref(), chunk).await?
                 };
                 done.count += moved as u64;
-                done.sample.extend(chunk.iter().take(SAMPLE - done.sample.len()).cloned());
+                done.sample
+                    .extend(chunk.iter().take(SAMPLE - done.sample.len()).cloned());
                 if let Some(rate) = redrive.rate_per_s.filter(|_| !redrive.dry_run) {
                     tokio::time::sleep(Duration::from_secs_f64(moved as f64 / f64::from(rate.max(1)))).await;
                 }
@@ -71,7 +82,10 @@ fn matches(redrive: &Redrive, item: &ItemView) -> bool {
     let error = item.last_error.as_deref().unwrap_or_default();
     redrive.ids.as_ref().is_none_or(|ids| ids.contains(&item.item.id))
         && redrive.reason.is_none_or(|reason| reason == death.reason)
-        && redrive.error_contains.as_ref().is_none_or(|text| error.contains(text.as_str()))
+        && redrive
+            .error_contains
+            .as_ref()
+            .is_none_or(|text| error.contains(text.as_str()))
         && redrive.died_after.is_none_or(|after| death.at >= after)
         && redrive.died_before.is_none_or(|before| death.at <= before)
 }
@@ -107,7 +121,10 @@ impl Core {
 
     /// Holds those of `ids` that are dead.
     async fn hold_dead(&self, topic: &TopicKey, ids: &[ItemId]) -> Vec<QueuedItem> {
-        let requests: Vec<_> = ids.iter().map(|&id| HoldRequest { id, generation: None }).collect();
+        let requests: Vec<_> = ids
+            .iter()
+            .map(|&id| HoldRequest { id, generation: None })
+            .collect();
         let mut dead = Vec::new();
         let mut alive = Vec::new();
         for held in self.hot.hold(topic, &requests).await {
@@ -123,14 +140,21 @@ impl Core {
 
     async fn revive_in_place(&self, handle: &TopicHandle, dead: &[QueuedItem]) -> Result<(), QueueError> {
         let now = self.clock.now();
-        let patch =
-            |queued: &QueuedItem| PatchEntry { id: queued.item.id, standing: redriven(&queued.standing, now) };
+        let patch = |queued: &QueuedItem| PatchEntry {
+            id: queued.item.id,
+            standing: redriven(&queued.standing, now),
+        };
         let patches: Vec<_> = dead.iter().map(patch).collect();
         let mut frame = FrameBuilder::new();
         frame.patch(&handle.key, &patches);
         let (lsn, applying) = self.log(frame).await?;
-        let finishes =
-            patches.into_iter().map(|p| Finish { id: p.id, to: Landing::Standing(p.standing) }).collect();
+        let finishes = patches
+            .into_iter()
+            .map(|p| Finish {
+                id: p.id,
+                to: Landing::Standing(p.standing),
+            })
+            .collect();
         self.hot.finish(&handle.key, lsn, finishes).await;
         drop(applying);
         Ok(())
@@ -145,7 +169,10 @@ impl Core {
     ) -> Result<(), QueueError> {
         let now = self.clock.now();
         let renew = |(queued, id): (&QueuedItem, ItemId)| {
-            let ttl_ms = queued.item.expires_at.map(|end| end.since_ms(queued.item.enqueued_at));
+            let ttl_ms = queued
+                .item
+                .expires_at
+                .map(|end| end.since_ms(queued.item.enqueued_at));
             QueuedItem::accepted(Item {
                 id,
                 enqueued_at: now,
@@ -162,8 +189,13 @@ impl Core {
         let (lsn, applying) = self.log(frame).await?;
         count(&target.counters.enqueued, renewed.len());
         self.hot.admit(&target.key, lsn, renewed).await;
-        let gone = |id| Finish { id, to: Landing::Gone(SettleCause::Discarded) };
-        self.hot.finish(&handle.key, lsn, old.into_iter().map(gone).collect()).await;
+        let gone = |id| Finish {
+            id,
+            to: Landing::Gone(SettleCause::Discarded),
+        };
+        self.hot
+            .finish(&handle.key, lsn, old.into_iter().map(gone).collect())
+            .await;
         drop(applying);
         Ok(())
     }

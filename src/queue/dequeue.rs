@@ -40,7 +40,9 @@ impl Queue {
     /// Nothing was handed out; after [`QueueError::LogFailed`] items may be leased until their leases end.
     pub async fn dequeue(&self, request: DequeueRequest) -> Result<Vec<Delivered>, QueueError> {
         let core = &self.core;
-        let Some(key) = ReceiptKey::of(&request) else { return self.dequeue_anew(&request).await };
+        let Some(key) = ReceiptKey::of(&request) else {
+            return self.dequeue_anew(&request).await;
+        };
         loop {
             match core.receipts.claim(&key, core.clock.now()) {
                 Claim::Mine(claim) => {
@@ -68,7 +70,11 @@ impl Queue {
         loop {
             core.check_running()?;
             // Listening begins before looking, so that nothing that arrives in between is missed.
-            let known: Vec<_> = request.topics.iter().filter_map(|(key, _)| core.topics.get(key)).collect();
+            let known: Vec<_> = request
+                .topics
+                .iter()
+                .filter_map(|(key, _)| core.topics.get(key))
+                .collect();
             let signals: Vec<_> = known.iter().map(|handle| core.hot.signal(&handle.key)).collect();
             let created = core.topics.created.notified();
             let mut arrivals: Vec<_> = signals.iter().map(|signal| Box::pin(signal.notified())).collect();
@@ -80,7 +86,9 @@ impl Queue {
             if !look.delivered.is_empty() || left_ms <= 0 {
                 return Ok(look.delivered);
             }
-            let until_event = look.next_event.map_or(i64::MAX, |at| at.since_ms(core.clock.now()).max(1));
+            let until_event = look
+                .next_event
+                .map_or(i64::MAX, |at| at.since_ms(core.clock.now()).max(1));
             let sleep_ms = left_ms.min(until_event).min(LOOK_AGAIN_MS);
             let sleep = tokio::time::sleep(Duration::from_millis(sleep_ms.unsigned_abs()));
             let arrived = async {
@@ -107,7 +115,9 @@ impl Core {
         let mut next_event: Option<Timestamp> = None;
         let mut left = request.max_total;
         for (key, max) in &request.topics {
-            let Some(handle) = self.topics.get(key) else { continue };
+            let Some(handle) = self.topics.get(key) else {
+                continue;
+            };
             let max = left.min(*max);
             if max == 0 {
                 continue;
@@ -118,7 +128,11 @@ impl Core {
                     next_event = [next_event, event].into_iter().flatten().min();
                     if !items.is_empty() {
                         let at_most_once = handle.settings().delivery == Delivery::AtMostOnce;
-                        hands.push(Hand { handle, items, at_most_once });
+                        hands.push(Hand {
+                            handle,
+                            items,
+                            at_most_once,
+                        });
                     }
                 }
                 // Another topic's items are in hand: they are answered, and the error comes back next time.
@@ -126,8 +140,15 @@ impl Core {
                 Err(error) => return Err(error),
             }
         }
-        let delivered = if hands.is_empty() { Vec::new() } else { self.hand_over(hands).await? };
-        Ok(Look { delivered, next_event })
+        let delivered = if hands.is_empty() {
+            Vec::new()
+        } else {
+            self.hand_over(hands).await?
+        };
+        Ok(Look {
+            delivered,
+            next_event,
+        })
     }
 
     /// Takes up to `max` items of one topic, bringing cold ones up when they come first.
@@ -195,7 +216,10 @@ impl Core {
                 count(&hand.handle.counters.delivered, hand.items.len());
                 if hand.at_most_once {
                     count(&hand.handle.counters.acked, hand.items.len());
-                    let gone = |id| Finish { id, to: Landing::Gone(SettleCause::Acked) };
+                    let gone = |id| Finish {
+                        id,
+                        to: Landing::Gone(SettleCause::Acked),
+                    };
                     let finishes = ids(&hand.items).into_iter().map(gone).collect();
                     work.hot.finish(&hand.handle.key, lsn, finishes).await;
                 } else {
@@ -218,10 +242,13 @@ impl Core {
     fn delivered(&self, topic: &TopicKey, taken: TakenItem, at_most_once: bool) -> Delivered {
         let standing = taken.queued.standing;
         let id = taken.queued.item.id;
-        let lease = standing.lease_expires_at.filter(|_| !at_most_once).map(|expires_at| Lease {
-            id: self.lease_key.seal(topic, id, standing.generation),
-            expires_at,
-        });
+        let lease = standing
+            .lease_expires_at
+            .filter(|_| !at_most_once)
+            .map(|expires_at| Lease {
+                id: self.lease_key.seal(topic, id, standing.generation),
+                expires_at,
+            });
         Delivered {
             topic: topic.clone(),
             item: taken.queued.item,
@@ -237,7 +264,10 @@ impl Core {
         let mut held = Vec::new();
         for delivery in delivered {
             let view = self.hot.find(&delivery.topic, delivery.item.id).await;
-            let lease = delivery.lease.as_ref().and_then(|lease| self.lease_key.open(&lease.id));
+            let lease = delivery
+                .lease
+                .as_ref()
+                .and_then(|lease| self.lease_key.open(&lease.id));
             let current = view.zip(lease).is_some_and(|(view, lease)| {
                 view.state == crate::model::ItemState::Leased
                     && view.queued.standing.generation == lease.generation

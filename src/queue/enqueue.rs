@@ -93,7 +93,10 @@ impl Core {
         let now = self.clock.now();
         let fresh = (0..items.len()).filter(|index| keyed.is_new(*index)).count();
         let mut ids = self.ids.next(fresh);
-        let mut batch = Batch { items: Vec::with_capacity(fresh), keys: Vec::new() };
+        let mut batch = Batch {
+            items: Vec::with_capacity(fresh),
+            keys: Vec::new(),
+        };
         let mut results: Vec<EnqueueResult> = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
             let result = match (&keyed.answers[index], keyed.repeats[index]) {
@@ -101,7 +104,9 @@ impl Core {
                 (None, Some(first)) => repeat_of(&results[first]),
                 (None, None) => match ids.next() {
                     Some(id) => {
-                        batch.items.push(QueuedItem::accepted(complete(item, id, &settings, now)));
+                        batch
+                            .items
+                            .push(QueuedItem::accepted(complete(item, id, &settings, now)));
                         if let Some(probe) = keyed.reserved[index] {
                             batch.keys.push(DedupRow {
                                 topic: handle.key.clone(),

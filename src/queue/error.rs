@@ -47,7 +47,10 @@ pub enum QueueError {
 impl QueueError {
     /// An [`QueueError::Invalid`] for `field`.
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), detail: detail.into() }
+        Self::Invalid {
+            field: field.into(),
+            detail: detail.into(),
+        }
     }
 }
 

@@ -74,9 +74,9 @@ impl FlushControl {
         let reached = stored.wait_for(|stored| *stored >= lsn);
         match tokio::time::timeout(STORE_WAIT, reached).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(QueueError::ShardUnavailable(
-                self.failure().unwrap_or_else(|| "it did not commit in time; the items are logged".into()),
-            )),
+            _ => Err(QueueError::ShardUnavailable(self.failure().unwrap_or_else(
+                || "it did not commit in time; the items are logged".into(),
+            ))),
         }
     }
 
@@ -149,7 +149,9 @@ impl Core {
             return applied;
         }
         let then = Monotonic(self.clock.monotonic().0 - self.limits.buffer_ttl_ms);
-        let mut target = control.applied_at(then).max(Lsn(control.wanted.load(Ordering::Relaxed)));
+        let mut target = control
+            .applied_at(then)
+            .max(Lsn(control.wanted.load(Ordering::Relaxed)));
         if self.wal.status().bytes > self.limits.wal_bytes_soft {
             target = target.max(self.wal.oldest_segment_end().unwrap_or(applied));
         }

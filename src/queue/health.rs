@@ -10,12 +10,19 @@ impl Queue {
         let core = &self.core;
         let (log_ok, log) = match core.wal.status().health {
             WalHealth::Healthy => (true, "accepting records".to_owned()),
-            WalHealth::Full => (false, "no room: enqueues are refused until space is freed".to_owned()),
+            WalHealth::Full => (
+                false,
+                "no room: enqueues are refused until space is freed".to_owned(),
+            ),
             WalHealth::Failed(error) => (false, format!("failed: {error}; restart the node")),
         };
         let (bytes, max) = (core.hot.bytes(), core.limits.hot_bytes_max);
         let mut parts = vec![
-            PartHealth { part: "log".into(), ok: log_ok, detail: log },
+            PartHealth {
+                part: "log".into(),
+                ok: log_ok,
+                detail: log,
+            },
             PartHealth {
                 part: "memory".into(),
                 ok: bytes < max,
@@ -32,9 +39,16 @@ impl Queue {
         }
         let draining = self.is_draining();
         let detail = if draining { "shutting down" } else { "running" };
-        parts.push(PartHealth { part: "node".into(), ok: !draining, detail: detail.into() });
+        parts.push(PartHealth {
+            part: "node".into(),
+            ok: !draining,
+            detail: detail.into(),
+        });
         // A shard that fails or memory that is full for a moment does not stop acceptance by itself.
-        Health { ready: log_ok && !draining, parts }
+        Health {
+            ready: log_ok && !draining,
+            parts,
+        }
     }
 
     /// How the log is.

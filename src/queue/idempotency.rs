@@ -29,7 +29,11 @@ pub(super) struct KeyedBatch {
 impl KeyedBatch {
     /// The batch of `len` items without keys.
     fn unkeyed(len: usize) -> Self {
-        Self { answers: vec![None; len], repeats: vec![None; len], reserved: vec![None; len] }
+        Self {
+            answers: vec![None; len],
+            repeats: vec![None; len],
+            reserved: vec![None; len],
+        }
     }
 
     /// Whether item `index` is to be stored.
@@ -39,7 +43,11 @@ impl KeyedBatch {
 
     /// The hashes of all reserved keys.
     pub(super) fn key_hashes(&self) -> Vec<u128> {
-        self.reserved.iter().flatten().map(|probe| probe.key_hash).collect()
+        self.reserved
+            .iter()
+            .flatten()
+            .map(|probe| probe.key_hash)
+            .collect()
     }
 }
 
@@ -77,13 +85,22 @@ pub(super) fn key_probe(
         bytes.copy_from_slice(&hash.as_bytes()[..16]);
         u128::from_le_bytes(bytes)
     };
-    KeyProbe { key_hash: first(blake3::hash(key.as_bytes())), body_hash: first(body.finalize()) as u64 }
+    KeyProbe {
+        key_hash: first(blake3::hash(key.as_bytes())),
+        body_hash: first(body.finalize()) as u64,
+    }
 }
 
 fn probe(item: &NewItem) -> Option<KeyProbe> {
     let key = item.idempotency_key.as_deref()?;
     let kind = item.kind.unwrap_or(PayloadKind::Bytes);
-    Some(key_probe(key, kind, &item.payload, item.content_type.as_deref(), &item.headers))
+    Some(key_probe(
+        key,
+        kind,
+        &item.payload,
+        item.content_type.as_deref(),
+        &item.headers,
+    ))
 }
 
 /// A retry is a new span of the same work: its trace headers differ and its body does not.
@@ -93,7 +110,11 @@ fn is_trace_header(name: &str) -> bool {
 
 impl Core {
     /// Reserves the keys of `items`, or answers for those that are not new.
-    pub(super) async fn reserve(&self, topic: &TopicKey, items: &[NewItem]) -> Result<KeyedBatch, QueueError> {
+    pub(super) async fn reserve(
+        &self,
+        topic: &TopicKey,
+        items: &[NewItem],
+    ) -> Result<KeyedBatch, QueueError> {
         let mut batch = KeyedBatch::unkeyed(items.len());
         let mut first_use: HashMap<u128, usize> = HashMap::new();
         let mut wanted = Vec::new();
@@ -124,8 +145,11 @@ impl Core {
         for ((index, _), state) in wanted.into_iter().zip(states) {
             if let KeyState::Used { id, same_body } = state {
                 batch.reserved[index] = None;
-                batch.answers[index] =
-                    Some(if same_body { EnqueueResult::Duplicate { id } } else { conflict() });
+                batch.answers[index] = Some(if same_body {
+                    EnqueueResult::Duplicate { id }
+                } else {
+                    conflict()
+                });
             }
         }
         Ok(batch)
@@ -141,7 +165,10 @@ impl Core {
                 _ => None,
             });
             let Some(decided) = busy else { return Ok(states) };
-            let reserved = probes.iter().zip(&states).filter(|(_, s)| matches!(s, KeyState::Reserved));
+            let reserved = probes
+                .iter()
+                .zip(&states)
+                .filter(|(_, s)| matches!(s, KeyState::Reserved));
             let reserved: Vec<_> = reserved.map(|(probe, _)| probe.key_hash).collect();
             self.hot.release_keys(topic, &reserved).await;
             // The time-out covers a decision that came between asking and listening.
@@ -156,7 +183,10 @@ impl Core {
             return Ok(());
         }
         let hashes: Vec<_> = probes.iter().map(|probe| probe.key_hash).collect();
-        let rows = self.shard(topic).find_keys(topic, &hashes, self.clock.now()).await?;
+        let rows = self
+            .shard(topic)
+            .find_keys(topic, &hashes, self.clock.now())
+            .await?;
         self.hot.recall_keys(topic, rows).await;
         Ok(())
     }
@@ -168,8 +198,9 @@ pub(super) fn repeat_of(first: &EnqueueResult) -> EnqueueResult {
         EnqueueResult::Accepted { id } | EnqueueResult::Duplicate { id } => {
             EnqueueResult::Duplicate { id: *id }
         }
-        EnqueueResult::Rejected { code, message } => {
-            EnqueueResult::Rejected { code, message: message.clone() }
-        }
+        EnqueueResult::Rejected { code, message } => EnqueueResult::Rejected {
+            code,
+            message: message.clone(),
+        },
     }
 }

@@ -20,9 +20,10 @@ impl Core {
             let mut dropped = Vec::new();
             for Overdue { queued, why } in overdue {
                 let (reason, error): (_, &str) = match why {
-                    OverdueWhy::AttemptsExhausted => {
-                        (DeadReason::AttemptsExhausted, "the lease of the last attempt ended without an ack")
-                    }
+                    OverdueWhy::AttemptsExhausted => (
+                        DeadReason::AttemptsExhausted,
+                        "the lease of the last attempt ended without an ack",
+                    ),
                     OverdueWhy::Expired if keep_expired => (DeadReason::Expired, "the time to live passed"),
                     OverdueWhy::Expired => {
                         dropped.push(queued.item.id);
@@ -30,7 +31,10 @@ impl Core {
                     }
                 };
                 let standing: Standing = died(&queued.standing, reason, now, Some(error.into()));
-                patches.push(PatchEntry { id: queued.item.id, standing });
+                patches.push(PatchEntry {
+                    id: queued.item.id,
+                    standing,
+                });
             }
             let mut frame = FrameBuilder::new();
             if !patches.is_empty() {
@@ -46,18 +50,26 @@ impl Core {
                 }
                 Err(error) => Err(error),
             };
-            let ids: Vec<_> = patches.iter().map(|patch| patch.id).chain(dropped.iter().copied()).collect();
+            let ids: Vec<_> = patches
+                .iter()
+                .map(|patch| patch.id)
+                .chain(dropped.iter().copied())
+                .collect();
             match logged {
                 Ok((lsn, applying)) => {
                     count(&handle.counters.dead, patches.len());
                     count(&handle.counters.expired, dropped.len());
-                    let dead = patches
-                        .into_iter()
-                        .map(|patch| Finish { id: patch.id, to: Landing::Standing(patch.standing) });
-                    let gone = dropped
-                        .into_iter()
-                        .map(|id| Finish { id, to: Landing::Gone(SettleCause::Expired) });
-                    self.hot.finish(&handle.key, lsn, dead.chain(gone).collect()).await;
+                    let dead = patches.into_iter().map(|patch| Finish {
+                        id: patch.id,
+                        to: Landing::Standing(patch.standing),
+                    });
+                    let gone = dropped.into_iter().map(|id| Finish {
+                        id,
+                        to: Landing::Gone(SettleCause::Expired),
+                    });
+                    self.hot
+                        .finish(&handle.key, lsn, dead.chain(gone).collect())
+                        .await;
                     drop(applying);
                 }
                 Err(error) => {

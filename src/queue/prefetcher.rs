@@ -22,7 +22,9 @@ impl Core {
     pub(super) async fn prefetch_tick(self: Arc<Self>) {
         let _ = tokio::time::timeout(LOOK_EVERY, self.running_low.notified()).await;
         for key in self.hot.wanting_refill().await {
-            let Some(handle) = self.topics.get(&key) else { continue };
+            let Some(handle) = self.topics.get(&key) else {
+                continue;
+            };
             if let Err(error) = self.refill(&handle).await {
                 tracing::warn!(topic = %key, %error, "cold items could not be read");
                 tokio::time::sleep(REST).await;
@@ -54,7 +56,9 @@ impl Core {
         if let Some(span) = self.hot.refill_begin(topic).await {
             self.refill_due(topic, span).await?;
         }
-        let Some(page) = self.hot.refill_page(topic).await else { return Ok(None) };
+        let Some(page) = self.hot.refill_page(topic).await else {
+            return Ok(None);
+        };
         let of = PageOf::Due(page.due_by);
         let items = self.shard(topic).page(topic, of, page.from, PAGE_ITEMS).await?;
         let whole = items.len() < PAGE_ITEMS;
@@ -67,12 +71,12 @@ impl Core {
         let items = shard.newly_due(topic, span.after, span.until, PAGE_ITEMS).await?;
         let (passed, next_due) = match items.last() {
             Some(last) if items.len() == PAGE_ITEMS => {
-                let available_at = last.standing.available_at();
-                ((available_at, last.item.id), Some(available_at))
+                let due = last.standing.due;
+                ((due, last.item.id), Some(due))
             }
             _ => {
                 let passed = (span.until, ItemId(i64::MAX as u64));
-                (passed, shard.next_due(topic, passed).await?)
+                (passed, shard.next_due(topic, span.until).await?)
             }
         };
         self.hot.refill_due(topic, items, passed, next_due).await;

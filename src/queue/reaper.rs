@@ -50,14 +50,21 @@ impl Core {
             shard.forget_keys(now).await?;
         }
         for handle in self.topics.all() {
-            let Some(keep_ms) = handle.settings().dead_retention_ms else { continue };
+            let Some(keep_ms) = handle.settings().dead_retention_ms else {
+                continue;
+            };
             if self.hot.counts(&handle.key).dead == 0 {
                 continue;
             }
             let before = now.plus_ms(-keep_ms);
-            let old = self.shard(&handle.key).dead_before(&handle.key, before, STEP_ITEMS).await?;
+            let old = self
+                .shard(&handle.key)
+                .dead_before(&handle.key, before, STEP_ITEMS)
+                .await?;
             if !old.is_empty() {
-                self.bring_up(&handle.key, &old).await.map_err(|e| ShardError::Unavailable(e.to_string()))?;
+                self.bring_up(&handle.key, &old)
+                    .await
+                    .map_err(|e| ShardError::Unavailable(e.to_string()))?;
                 self.discard(&handle, &old, SettleCause::Discarded).await;
             }
         }
@@ -72,7 +79,10 @@ impl Core {
         cause: SettleCause,
     ) -> usize {
         let topic = &handle.key;
-        let requests: Vec<_> = ids.iter().map(|&id| HoldRequest { id, generation: None }).collect();
+        let requests: Vec<_> = ids
+            .iter()
+            .map(|&id| HoldRequest { id, generation: None })
+            .collect();
         let held = self.hot.hold(topic, &requests).await;
         let held: Vec<_> = held
             .into_iter()
@@ -88,7 +98,10 @@ impl Core {
         frame.settle(topic, cause, &held);
         match self.log(frame).await {
             Ok((lsn, applying)) => {
-                let gone = |&id: &ItemId| Finish { id, to: Landing::Gone(cause) };
+                let gone = |&id: &ItemId| Finish {
+                    id,
+                    to: Landing::Gone(cause),
+                };
                 self.hot.finish(topic, lsn, held.iter().map(gone).collect()).await;
                 drop(applying);
                 if cause == SettleCause::Expired {

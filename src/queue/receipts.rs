@@ -22,14 +22,21 @@ impl ReceiptKey {
     /// The key of a request that has a `request_id`.
     pub(super) fn of(request: &DequeueRequest) -> Option<Self> {
         let (topic, _) = request.topics.first()?;
-        Some(Self(topic.namespace().clone(), request.consumer.clone(), request.request_id.clone()?))
+        Some(Self(
+            topic.namespace().clone(),
+            request.consumer.clone(),
+            request.request_id.clone()?,
+        ))
     }
 }
 
 #[derive(Debug)]
 enum Receipt {
     Open(Arc<Notify>),
-    Done { delivered: Vec<Delivered>, until: Timestamp },
+    Done {
+        delivered: Vec<Delivered>,
+        until: Timestamp,
+    },
 }
 
 /// The remembered answers. They live in memory: after a restart a retried `request_id` is a new request,
@@ -59,10 +66,16 @@ impl Receipts {
         let mut inner = self.0.lock();
         match inner.receipts.get(key) {
             Some(Receipt::Open(decided)) => return Claim::Theirs(decided.clone()),
-            Some(Receipt::Done { delivered, until }) if *until > now => return Claim::Done(delivered.clone()),
+            Some(Receipt::Done { delivered, until }) if *until > now => {
+                return Claim::Done(delivered.clone());
+            }
             _ => {}
         }
-        if inner.receipts.insert(key.clone(), Receipt::Open(Arc::default())).is_none() {
+        if inner
+            .receipts
+            .insert(key.clone(), Receipt::Open(Arc::default()))
+            .is_none()
+        {
             inner.order.push_back(key.clone());
         }
         if inner.order.len() > REMEMBERED
@@ -70,7 +83,11 @@ impl Receipts {
         {
             inner.receipts.remove(&oldest);
         }
-        Claim::Mine(OpenReceipt { receipts: self.clone(), key: key.clone(), settled: false })
+        Claim::Mine(OpenReceipt {
+            receipts: self.clone(),
+            key: key.clone(),
+            settled: false,
+        })
     }
 
     /// Forgets an answer that means nothing any more.
@@ -107,9 +124,17 @@ pub(super) struct OpenReceipt {
 impl OpenReceipt {
     /// Remembers the answer while its longest lease lives; an empty answer is not worth repeating.
     pub(super) fn settle(mut self, delivered: &[Delivered], now: Timestamp) {
-        let ends = delivered.iter().filter_map(|d| d.lease.as_ref().map(|lease| lease.expires_at));
+        let ends = delivered
+            .iter()
+            .filter_map(|d| d.lease.as_ref().map(|lease| lease.expires_at));
         if let Some(until) = ends.max().filter(|until| *until > now) {
-            self.receipts.close(&self.key, Some(Receipt::Done { delivered: delivered.to_vec(), until }));
+            self.receipts.close(
+                &self.key,
+                Some(Receipt::Done {
+                    delivered: delivered.to_vec(),
+                    until,
+                }),
+            );
             self.settled = true;
         }
     }

@@ -74,7 +74,11 @@ impl Change {
 impl Replay {
     /// A replay for shards that hold everything up to `progress`, by shard number.
     pub fn new(progress: Vec<Lsn>, slots: SlotMap) -> Self {
-        Self { progress, slots, recovered: Recovered::default() }
+        Self {
+            progress,
+            slots,
+            recovered: Recovered::default(),
+        }
     }
 
     /// Takes one record in.
@@ -86,7 +90,7 @@ impl Replay {
             | Record::Settle { topic, .. }
             | Record::Purge { topic, .. } => topic.clone(),
         };
-        let shard = usize::from(self.slots.shard_of(topic.slot()));
+        let shard = self.slots.shard_of(topic.slot());
         if self.progress.get(shard).is_some_and(|stored| lsn <= *stored) {
             return;
         }
@@ -132,17 +136,34 @@ impl Recovered {
     fn enqueued(&mut self, topic: &TopicKey, lsn: Lsn, items: Vec<Item>) {
         for item in items {
             let queued = QueuedItem::accepted(item);
-            if queued.item.extra.as_ref().is_some_and(|extra| extra.idempotency_key.is_some()) {
+            if queued
+                .item
+                .extra
+                .as_ref()
+                .is_some_and(|extra| extra.idempotency_key.is_some())
+            {
                 self.keys.push((lsn, topic.clone(), queued.item.clone()));
             }
-            self.live.insert(queued.item.id, Live { topic: topic.clone(), lsn, queued });
+            self.live.insert(
+                queued.item.id,
+                Live {
+                    topic: topic.clone(),
+                    lsn,
+                    queued,
+                },
+            );
         }
     }
 
     fn changed(&mut self, topic: &TopicKey, id: ItemId, change: Change) {
         match self.live.get_mut(&id) {
             Some(live) => change.apply(&mut live.queued.standing),
-            None => self.touched.entry(id).or_insert_with(|| (topic.clone(), Vec::new())).1.push(change),
+            None => self
+                .touched
+                .entry(id)
+                .or_insert_with(|| (topic.clone(), Vec::new()))
+                .1
+                .push(change),
         }
     }
 
@@ -157,7 +178,8 @@ impl Recovered {
         let goes = |topic: &TopicKey, id: ItemId, dead: bool| {
             *topic == purge.topic && id <= purge.up_to && dead == purge.dead
         };
-        self.live.retain(|id, live| !goes(&live.topic, *id, live.queued.standing.dead.is_some()));
+        self.live
+            .retain(|id, live| !goes(&live.topic, *id, live.queued.standing.dead.is_some()));
         let deletes = &mut self.deletes;
         self.touched.retain(|id, (topic, changes)| {
             let kept = !goes(topic, *id, changes.last().is_some_and(Change::is_death));
@@ -178,7 +200,8 @@ impl Queue {
         for topic in &recovered.topics {
             core.topics.insert(topic, &TopicRow::default());
         }
-        self.bring_shards_up_to_date(&recovered.deletes, &recovered.purges, recovered.touched).await?;
+        self.bring_shards_up_to_date(&recovered.deletes, &recovered.purges, recovered.touched)
+            .await?;
         for shard in &core.shards {
             core.ids.raise_floor(shard.highest_id().await?);
             let counts = shard.counts(now).await?;
@@ -186,12 +209,16 @@ impl Queue {
                 core.topics.insert(&count.topic, &TopicRow::default());
             }
             core.hot.set_stored(&counts, now).await;
+            for (topic, item) in shard.leased(now).await? {
+                core.hot.adopt(&topic, vec![item]).await;
+            }
         }
         for handle in core.topics.all() {
             if handle.is_paused() {
                 core.hot.set_paused(&handle.key, true);
             }
-            core.hot.set_cold_keys(&handle.key, now.plus_ms(handle.settings().dedup_window_ms));
+            core.hot
+                .set_cold_keys(&handle.key, now.plus_ms(handle.settings().dedup_window_ms));
         }
         self.admit_live(recovered.live).await;
         for (lsn, topic, item) in recovered.keys {
@@ -212,19 +239,35 @@ impl Queue {
         for (number, shard) in core.shards.iter().enumerate() {
             let here = |topic: &TopicKey| usize::from(core.shard_number(topic)) == number;
             let progress = shard.progress(core.node).await?;
-            let ids: Vec<_> = touched.iter().filter(|(_, (topic, _))| here(topic)).map(|(id, _)| *id).collect();
+            let ids: Vec<_> = touched
+                .iter()
+                .filter(|(_, (topic, _))| here(topic))
+                .map(|(id, _)| *id)
+                .collect();
             let mut rows = Vec::new();
             for ids in ids.chunks(STEP) {
                 rows.extend(shard.fetch(ids).await?);
             }
             let mut removal = Checkpoint::at(core.node, progress);
-            removal.deletes = deletes.iter().filter(|(topic, _)| here(topic)).map(|(_, id)| *id).collect();
-            removal.purges = purges.iter().filter(|purge| here(&purge.topic)).cloned().collect();
+            removal.deletes = deletes
+                .iter()
+                .filter(|(topic, _)| here(topic))
+                .map(|(_, id)| *id)
+                .collect();
+            removal.purges = purges
+                .iter()
+                .filter(|purge| here(&purge.topic))
+                .cloned()
+                .collect();
             if !removal.deletes.is_empty() || !removal.purges.is_empty() {
                 shard.checkpoint(&removal).await?;
             }
             for (_, item) in &mut rows {
-                for change in touched.remove(&item.item.id).map(|(_, changes)| changes).unwrap_or_default() {
+                for change in touched
+                    .remove(&item.item.id)
+                    .map(|(_, changes)| changes)
+                    .unwrap_or_default()
+                {
                     change.apply(&mut item.standing);
                 }
             }
@@ -255,8 +298,13 @@ impl Queue {
         let key = extra.idempotency_key.as_deref()?;
         let window_ms = self.core.topics.get(topic)?.settings().dedup_window_ms;
         let expires_at = item.enqueued_at.plus_ms(window_ms);
-        let probe =
-            key_probe(key, item.kind, &item.payload, extra.content_type.as_deref(), &extra.headers);
+        let probe = key_probe(
+            key,
+            item.kind,
+            &item.payload,
+            extra.content_type.as_deref(),
+            &extra.headers,
+        );
         (expires_at > now).then(|| DedupRow {
             topic: topic.clone(),
             key_hash: probe.key_hash,

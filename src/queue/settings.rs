@@ -20,13 +20,19 @@ impl Queue {
         let mut handles = self.core.topics.page(namespace, after, limit + 1);
         let more = handles.len() > limit;
         handles.truncate(limit);
-        let next = handles.last().filter(|_| more).map(|handle| handle.key.topic().clone());
+        let next = handles
+            .last()
+            .filter(|_| more)
+            .map(|handle| handle.key.topic().clone());
         let summary = |handle: &std::sync::Arc<TopicHandle>| TopicSummary {
             topic: handle.key.topic().clone(),
             paused: handle.is_paused(),
             stats: self.stats_of(handle),
         };
-        Page { entries: handles.iter().map(summary).collect(), next }
+        Page {
+            entries: handles.iter().map(summary).collect(),
+            next,
+        }
     }
 
     /// Every topic with its numbers, for metrics.
@@ -77,7 +83,10 @@ impl Queue {
     ) -> Result<TopicView, QueueError> {
         check(&settings)?;
         let handle = self.core.topic_or_new(topic).await?;
-        let row = TopicRow { settings: settings.clone(), paused: handle.is_paused() };
+        let row = TopicRow {
+            settings: settings.clone(),
+            paused: handle.is_paused(),
+        };
         self.core.catalog.put_topic(topic, &row).await?;
         self.core.topics.set_topic(&handle, settings);
         self.topic(topic)
@@ -86,7 +95,16 @@ impl Queue {
     /// Stops or resumes deliveries of a topic; enqueues and settlements go on.
     pub async fn pause(&self, topic: &TopicKey, paused: bool) -> Result<(), QueueError> {
         let handle = self.core.topic(topic)?;
-        self.core.catalog.put_topic(topic, &TopicRow { paused, ..handle.row() }).await?;
+        self.core
+            .catalog
+            .put_topic(
+                topic,
+                &TopicRow {
+                    paused,
+                    ..handle.row()
+                },
+            )
+            .await?;
         handle.set_paused(paused);
         self.core.hot.set_paused(topic, paused);
         Ok(())
@@ -110,7 +128,9 @@ impl Queue {
         let (live, _) = self.remove_all(topic, false).await?;
         let (dead, lsn) = self.remove_all(topic, true).await?;
         // The topic leaves memory only when the shard has nothing left to be told about it.
-        self.core.flush[usize::from(self.core.shard_number(topic))].store_up_to(lsn).await?;
+        self.core.flush[usize::from(self.core.shard_number(topic))]
+            .store_up_to(lsn)
+            .await?;
         self.core.catalog.delete_topic(topic).await?;
         self.core.topics.remove(topic);
         self.core.hot.forget(topic);
@@ -121,7 +141,9 @@ impl Queue {
         let (core, topic) = (self.core.clone(), topic.clone());
         uncancelled(async move {
             // No item accepted before this id was made has a higher one.
-            let Some(up_to) = core.ids.next(1).next() else { return Ok((0, Lsn(0))) };
+            let Some(up_to) = core.ids.next(1).next() else {
+                return Ok((0, Lsn(0)));
+            };
             let mut frame = FrameBuilder::new();
             frame.purge(&topic, dead, up_to);
             let (lsn, applying) = core.log(frame).await?;
@@ -135,7 +157,10 @@ impl Queue {
     /// A namespace's own settings and those in force under them.
     pub fn namespace(&self, namespace: &Namespace) -> (SettingsPatch, Settings) {
         let own = self.core.topics.namespace(namespace);
-        (own, self.core.topics.resolve(namespace, &SettingsPatch::default()))
+        (
+            own,
+            self.core.topics.resolve(namespace, &SettingsPatch::default()),
+        )
     }
 
     /// Replaces a namespace's own settings.

@@ -12,9 +12,7 @@ use super::transition::{died, extended, nacked, released};
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::hot::{Finish, Held, HoldRequest, Landing};
-use crate::model::{
-    DeadReason, ItemId, ItemState, LeaseRef, QueuedItem, SettleCause, TopicKey, limits,
-};
+use crate::model::{DeadReason, ItemId, ItemState, LeaseRef, QueuedItem, SettleCause, TopicKey, limits};
 use crate::wal::{FrameBuilder, Lsn, PatchEntry};
 
 /// The actions of one request on one topic, with their places in the request.
@@ -64,12 +62,20 @@ impl Queue {
 
 fn check(verb: &Verb) -> Result<(), (&'static str, String)> {
     match verb {
-        Verb::Nack { delay_ms: Some(ms), .. } | Verb::Release { delay_ms: Some(ms) }
+        Verb::Nack {
+            delay_ms: Some(ms), ..
+        }
+        | Verb::Release { delay_ms: Some(ms) }
             if !(0..=limits::DURATION_MS_MAX).contains(ms) =>
         {
-            Err(("delay_ms", format!("must be between 0 and {}", limits::DURATION_MS_MAX)))
+            Err((
+                "delay_ms",
+                format!("must be between 0 and {}", limits::DURATION_MS_MAX),
+            ))
         }
-        Verb::Extend { lease_ms: Some(ms) } if !(limits::LEASE_MS_MIN..=limits::LEASE_MS_MAX).contains(ms) => {
+        Verb::Extend { lease_ms: Some(ms) }
+            if !(limits::LEASE_MS_MIN..=limits::LEASE_MS_MAX).contains(ms) =>
+        {
             let (min, max) = (limits::LEASE_MS_MIN, limits::LEASE_MS_MAX);
             Err(("lease_ms", format!("must be between {min} and {max}")))
         }
@@ -130,7 +136,10 @@ impl Core {
         for (index, action) in actions.into_iter().enumerate() {
             let place = *places.entry(action.lease.topic.clone()).or_insert_with(|| {
                 let handle = self.topics.get(&action.lease.topic)?;
-                groups.push(Group { handle, actions: Vec::new() });
+                groups.push(Group {
+                    handle,
+                    actions: Vec::new(),
+                });
                 Some(groups.len() - 1)
             });
             if let Some(place) = place {
@@ -150,8 +159,9 @@ impl Core {
         let requests: Vec<_> = group.actions.iter().map(request).collect();
         let mut held = self.hot.hold(topic, &requests).await;
         mark_repeats(&requests, &mut held);
-        let unknown: Vec<_> =
-            (0..held.len()).filter(|index| matches!(held[*index], Held::Unknown)).collect();
+        let unknown: Vec<_> = (0..held.len())
+            .filter(|index| matches!(held[*index], Held::Unknown))
+            .collect();
         if unknown.is_empty() {
             return Ok(held);
         }
@@ -170,7 +180,10 @@ impl Core {
     /// Brings cold items up into memory, as far as the shard has them.
     pub(super) async fn bring_up(&self, topic: &TopicKey, ids: &[ItemId]) -> Result<(), QueueError> {
         let rows = self.shard(topic).fetch(ids).await?;
-        let of_topic = rows.into_iter().filter(|(key, _)| key == topic).map(|(_, item)| item);
+        let of_topic = rows
+            .into_iter()
+            .filter(|(key, _)| key == topic)
+            .map(|(_, item)| item);
         self.hot.adopt(topic, of_topic.collect()).await;
         Ok(())
     }
@@ -205,7 +218,10 @@ impl Core {
                 None => acked.push(queued.item.id),
                 Some(standing) => {
                     results[index].lease_expires_at = standing.lease_expires_at;
-                    patches.push(PatchEntry { id: queued.item.id, standing });
+                    patches.push(PatchEntry {
+                        id: queued.item.id,
+                        standing,
+                    });
                 }
             }
         }
@@ -215,11 +231,26 @@ impl Core {
         if !patches.is_empty() {
             frame.patch(&handle.key, &patches);
         }
-        let dead = patches.iter().filter(|patch| patch.standing.dead.is_some()).count();
+        let dead = patches
+            .iter()
+            .filter(|patch| patch.standing.dead.is_some())
+            .count();
         let count = acked.len();
-        let gone = acked.into_iter().map(|id| Finish { id, to: Landing::Gone(SettleCause::Acked) });
-        let stays = patches.into_iter().map(|p| Finish { id: p.id, to: Landing::Standing(p.standing) });
-        Outcome { handle, finishes: gone.chain(stays).collect(), acked: count, failed, dead }
+        let gone = acked.into_iter().map(|id| Finish {
+            id,
+            to: Landing::Gone(SettleCause::Acked),
+        });
+        let stays = patches.into_iter().map(|p| Finish {
+            id: p.id,
+            to: Landing::Standing(p.standing),
+        });
+        Outcome {
+            handle,
+            finishes: gone.chain(stays).collect(),
+            acked: count,
+            failed,
+            dead,
+        }
     }
 
     async fn let_go(&self, outcomes: &[Outcome]) {
@@ -254,7 +285,11 @@ fn apply(
 /// A lease named twice in one request is held once; the second time it is done already.
 fn mark_repeats(requests: &[HoldRequest], held: &mut [Held]) {
     for index in 0..held.len() {
-        let first = || requests[..index].iter().position(|request| *request == requests[index]);
+        let first = || {
+            requests[..index]
+                .iter()
+                .position(|request| *request == requests[index])
+        };
         if matches!(held[index], Held::Lost)
             && first().is_some_and(|first| matches!(held[first], Held::Yes(_)))
         {

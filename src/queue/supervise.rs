@@ -20,7 +20,10 @@ impl Queue {
         }
         self.supervise("prefetcher", |core| async move { core.prefetch_tick().await });
         self.supervise("reaper", |core| async move { core.reap_tick().await });
-        self.supervise("housekeeper", |core| async move { core.housekeeping_tick().await });
+        self.supervise(
+            "housekeeper",
+            |core| async move { core.housekeeping_tick().await },
+        );
     }
 
     /// Runs `tick` again and again until the loops are stopped. A tick waits by itself for its next turn.

@@ -90,7 +90,10 @@ impl TopicHandle {
     }
 
     pub(super) fn row(&self) -> TopicRow {
-        TopicRow { settings: self.own.read().clone(), paused: self.is_paused() }
+        TopicRow {
+            settings: self.own.read().clone(),
+            paused: self.is_paused(),
+        }
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -117,7 +120,13 @@ impl TopicHandle {
             return TopicRates::default();
         };
         let seconds = (to_ms - from_ms) as f64 / 1_000.0;
-        let per_s = |from: u64, to: u64| if seconds > 0.0 { (to - from) as f64 / seconds } else { 0.0 };
+        let per_s = |from: u64, to: u64| {
+            if seconds > 0.0 {
+                (to - from) as f64 / seconds
+            } else {
+                0.0
+            }
+        };
         TopicRates {
             enqueued_per_s: per_s(from.enqueued, to.enqueued),
             delivered_per_s: per_s(from.delivered, to.delivered),
@@ -165,7 +174,11 @@ impl Topics {
 
     /// How many topics `namespace` has.
     pub(super) fn count_in(&self, namespace: &Namespace) -> usize {
-        self.known.read().keys().filter(|key| key.namespace() == namespace).count()
+        self.known
+            .read()
+            .keys()
+            .filter(|key| key.namespace() == namespace)
+            .count()
     }
 
     /// Up to `limit` topics of `namespace` after `after`, by name.
@@ -178,7 +191,11 @@ impl Topics {
         let known = self.known.read();
         let wanted =
             |key: &TopicKey| key.namespace() == namespace && after.is_none_or(|after| key.topic() > after);
-        let mut found: Vec<_> = known.values().filter(|handle| wanted(&handle.key)).cloned().collect();
+        let mut found: Vec<_> = known
+            .values()
+            .filter(|handle| wanted(&handle.key))
+            .cloned()
+            .collect();
         drop(known);
         found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         found.truncate(limit);
@@ -186,7 +203,9 @@ impl Topics {
     }
 
     pub(super) fn set_topic(&self, handle: &TopicHandle, settings: SettingsPatch) {
-        handle.effective.store(Arc::new(self.resolve(handle.key.namespace(), &settings)));
+        handle
+            .effective
+            .store(Arc::new(self.resolve(handle.key.namespace(), &settings)));
         *handle.own.write() = settings;
     }
 
@@ -209,7 +228,9 @@ impl Topics {
     fn refresh(&self) {
         for handle in self.all() {
             let own = handle.own.read().clone();
-            handle.effective.store(Arc::new(self.resolve(handle.key.namespace(), &own)));
+            handle
+                .effective
+                .store(Arc::new(self.resolve(handle.key.namespace(), &own)));
         }
     }
 

@@ -40,7 +40,10 @@ pub(super) fn released(standing: &Standing, now: Timestamp, delay_ms: Option<i64
 
 /// Still being worked on: leased until `lease_ms` from now.
 pub(super) fn extended(standing: &Standing, now: Timestamp, lease_ms: u32) -> Standing {
-    Standing { lease_expires_at: Some(now.plus_ms(lease_ms.into())), ..standing.clone() }
+    Standing {
+        lease_expires_at: Some(now.plus_ms(lease_ms.into())),
+        ..standing.clone()
+    }
 }
 
 /// A dead letter.
@@ -60,7 +63,13 @@ pub(super) fn died(
 
 /// Brought back from the dead: due now, with all its attempts before it.
 pub(super) fn redriven(standing: &Standing, now: Timestamp) -> Standing {
-    Standing { due: now, attempt: 0, lease_expires_at: None, dead: None, ..standing.clone() }
+    Standing {
+        due: now,
+        attempt: 0,
+        lease_expires_at: None,
+        dead: None,
+        ..standing.clone()
+    }
 }
 
 /// Error texts are kept to [`ERROR_BYTES_MAX`], cut between characters.
@@ -96,23 +105,46 @@ mod tests {
 
     fn leased(attempt: u32) -> Standing {
         let end = Some(NOW.plus_ms(30_000));
-        Standing { generation: attempt + 2, attempt, lease_expires_at: end, ..Standing::new(NOW) }
+        Standing {
+            generation: attempt + 2,
+            attempt,
+            lease_expires_at: end,
+            ..Standing::new(NOW)
+        }
     }
 
     #[test]
     fn a_nack_waits_for_the_backoff_unless_told_otherwise() {
-        let backoff = Backoff { jitter: 0.0, ..Backoff::default() };
+        let backoff = Backoff {
+            jitter: 0.0,
+            ..Backoff::default()
+        };
         let by_backoff = nacked(&leased(3), &item(10), NOW, (None, &backoff, 0.5), None);
         assert_eq!((by_backoff.due, by_backoff.attempt), (NOW.plus_ms(4_000), 3));
-        let told = nacked(&leased(3), &item(10), NOW, (Some(7), &backoff, 0.5), Some("oops".into()));
-        assert_eq!((told.due, told.last_error.as_deref()), (NOW.plus_ms(7), Some("oops")));
+        let told = nacked(
+            &leased(3),
+            &item(10),
+            NOW,
+            (Some(7), &backoff, 0.5),
+            Some("oops".into()),
+        );
+        assert_eq!(
+            (told.due, told.last_error.as_deref()),
+            (NOW.plus_ms(7), Some("oops"))
+        );
         assert_eq!(told.lease_expires_at, None);
     }
 
     #[test]
     fn the_last_nack_is_death() {
         let standing = nacked(&leased(3), &item(3), NOW, (None, &Backoff::default(), 0.5), None);
-        assert_eq!(standing.dead, Some(Death { reason: DeadReason::AttemptsExhausted, at: NOW }));
+        assert_eq!(
+            standing.dead,
+            Some(Death {
+                reason: DeadReason::AttemptsExhausted,
+                at: NOW
+            })
+        );
     }
 
     #[test]
@@ -124,7 +156,12 @@ mod tests {
 
     #[test]
     fn long_errors_are_cut_between_characters() {
-        let standing = died(&leased(1), DeadReason::Rejected, NOW, Some("é".repeat(5_000).into()));
+        let standing = died(
+            &leased(1),
+            DeadReason::Rejected,
+            NOW,
+            Some("é".repeat(5_000).into()),
+        );
         let kept = standing.last_error.unwrap();
         assert!(kept.len() <= ERROR_BYTES_MAX && kept.ends_with('é'));
     }

@@ -23,7 +23,9 @@ impl<T: Send + 'static> Future for Uncancelled<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let Some(work) = self.0.as_mut() else { return Poll::Pending };
+        let Some(work) = self.0.as_mut() else {
+            return Poll::Pending;
+        };
         let poll = work.as_mut().poll(context);
         if poll.is_ready() {
             self.0 = None;

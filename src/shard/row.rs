@@ -38,19 +38,20 @@ pub(super) const ITEMS: Table = Table {
         ("idempotency_key", Kind::TextOrNull),
         ("hook_version", Kind::TextOrNull),
         ("last_error", Kind::TextOrNull),
+        ("lease_expires_at", Kind::IntOrNull),
         ("dead_reason", Kind::IntOrNull),
         ("dead_at", Kind::IntOrNull),
     ],
     key_width: 1,
 };
 
-/// How many columns an item without extras, errors and death fills.
+/// How many columns an item without extras, errors, leases and death fills.
 pub(super) const PLAIN_WIDTH: usize = 18;
 
 /// The columns [`decode`] reads, in its order.
 pub(super) const ITEM_FIELDS: &str = "i.id, i.priority, i.lease_ms, i.max_attempts, i.kind, i.enqueued_at, \
      i.deliver_after, i.due, i.expires_at, i.generation, i.attempt, i.content_type, i.headers, \
-     i.idempotency_key, i.hook_version, i.last_error, i.dead_reason, i.dead_at, i.payload";
+     i.idempotency_key, i.hook_version, i.last_error, i.lease_expires_at, i.dead_reason, i.dead_at, i.payload";
 
 /// The columns [`decode_with_topic`] reads, in its order.
 pub(super) fn fields_with_topic() -> String {
@@ -73,7 +74,11 @@ pub(super) const DEDUP: Table = Table {
 /// How many columns `item` fills.
 pub(super) fn width(item: &QueuedItem) -> usize {
     let standing = &item.standing;
-    if item.item.extra.is_none() && standing.last_error.is_none() && standing.dead.is_none() {
+    if item.item.extra.is_none()
+        && standing.last_error.is_none()
+        && standing.lease_expires_at.is_none()
+        && standing.dead.is_none()
+    {
         PLAIN_WIDTH
     } else {
         ITEMS.columns.len()
@@ -115,6 +120,7 @@ pub(super) fn encode(topic: &TopicKey, queued: &QueuedItem, cells: &mut Vec<Valu
             text(extra.and_then(|extra| extra.idempotency_key.as_deref())),
             text(extra.and_then(|extra| extra.hook_version.as_deref())),
             text(standing.last_error.as_deref()),
+            standing.lease_expires_at.map(Timestamp::ms).into(),
             standing.dead.map(|death| death.reason as i64).into(),
             standing.dead.map(|death| death.at.ms()).into(),
         ]);
@@ -219,6 +225,7 @@ pub(super) fn decode(cells: &mut Cells<'_>) -> Result<QueuedItem, ShardError> {
     let attempt = cells.narrow()?;
     let extra = decode_extra(cells)?;
     let last_error = cells.text()?;
+    let lease_expires_at = cells.instant_or_null()?;
     let dead = decode_death(cells)?;
     let payload: Vec<u8> = cells.get()?;
     Ok(QueuedItem {
@@ -238,6 +245,7 @@ pub(super) fn decode(cells: &mut Cells<'_>) -> Result<QueuedItem, ShardError> {
             due,
             generation,
             attempt,
+            lease_expires_at,
             last_error,
             dead,
         },

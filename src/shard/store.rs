@@ -8,8 +8,8 @@ use super::catalog::Catalog;
 use super::connection::{Database, ShardOptions};
 use super::dialect::KEYS_MAX;
 use super::error::corrupt;
-use super::row::{Cells, decode_with_topic, fields_with_topic};
-use super::{Checkpoint, DedupRow, NewlyDue, PageOf, Shard, ShardError, StoredCounts, entity};
+use super::row::{Cells, ITEM_FIELDS, decode, decode_with_topic, fields_with_topic};
+use super::{Checkpoint, DedupRow, PageOf, Shard, ShardError, StoredCounts, entity};
 use crate::clock::Timestamp;
 use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, TopicKey};
 use crate::wal::Lsn;
@@ -118,38 +118,49 @@ impl Shard for SeaShard {
     async fn newly_due(
         &self,
         topic: &TopicKey,
-        after: Timestamp,
+        after: (Timestamp, ItemId),
         until: Timestamp,
-    ) -> Result<NewlyDue, ShardError> {
-        // Materialised, or a planner may look for the first one by walking the topic in delivery order.
-        let sql = "WITH newly AS MATERIALIZED (
-                SELECT band, rank, id FROM items
-                WHERE namespace = $1 AND topic = $2 AND state = 0 AND due > $3 AND due <= $4
-            ), first AS (SELECT band, rank, id FROM newly ORDER BY band, rank, id LIMIT 1)
-            SELECT (SELECT COUNT(*) FROM newly),
-                (SELECT MIN(due) FROM items WHERE namespace = $1 AND topic = $2 AND state = 0 AND due > $4),
-                first.band, first.rank, first.id
-            FROM (SELECT 1 AS one) AS always LEFT JOIN first ON TRUE";
+        limit: usize,
+    ) -> Result<Vec<QueuedItem>, ShardError> {
+        let sql = format!(
+            "SELECT {ITEM_FIELDS} FROM items i
+            WHERE i.namespace = $1 AND i.topic = $2 AND i.state = 0 AND (i.due, i.id) > ($3, $4) AND i.due <= $5
+            ORDER BY i.due, i.id LIMIT $6"
+        );
         let [namespace, name] = of_topic(topic);
-        let values = [namespace, name, after.ms().into(), until.ms().into()];
-        let row = self.database.row(&self.database.reader, sql, values).await?;
-        let row = row.ok_or_else(|| corrupt("a count has no row"))?;
-        let mut cells = Cells::new(&row);
-        let count = cells.narrow()?;
-        let next_due = cells.instant_or_null()?;
-        let first = match cells.is_null()? {
-            true => None,
-            false => Some(OrderKey {
-                band: cells.get()?,
-                rank: cells.get()?,
-                id: cells.id()?,
-            }),
-        };
-        Ok(NewlyDue {
-            count,
-            first,
-            next_due,
-        })
+        let values = [
+            namespace,
+            name,
+            after.0.ms().into(),
+            after.1.0.cast_signed().into(),
+            until.ms().into(),
+            limit_of(limit),
+        ];
+        let rows = self.database.rows(&self.database.reader, sql, values).await?;
+        rows.iter().map(|row| decode(&mut Cells::new(row))).collect()
+    }
+
+    async fn next_due(&self, topic: &TopicKey, after: Timestamp) -> Result<Option<Timestamp>, ShardError> {
+        let sql = "SELECT MIN(due) FROM items WHERE namespace = $1 AND topic = $2 AND state = 0 AND due > $3";
+        let [namespace, name] = of_topic(topic);
+        let values = [namespace, name, after.ms().into()];
+        match self.database.row(&self.database.reader, sql, values).await? {
+            Some(row) => Cells::new(&row).instant_or_null(),
+            None => Ok(None),
+        }
+    }
+
+    async fn leased(&self, now: Timestamp) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError> {
+        let sql = format!(
+            "SELECT {} FROM items i
+            WHERE i.state = 0 AND i.lease_expires_at IS NOT NULL AND i.lease_expires_at > $1",
+            fields_with_topic()
+        );
+        let rows = self
+            .database
+            .rows(&self.database.reader, sql, [now.ms().into()])
+            .await?;
+        rows.iter().map(decode_with_topic).collect()
     }
 
     async fn fetch(&self, ids: &[ItemId]) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError> {

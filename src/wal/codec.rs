@@ -79,7 +79,7 @@ pub(super) fn put_patch(out: &mut Vec<u8>, topic: &TopicKey, patches: &[PatchEnt
         out.push(
             flag(PATCH_ERROR, standing.last_error.is_some())
                 | flag(PATCH_DEAD, standing.dead.is_some())
-                | flag(PATCH_LEASE, patch.lease_expires_at.is_some()),
+                | flag(PATCH_LEASE, patch.standing.lease_expires_at.is_some()),
         );
         if let Some(error) = &standing.last_error {
             put_bytes(out, error.as_bytes());
@@ -88,7 +88,7 @@ pub(super) fn put_patch(out: &mut Vec<u8>, topic: &TopicKey, patches: &[PatchEnt
             out.push(death.reason as u8);
             put_time(out, death.at);
         }
-        if let Some(expires_at) = patch.lease_expires_at {
+        if let Some(expires_at) = patch.standing.lease_expires_at {
             put_time(out, expires_at);
         }
     }
@@ -393,16 +393,17 @@ impl<'a> Input<'a> {
                 at: input.time()?,
             })
         })?;
+        let lease_expires_at = self.when(flags & PATCH_LEASE, Self::time)?;
         Ok(PatchEntry {
             id,
             standing: Standing {
                 due,
                 generation,
                 attempt,
+                lease_expires_at,
                 last_error,
                 dead,
             },
-            lease_expires_at: self.when(flags & PATCH_LEASE, Self::time)?,
         })
     }
 

@@ -11,9 +11,9 @@ const LAST_ID: ItemId = ItemId(u64::MAX);
 
 /// A topic's cold part.
 ///
-/// Cold live items that are available by `watermark` are counted in `due`, and none of them has a key below
-/// `floor`; the others are counted in `later`, and none of them is available before `next_due`. Whatever
-/// passes the watermark becomes hot, so the two parts never mix.
+/// Cold live items that are due by `watermark` are counted in `due`, and none of them has a key below
+/// `floor`; the others are counted in `later`, and none of them is due before `next_due`. Whatever
+/// passes the watermark becomes hot, so the two parts never mix. No cold item is leased.
 #[derive(Debug, Default)]
 pub(super) struct Cold {
     pub(super) due: u64,
@@ -71,13 +71,13 @@ impl Cold {
 
     /// Takes in an evicted item.
     pub(super) fn evicted(&mut self, item: &QueuedItem) {
-        let (key, available_at) = (item.key(), item.standing.available_at());
-        if (available_at, key.id) <= self.watermark {
+        let (key, due) = (item.key(), item.standing.due);
+        if (due, key.id) <= self.watermark {
             self.due += 1;
             self.floor = Some(self.floor.map_or(key, |floor| floor.min(key)));
         } else {
             self.later += 1;
-            self.next_due = Some(self.next_due.map_or(available_at, |due| due.min(available_at)));
+            self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
         }
     }
 
@@ -85,7 +85,7 @@ impl Cold {
     pub(super) fn left(&mut self, item: &QueuedItem) {
         let count = if item.standing.dead.is_some() {
             &mut self.dead
-        } else if (item.standing.available_at(), item.item.id) <= self.watermark {
+        } else if (item.standing.due, item.item.id) <= self.watermark {
             &mut self.due
         } else {
             &mut self.later

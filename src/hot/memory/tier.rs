@@ -239,7 +239,8 @@ impl HotTier for MemoryTier {
 
     fn has_cold_keys(&self, topic: &TopicKey) -> bool {
         let now = self.options.clock.now();
-        self.known_cell(topic).is_some_and(|cell| cell.keys.lock().cold_until > now)
+        self.known_cell(topic)
+            .is_some_and(|cell| cell.keys.lock().cold_until > now)
     }
 
     fn set_cold_keys(&self, topic: &TopicKey, until: Timestamp) {

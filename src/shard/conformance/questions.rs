@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use super::{Fixture, dead, item, item_due, on_both, topic};
 use crate::clock::Timestamp;
 use crate::model::{ItemId, OrderKey, QueuedItem};
-use crate::shard::{NewlyDue, PageOf, Shard, StoredCounts};
+use crate::shard::{PageOf, Shard, StoredCounts};
 
 on_both!(
     pages_are_in_delivery_order,
@@ -16,8 +16,8 @@ on_both!(
     dead_letters_are_apart,
     a_page_passes_over_what_is_not_asked_for,
     pages_agree_with_a_model,
-    newly_due_counts_from_after_until_included,
-    newly_due_of_nothing,
+    newly_due_goes_from_after_to_until_in_due_order,
+    leases_outlive_the_process,
     counts_are_per_topic,
     expired_items_come_with_their_topics,
     dead_before_includes_the_instant,
@@ -126,54 +126,54 @@ async fn pages_agree_with_a_model(fixture: &Fixture) {
     }
 }
 
-async fn newly_due_counts_from_after_until_included(fixture: &Fixture) {
+async fn newly_due_goes_from_after_to_until_in_due_order(fixture: &Fixture) {
     let topic = topic("ns", "t");
     let items = [
         item_due(1, 0, 1_000),
         item_due(2, 9, 2_000),
         item_due(3, 7, 3_000),
-        item_due(4, 7, 3_000),
+        item_due(4, -7, 3_000),
         item_due(5, 0, 3_001),
         item_due(6, -1, 4_000),
     ];
     fixture.store(&topic, items).await;
     fixture.store(&topic, [dead(7, -5, 2_500)]).await;
-    let ask = |after, until| {
+    let ask = async |after: (i64, u64), until, limit| {
+        let after = (Timestamp::from_ms(after.0), ItemId(after.1));
+        let found = fixture
+            .shard
+            .newly_due(&topic, after, Timestamp::from_ms(until), limit)
+            .await
+            .unwrap();
+        found.iter().map(|item| item.item.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(ask((1_000, u64::from(u32::MAX)), 3_000, 10).await, [2, 3, 4]);
+    assert_eq!(ask((1_000, 0), 3_000, 2).await, [1, 2]);
+    assert_eq!(ask((3_000, 3), 9_000, 10).await, [4, 5, 6]);
+    assert_eq!(ask((1_500, 0), 1_999, 10).await, [0_u64; 0]);
+    let next = async |after| {
         fixture
             .shard
-            .newly_due(&topic, Timestamp::from_ms(after), Timestamp::from_ms(until))
+            .next_due(&topic, Timestamp::from_ms(after))
+            .await
+            .unwrap()
     };
-    assert_eq!(
-        ask(1_000, 3_000).await.unwrap(),
-        NewlyDue {
-            count: 3,
-            first: Some(OrderKey {
-                band: 7,
-                rank: 3_000,
-                id: ItemId(3)
-            }),
-            next_due: Some(Timestamp::from_ms(3_001)),
-        }
-    );
-    assert_eq!(
-        ask(1_500, 1_999).await.unwrap(),
-        NewlyDue {
-            count: 0,
-            first: None,
-            next_due: Some(Timestamp::from_ms(2_000)),
-        }
-    );
-    assert_eq!(ask(0, 9_000).await.unwrap().count, 6);
-    assert_eq!(ask(0, 9_000).await.unwrap().next_due, None);
+    assert_eq!(next(3_000).await, Some(Timestamp::from_ms(3_001)));
+    assert_eq!(next(4_000).await, None);
 }
 
-async fn newly_due_of_nothing(fixture: &Fixture) {
-    let asked = fixture
-        .shard
-        .newly_due(&topic("ns", "nothing"), Timestamp::ZERO, Timestamp::MAX)
-        .await
-        .unwrap();
-    assert_eq!((asked.count, asked.first, asked.next_due), (0, None, None));
+async fn leases_outlive_the_process(fixture: &Fixture) {
+    let topic = topic("ns", "t");
+    let leased = |id, until_ms| {
+        let mut queued = item(id, 0);
+        queued.standing.lease_expires_at = Some(Timestamp::from_ms(until_ms));
+        queued
+    };
+    fixture
+        .store(&topic, [leased(1, 1_000), leased(2, 1_001), item(3, 0)])
+        .await;
+    let found = fixture.shard.leased(Timestamp::from_ms(1_000)).await.unwrap();
+    assert_eq!(found, [(topic, leased(2, 1_001))]);
 }
 
 async fn counts_are_per_topic(fixture: &Fixture) {
