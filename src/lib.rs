@@ -1,6 +1,8 @@
 //! MQueue: a multi-tenant priority message queue that its tenants program with sandboxed hooks.
 
 pub mod clock;
+pub mod config;
 pub mod model;
 pub mod shard;
+pub mod telemetry;
 pub mod wal;
