@@ -87,9 +87,7 @@ pub fn parse_dotenv(path: &Path, text: &str) -> Result<Vec<(String, String)>, Co
         // The parser's own message repeats the line, which may hold a secret.
         reason: match error {
             dotenvy::Error::LineParse(wrong, _) => {
-                let number = text
-                    .lines()
-                    .position(|line| wrong.starts_with(line.trim()) && !line.is_empty());
+                let number = text.lines().position(|line| line.contains(wrong.trim()));
                 let place = number.map_or_else(String::new, |at| format!("line {}: ", at + 1));
                 format!("{place}not NAME=value; quote values that contain spaces")
             }
