@@ -1,8 +1,13 @@
 //! MQueue: a multi-tenant priority message queue that its tenants program with sandboxed hooks.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod hot;
 pub mod model;
 pub mod queue;
 pub mod shard;
+pub mod telemetry;
+pub mod tenant;
 pub mod wal;

@@ -1,0 +1,87 @@
+//! `mqueue serve`: runs a node.
+
+use clap::Args;
+
+use super::CliError;
+use super::settings::{ConfigArgs, assignment};
+use crate::app;
+use crate::config::{Assignment, JwtSecret};
+use crate::telemetry::logs;
+
+/// Flags of a node: the most used keys by name, every other one through `--set`.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Address to listen on; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// PEM file of the certificate chain
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// PEM file of the certificate's key
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// TLS with a certificate made at start-up
+    #[arg(long)]
+    tls_self_signed: bool,
+    /// Comma-separated URLs of the shards
+    #[arg(long, value_name = "URLS")]
+    database_urls: Option<String>,
+    /// Folder of the write-ahead log
+    #[arg(long, value_name = "DIR")]
+    wal_dir: Option<String>,
+    /// trace, debug, info, warn or error
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// json or console
+    #[arg(long, value_name = "ENCODING")]
+    log_encoding: Option<String>,
+}
+
+impl ServeArgs {
+    /// What these flags set.
+    pub(super) fn assignments(&self) -> Result<Vec<Assignment>, CliError> {
+        let self_signed = self.tls_self_signed.then(|| "true".to_owned());
+        let named = [
+            ("server.listen", "--listen", &self.listen),
+            ("server.tls_cert", "--tls-cert", &self.tls_cert),
+            ("server.tls_key", "--tls-key", &self.tls_key),
+            ("server.tls_self_signed", "--tls-self-signed", &self_signed),
+            ("storage.database_urls", "--database-urls", &self.database_urls),
+            ("wal.dir", "--wal-dir", &self.wal_dir),
+            ("log.level", "--log-level", &self.log_level),
+            ("log.encoding", "--log-encoding", &self.log_encoding),
+        ];
+        let set = named.iter().filter_map(|(key, flag, value)| {
+            let value = value.as_ref()?;
+            Some(assignment(key, value, flag))
+        });
+        Ok(set.collect())
+    }
+}
+
+/// Runs a node until it is told to stop.
+pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
+    let config = args.config.load(args.assignments()?)?;
+    logs::start(config.start.log_encoding, config.live.log_level)
+        .map_err(|error| CliError::failed("cannot start the log", error))?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(path) = JwtSecret::obtain(&config)?.generated {
+        let path = path.display();
+        tracing::info!(
+            "tokens are checked with the generated secret in {path}; `mqueue token` mints one, and client \
+             commands on this machine do so by themselves"
+        );
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
+        .thread_name("mqueue")
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed("cannot start worker threads", error))?;
+    Ok(runtime.block_on(app::run(config))?)
+}

@@ -1,0 +1,3 @@
+//! What operators see of a node.
+
+pub mod logs;

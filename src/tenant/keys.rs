@@ -1,0 +1,269 @@
+//! Keys that verify tokens, each pinned to one algorithm, and the minting of development tokens.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use serde::Serialize;
+
+use super::auth::Scope;
+use crate::clock::Timestamp;
+use crate::model::Namespace;
+
+/// Shortest HMAC secret, in bytes: as long as the hash it feeds.
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Most keys without a key id: each of them is tried on a token that names none.
+pub const NAMELESS_KEYS_MAX: usize = 8;
+
+/// Why keys cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// An HMAC secret is too short to resist guessing.
+    #[error("a token secret must be at least {SECRET_BYTES_MIN} bytes long, this one has {0}")]
+    SecretTooShort(usize),
+    /// There are too many keys without a key id.
+    #[error("at most {NAMELESS_KEYS_MAX} keys may lack a kid; each is tried on every token without one")]
+    TooManyNamelessKeys,
+    /// Two keys carry the same key id.
+    #[error("two keys have the kid {0:?}")]
+    DuplicateKid(String),
+    /// The text is not a JSON web key set.
+    #[error("not a JSON web key set: {0}")]
+    Syntax(String),
+    /// A key in the set is of a kind that is not supported.
+    #[error("key {index} of the set is not an HS256, RS256, ES256 or EdDSA verification key: {detail}")]
+    Unsupported {
+        /// The key's place in the set, from 0.
+        index: usize,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The signing of a new token failed.
+    #[error("the token could not be signed")]
+    Signing,
+}
+
+/// One verification key and the one algorithm it is for.
+pub(super) struct PinnedKey {
+    pub(super) algorithm: Algorithm,
+    pub(super) key: DecodingKey,
+}
+
+/// The keys in force; swapped as a whole on reload.
+#[derive(Default)]
+pub struct KeySet {
+    named: HashMap<String, PinnedKey>,
+    nameless: Vec<PinnedKey>,
+}
+
+impl std::fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "KeySet({} named, {} nameless)",
+            self.named.len(),
+            self.nameless.len()
+        )
+    }
+}
+
+impl KeySet {
+    /// Adds an HS256 secret. Several may be in force at once, so that a secret can be rotated.
+    ///
+    /// # Errors
+    /// When the secret is shorter than [`SECRET_BYTES_MIN`] or there are too many keys without an id.
+    pub fn with_secret(mut self, secret: &[u8]) -> Result<Self, KeyError> {
+        check_secret(secret)?;
+        self.add(
+            None,
+            PinnedKey {
+                algorithm: Algorithm::HS256,
+                key: DecodingKey::from_secret(secret),
+            },
+        )?;
+        Ok(self)
+    }
+
+    /// Adds every key of a JSON web key set (RFC 7517), given as its text.
+    ///
+    /// # Errors
+    /// When the text is no key set, or a key in it is unsupported, too short or named twice.
+    pub fn with_jwks(mut self, text: &str) -> Result<Self, KeyError> {
+        let set: JwkSet = serde_json::from_str(text).map_err(|e| KeyError::Syntax(e.to_string()))?;
+        for (index, jwk) in set.keys.iter().enumerate() {
+            let unsupported = |detail: &str| KeyError::Unsupported {
+                index,
+                detail: detail.to_owned(),
+            };
+            if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
+                return Err(unsupported("its use is not \"sig\""));
+            }
+            let algorithm = pinned_algorithm(jwk).map_err(unsupported)?;
+            if algorithm == Algorithm::HS256 {
+                check_oct(jwk)?;
+            }
+            let key = DecodingKey::from_jwk(jwk).map_err(|_| unsupported("its numbers are not readable"))?;
+            self.add(jwk.common.key_id.clone(), PinnedKey { algorithm, key })?;
+        }
+        Ok(self)
+    }
+
+    /// Whether no key is in force, so that no token can be valid.
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.nameless.is_empty()
+    }
+
+    /// The keys to try on a token: the one it names, or all that have no name.
+    pub(super) fn candidates(&self, kid: Option<&str>) -> &[PinnedKey] {
+        match kid {
+            Some(kid) => self.named.get(kid).map_or(&[], std::slice::from_ref),
+            None => &self.nameless,
+        }
+    }
+
+    fn add(&mut self, kid: Option<String>, key: PinnedKey) -> Result<(), KeyError> {
+        match kid {
+            Some(kid) if self.named.contains_key(&kid) => return Err(KeyError::DuplicateKid(kid)),
+            Some(kid) => {
+                self.named.insert(kid, key);
+            }
+            None if self.nameless.len() >= NAMELESS_KEYS_MAX => return Err(KeyError::TooManyNamelessKeys),
+            None => self.nameless.push(key),
+        }
+        Ok(())
+    }
+}
+
+fn check_secret(secret: &[u8]) -> Result<(), KeyError> {
+    if secret.len() < SECRET_BYTES_MIN {
+        Err(KeyError::SecretTooShort(secret.len()))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_oct(jwk: &Jwk) -> Result<(), KeyError> {
+    let AlgorithmParameters::OctetKey(oct) = &jwk.algorithm else {
+        return Ok(());
+    };
+    let secret = base64_simd::URL_SAFE_NO_PAD
+        .decode_to_vec(&oct.value)
+        .map_err(|_| KeyError::Syntax("an oct key is not base64url".to_owned()))?;
+    check_secret(&secret)
+}
+
+/// The one algorithm a key is for: by its type, and its own `alg` must agree.
+fn pinned_algorithm(jwk: &Jwk) -> Result<Algorithm, &'static str> {
+    let (algorithm, named) = match &jwk.algorithm {
+        AlgorithmParameters::OctetKey(_) => (Algorithm::HS256, KeyAlgorithm::HS256),
+        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
+            (Algorithm::ES256, KeyAlgorithm::ES256)
+        }
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
+            (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
+        }
+        _ => return Err("its type or curve is unknown"),
+    };
+    match jwk.common.key_algorithm {
+        None => Ok(algorithm),
+        Some(alg) if alg == named => Ok(algorithm),
+        Some(_) => Err("its alg does not fit its type"),
+    }
+}
+
+/// What a minted token says.
+#[derive(Debug, Clone)]
+pub struct MintClaims {
+    /// Who holds the token.
+    pub subject: String,
+    /// Namespaces it opens; none stands for all of them (`*`).
+    pub namespaces: Option<Vec<Namespace>>,
+    /// What it allows there.
+    pub scopes: Vec<Scope>,
+    /// The audience, when the server asks for one.
+    pub audience: Option<String>,
+    /// The issuer, when the server asks for one.
+    pub issuer: Option<String>,
+}
+
+#[derive(Serialize)]
+struct WireClaims<'a> {
+    sub: &'a str,
+    namespaces: Vec<&'a str>,
+    scope: String,
+    iat: i64,
+    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+}
+
+/// An HS256 token that is valid from `now` for `ttl`.
+///
+/// # Errors
+/// When the secret is shorter than [`SECRET_BYTES_MIN`].
+pub fn mint(secret: &[u8], claims: &MintClaims, now: Timestamp, ttl: Duration) -> Result<String, KeyError> {
+    check_secret(secret)?;
+    let issued = now.ms() / 1_000;
+    let scopes: Vec<&str> = claims.scopes.iter().map(|scope| scope.as_str()).collect();
+    let wire = WireClaims {
+        sub: &claims.subject,
+        namespaces: match &claims.namespaces {
+            None => vec!["*"],
+            Some(list) => list.iter().map(Namespace::as_str).collect(),
+        },
+        scope: scopes.join(" "),
+        iat: issued,
+        exp: issued.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)),
+        aud: claims.audience.as_deref(),
+        iss: claims.issuer.as_deref(),
+    };
+    jsonwebtoken::encode(
+        &Header::new(Algorithm::HS256),
+        &wire,
+        &EncodingKey::from_secret(secret),
+    )
+    .map_err(|_| KeyError::Signing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_secrets_are_refused_everywhere() {
+        let error = KeyError::SecretTooShort(31);
+        assert_eq!(KeySet::default().with_secret(&[7; 31]).unwrap_err(), error);
+        let oct = base64_simd::URL_SAFE_NO_PAD.encode_to_string([7; 31]);
+        let jwks = format!(r#"{{"keys":[{{"kty":"oct","k":"{oct}","alg":"HS256"}}]}}"#);
+        assert_eq!(KeySet::default().with_jwks(&jwks).unwrap_err(), error);
+        assert!(KeySet::default().with_secret(&[7; 32]).is_ok());
+    }
+
+    #[test]
+    fn a_key_set_pins_one_algorithm_per_key() {
+        let ed =
+            r#"{"kty":"OKP","crv":"Ed25519","kid":"e","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let keys = KeySet::default()
+            .with_jwks(&format!(r#"{{"keys":[{ed}]}}"#))
+            .unwrap();
+        assert_eq!(keys.candidates(Some("e"))[0].algorithm, Algorithm::EdDSA);
+        assert!(keys.candidates(None).is_empty());
+        let twice = KeySet::default().with_jwks(&format!(r#"{{"keys":[{ed},{ed}]}}"#));
+        assert_eq!(twice.unwrap_err(), KeyError::DuplicateKid("e".into()));
+    }
+
+    #[test]
+    fn a_key_whose_alg_does_not_fit_its_type_is_refused() {
+        let confused = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"HS256","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        let error = KeySet::default().with_jwks(confused).unwrap_err();
+        assert!(matches!(error, KeyError::Unsupported { index: 0, .. }), "{error}");
+        assert!(matches!(
+            KeySet::default().with_jwks("[]"),
+            Err(KeyError::Syntax(_))
+        ));
+    }
+}
