@@ -22,7 +22,7 @@ pub struct HotConfig {
 impl HotConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let config = Self {
-            bytes_max: reader.bytes("hot.bytes_max", 16 << 20..=1 << 40),
+            bytes_max: reader.bytes("hot.bytes_max", 1 << 20..=1 << 40),
             buffer_ttl: reader.duration("hot.buffer_ttl", Duration::ZERO..=Duration::from_secs(24 * 3_600)),
             flush_chunk: reader.integer("hot.flush_chunk", 1..=10_000),
             high_water: reader.number("hot.high_water", 0.1..=0.95),

@@ -33,8 +33,8 @@ impl WalConfig {
         // A segment must hold the largest request, a pending buffer a few of them.
         let config = Self {
             dir: reader.path("wal.dir"),
-            segment_bytes: reader.bytes("wal.segment_bytes", 16 << 20..=4 << 30),
-            bytes_max: reader.bytes("wal.bytes_max", 64 << 20..=16 << 40),
+            segment_bytes: reader.bytes("wal.segment_bytes", 1 << 20..=1 << 30),
+            bytes_max: reader.bytes("wal.bytes_max", 2 << 20..=16 << 40),
             spare_segments: reader.integer("wal.spare_segments", 0..=64),
             pending_bytes_max: reader.bytes("wal.pending_bytes_max", 16 << 20..=1 << 30) as usize,
         };

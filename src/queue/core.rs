@@ -158,10 +158,19 @@ impl Queue {
         {
             tracing::warn!("the shards took too long; the rest stays in the log");
         }
+        self.halt().await;
+    }
+
+    /// Stops the loops and closes the log at once, storing nothing more: everything accepted is in the log
+    /// and is there at the next start.
+    pub async fn halt(&self) {
+        self.begin_shutdown();
         self.core.stop_loops.cancel();
         self.core.loops.close();
         self.core.loops.wait().await;
-        self.core.wal.close();
+        let wal = self.core.wal.clone();
+        // Closing waits for the log's threads.
+        let _ = tokio::task::spawn_blocking(move || wal.close()).await;
     }
 }
 

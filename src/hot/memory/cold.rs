@@ -69,8 +69,12 @@ impl Cold {
         self.refilling || self.purged_live.is_some() || self.purged_dead.is_some()
     }
 
-    /// Takes in an evicted item.
-    pub(super) fn evicted(&mut self, item: &QueuedItem) {
+    /// Takes in an item evicted at `now`.
+    pub(super) fn evicted(&mut self, item: &QueuedItem, now: Timestamp) {
+        if self.next_due.is_none_or(|next| next > now) {
+            // Nothing cold became due since the watermark was set: it may move unread.
+            self.watermark = self.watermark.max((now, LAST_ID));
+        }
         let (key, due) = (item.key(), item.standing.due);
         if (due, key.id) <= self.watermark {
             self.due += 1;

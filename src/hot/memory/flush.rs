@@ -6,6 +6,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::ordered::OrderedQueue;
 use super::topic::{Entry, Place, Topic};
+use crate::clock::Timestamp;
 use crate::hot::item_bytes;
 use crate::model::{ItemId, OrderKey, QueuedItem};
 use crate::shard::Purge;
@@ -160,7 +161,7 @@ impl Topic {
     }
 
     /// Drops stored, unchanged waiting items, least urgent first, until `bytes` are free.
-    pub(super) fn evict(&mut self, bytes: usize) -> usize {
+    pub(super) fn evict(&mut self, bytes: usize, now: Timestamp) -> usize {
         const LOOK_AT_MOST: usize = 16_384;
         if self.cold.is_unsettled() {
             return 0;
@@ -174,7 +175,7 @@ impl Topic {
             let Some((due, id)) = self.scheduled.pop_last() else {
                 break;
             };
-            match self.evict_one(id, Place::Scheduled) {
+            match self.evict_one(id, Place::Scheduled, now) {
                 Some(bytes) => freed += bytes,
                 None if self.entries.get(&id).is_some_and(|e| e.place == Place::Scheduled) => {
                     kept.push((due, id));
@@ -189,7 +190,7 @@ impl Topic {
                 break;
             }
             let Some(key) = self.ready.pop_last() else { break };
-            match self.evict_one(key.id, Place::Ready) {
+            match self.evict_one(key.id, Place::Ready, now) {
                 Some(bytes) => freed += bytes,
                 None if self.entries.get(&key.id).is_some_and(|e| e.place == Place::Ready) => kept.push(key),
                 None => {}
@@ -217,14 +218,14 @@ impl Topic {
         freed
     }
 
-    fn evict_one(&mut self, id: ItemId, place: Place) -> Option<usize> {
+    fn evict_one(&mut self, id: ItemId, place: Place, now: Timestamp) -> Option<usize> {
         let entry = self.entries.get(&id)?;
         let clean = entry.stored && entry.need == Lsn(0) && !entry.flushing;
         if entry.place != place || !clean {
             return None;
         }
         let entry = self.remove(id)?;
-        self.cold.evicted(&entry.queued);
+        self.cold.evicted(&entry.queued, now);
         Some(item_bytes(&entry.queued.item))
     }
 }

@@ -342,7 +342,7 @@ impl HotTier for MemoryTier {
             if freed >= bytes {
                 break;
             }
-            freed += self.step(&cell, |topic, _| topic.evict(bytes - freed));
+            freed += self.step(&cell, |topic, at| topic.evict(bytes - freed, at.now));
         }
         freed
     }

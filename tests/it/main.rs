@@ -1,0 +1,8 @@
+//! End-to-end tests: one binary, so that it is linked once.
+#![expect(missing_docs, reason = "tests are read, not linked to")]
+
+mod node;
+
+mod delivery;
+mod durability;
+mod lifecycle;

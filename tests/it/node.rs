@@ -1,0 +1,206 @@
+//! A node's queue in this process, on a clock the test moves.
+
+use std::sync::Arc;
+
+use mqueue::app;
+use mqueue::clock::{Clock, Timestamp};
+use mqueue::config::{self, Assignment, Config, Inputs};
+use mqueue::model::{ItemId, TopicKey};
+use mqueue::queue::{
+    Delivered, DequeueRequest, Durability, EnqueueResult, LeaseAction, NewItem, Queue, SettleStatus, Verb,
+};
+use mqueue::wal::disk::RealDisk;
+use tempfile::TempDir;
+
+/// Where every test's clock begins.
+pub const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+pub struct Node {
+    pub queue: Queue,
+    pub clock: Clock,
+    config: Config,
+    dir: TempDir,
+}
+
+pub fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
+    let mut flags = vec![
+        ("storage.data_dir", dir.path().to_str().unwrap()),
+        ("wal.segment_bytes", "1MiB"),
+    ];
+    flags.extend_from_slice(set);
+    let flag = |(key, value): (&str, &str)| Assignment {
+        key: key.into(),
+        value: value.into(),
+        flag: format!("--set {key}"),
+    };
+    let inputs = Inputs {
+        flags: flags.into_iter().map(flag).collect(),
+        ..Inputs::default()
+    };
+    config::load(&inputs).unwrap()
+}
+
+impl Node {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A node with these configuration keys set.
+    pub async fn start_with(set: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir, set);
+        Self::open(dir, config, Clock::manual(START)).await
+    }
+
+    async fn open(dir: TempDir, config: Config, clock: Clock) -> Self {
+        let queue = app::assemble(&config, b"test secret", clock.clone(), Arc::new(RealDisk::new()))
+            .await
+            .unwrap();
+        Self {
+            queue,
+            clock,
+            config,
+            dir,
+        }
+    }
+
+    /// Tries to start another node on the same data.
+    pub async fn open_twin(&self) -> Result<Queue, app::StartError> {
+        app::assemble(
+            &self.config,
+            b"test secret",
+            self.clock.clone(),
+            Arc::new(RealDisk::new()),
+        )
+        .await
+    }
+
+    /// Stops the node without storing anything more, as a crash would, and starts it again.
+    pub async fn crash(self) -> Self {
+        self.queue.halt().await;
+        let Self {
+            clock,
+            config,
+            dir,
+            queue,
+        } = self;
+        drop(queue);
+        Self::open(dir, config, clock).await
+    }
+
+    /// Stops the node in good order and starts it again.
+    pub async fn restart(self) -> Self {
+        self.queue.drain(std::time::Duration::from_secs(20)).await;
+        self.crash().await
+    }
+
+    pub async fn enqueue(&self, topic: &TopicKey, items: Vec<NewItem>) -> Vec<ItemId> {
+        let enqueued = self
+            .queue
+            .enqueue(topic, items, Durability::Logged)
+            .await
+            .unwrap();
+        let id = |result| match result {
+            EnqueueResult::Accepted { id } => id,
+            other => panic!("not accepted: {other:?}"),
+        };
+        enqueued.results.into_iter().map(id).collect()
+    }
+
+    /// Enqueues and waits until the shard has it.
+    pub async fn enqueue_stored(&self, topic: &TopicKey, items: Vec<NewItem>) {
+        self.queue
+            .enqueue(topic, items, Durability::Stored)
+            .await
+            .unwrap();
+    }
+
+    pub async fn dequeue(&self, topic: &TopicKey, max: usize) -> Vec<Delivered> {
+        self.queue.dequeue(request(topic, max)).await.unwrap()
+    }
+
+    /// The payloads of the next items, as text.
+    pub async fn take(&self, topic: &TopicKey, max: usize) -> Vec<String> {
+        self.dequeue(topic, max).await.iter().map(text).collect()
+    }
+
+    pub async fn settle(&self, delivered: &Delivered, verb: Verb) -> SettleStatus {
+        let lease = self
+            .queue
+            .open_lease(&delivered.lease.as_ref().unwrap().id)
+            .unwrap();
+        self.queue
+            .settle(vec![LeaseAction { lease, verb }])
+            .await
+            .unwrap()[0]
+            .status
+    }
+
+    pub async fn ack(&self, delivered: &Delivered) -> SettleStatus {
+        self.settle(delivered, Verb::Ack).await
+    }
+
+    pub async fn nack(&self, delivered: &Delivered, delay_ms: i64) -> SettleStatus {
+        self.settle(
+            delivered,
+            Verb::Nack {
+                delay_ms: Some(delay_ms),
+                error: Some("no".into()),
+            },
+        )
+        .await
+    }
+
+    /// Ready, scheduled, leased, dead.
+    pub fn counts(&self, topic: &TopicKey) -> [u64; 4] {
+        let stats = self.queue.stats(topic).unwrap();
+        [stats.ready, stats.scheduled, stats.leased, stats.dead]
+    }
+}
+
+pub fn topic(name: &str) -> TopicKey {
+    TopicKey::parse("default", name).unwrap()
+}
+
+pub fn request(topic: &TopicKey, max: usize) -> DequeueRequest {
+    DequeueRequest {
+        topics: vec![(topic.clone(), max)],
+        max_total: max,
+        wait_ms: 0,
+        lease_ms: None,
+        request_id: None,
+        consumer: "test".into(),
+    }
+}
+
+pub fn item(text: &str) -> NewItem {
+    NewItem {
+        payload: text.as_bytes().into(),
+        ..NewItem::default()
+    }
+}
+
+pub fn prioritised(text: &str, priority: i32) -> NewItem {
+    NewItem {
+        priority: Some(priority),
+        ..item(text)
+    }
+}
+
+pub fn delayed(text: &str, priority: i32, delay_ms: i64) -> NewItem {
+    NewItem {
+        delay_ms: Some(delay_ms),
+        ..prioritised(text, priority)
+    }
+}
+
+pub fn keyed(text: &str, key: &str) -> NewItem {
+    NewItem {
+        idempotency_key: Some(key.into()),
+        ..item(text)
+    }
+}
+
+pub fn text(delivered: &Delivered) -> String {
+    String::from_utf8(delivered.item.payload.to_vec()).unwrap()
+}
