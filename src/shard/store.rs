@@ -121,13 +121,16 @@ impl Shard for SeaShard {
         after: Timestamp,
         until: Timestamp,
     ) -> Result<NewlyDue, ShardError> {
-        // Materialised, or a planner may look for the first one by walking the topic in delivery order.
+        // Materialised, or a planner may look for the first one by walking the topic in delivery order. The
+        // next instant is not asked for as a minimum, for which PostgreSQL reads the topic before the
+        // table's first ANALYZE.
         let sql = "WITH newly AS MATERIALIZED (
                 SELECT band, rank, id FROM items
                 WHERE namespace = $1 AND topic = $2 AND state = 0 AND due > $3 AND due <= $4
             ), first AS (SELECT band, rank, id FROM newly ORDER BY band, rank, id LIMIT 1)
             SELECT (SELECT COUNT(*) FROM newly),
-                (SELECT MIN(due) FROM items WHERE namespace = $1 AND topic = $2 AND state = 0 AND due > $4),
+                (SELECT due FROM items WHERE namespace = $1 AND topic = $2 AND state = 0 AND due > $4
+                    ORDER BY due LIMIT 1),
                 first.band, first.rank, first.id
             FROM (SELECT 1 AS one) AS always LEFT JOIN first ON TRUE";
         let [namespace, name] = of_topic(topic);
