@@ -147,8 +147,8 @@ pub trait Shard: Send + Sync + 'static {
     async fn counts(&self, now: Timestamp) -> Result<Vec<StoredCounts>, ShardError>;
 
     /// Up to `limit` items of `topic` with a key at or after `from`, in key order, all of one instant. Dead
-    /// letters are in key order, too. The whole page costs about its length, however many items of the
-    /// other kind lie between.
+    /// letters are in key order, too. What the page costs does not depend on how many items of the other
+    /// kind lie between, only on in how many bands they do.
     async fn page(
         &self,
         topic: &TopicKey,

@@ -13,7 +13,7 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ShardError;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, ROWS_MAX};
 use super::error::unavailable;
 
 /// How a shard is connected to.
@@ -251,14 +251,16 @@ fn sqlite_options(url: &str, options: &ShardOptions, role: Role) -> ConnectOptio
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(busy_timeout)
                 .foreign_keys(true)
+                .row_buffer_size(ROWS_MAX)
                 .pragma("query_only", if writes { "OFF" } else { "ON" })
                 .pragma("temp_store", "MEMORY")
                 .pragma("mmap_size", "268435456")
                 // KiB, negative by SQLite's convention: 64 MiB to write with, 16 MiB for each reader.
                 .pragma("cache_size", if writes { "-65536" } else { "-16384" })
-                // 16 MiB of pages between two copies into the database, and a log cut back to 64 MiB.
-                .pragma("wal_autocheckpoint", "4096")
-                .pragma("journal_size_limit", "67108864")
+                // 64 MiB of pages between two copies into the database: with many topics the same index
+                // pages are written by one checkpoint after the other. The log is cut back to 128 MiB.
+                .pragma("wal_autocheckpoint", "16384")
+                .pragma("journal_size_limit", "134217728")
         });
     connect
 }

@@ -8,7 +8,7 @@ use super::{PageOf, ShardError};
 use crate::clock::Timestamp;
 use crate::model::{ItemId, OrderKey, QueuedItem, TopicKey};
 
-/// Fewest keys a window looks at, so that small pages of sparse topics take few windows.
+/// Fewest keys a window looks at once a page takes several, so that small pages of sparse topics take few.
 const WINDOW_MIN: usize = 64;
 
 /// What a window found, and where the next one begins; nowhere at the topic's end.
@@ -22,8 +22,7 @@ impl SeaShard {
     ///
     /// Live items are ordered by band before time, so items that are due and items that are not alternate
     /// band by band. Inside a band they do not: its rank is the due time. So when a window ends among items
-    /// of the other kind, the rest of them is jumped over unread, and the page costs no more than its own
-    /// length and one window for each band in which it had to jump.
+    /// of the other kind, the rest of them is jumped over unread.
     pub(super) async fn read_page(
         &self,
         topic: &TopicKey,
@@ -43,16 +42,23 @@ impl SeaShard {
         // One window is one statement and needs no transaction. Several are read again from the start: an
         // item that moves between them would be missed, or seen twice.
         let transaction = self.database.begin_read().await?;
+        let full = limit.max(WINDOW_MIN);
+        let mut size = if first.found.is_empty() { WINDOW_MIN } else { full };
         let (mut page, mut next) = (vec![], Some(from));
         while let Some(from) = next.take()
             && page.len() < limit
         {
-            let window = self
-                .read_window(&transaction, topic, of, from, limit - page.len())
-                .await?;
+            let window = self.read_window(&transaction, topic, of, from, size).await?;
+            // A window in vain is followed by one that risks little, and the next by ones that double.
+            size = match (window.found.is_empty(), size == full) {
+                (false, _) => full,
+                (true, true) => WINDOW_MIN,
+                (true, false) => full.min(size * 2),
+            };
             page.extend(window.found);
             next = window.next;
         }
+        page.truncate(limit);
         self.database.commit(transaction).await?;
         Ok(page)
     }
@@ -63,7 +69,7 @@ impl SeaShard {
         topic: &TopicKey,
         of: PageOf,
         from: OrderKey,
-        limit: usize,
+        size: usize,
     ) -> Result<Window, ShardError> {
         let (state, wanted) = match of {
             PageOf::Due(_) => (0, "w.rank <= $7"),
@@ -84,7 +90,6 @@ impl SeaShard {
             PageOf::Due(instant) | PageOf::Later(instant) => instant,
             PageOf::Dead => Timestamp::ZERO,
         };
-        let size = limit.max(WINDOW_MIN);
         let [namespace, name] = of_topic(topic);
         let values = [
             namespace,
@@ -116,8 +121,7 @@ impl SeaShard {
             Some((key, item)) if rows.len() == size => after_window(*key, item.is_some(), of),
             _ => None,
         };
-        let mut found: Vec<_> = keyed.into_iter().filter_map(|(_, item)| item).collect();
-        found.truncate(limit);
+        let found = keyed.into_iter().filter_map(|(_, item)| item).collect();
         Ok(Window { found, next })
     }
 }

@@ -227,7 +227,11 @@ async fn ten_thousand_rows_in_one_checkpoint(fixture: &Fixture) {
 async fn large_payloads_are_split_over_statements(fixture: &Fixture) {
     let topic = topic("ns", "t");
     let large = |id: u64| {
-        let mut queued = if id % 2 == 0 { item(id, 0) } else { dead(id, 0, 1) };
+        let mut queued = if id.is_multiple_of(2) {
+            item(id, 0)
+        } else {
+            dead(id, 0, 1)
+        };
         Arc::make_mut(&mut queued.item).payload = vec![id as u8; 1 << 20].into();
         queued
     };

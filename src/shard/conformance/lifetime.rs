@@ -1,7 +1,10 @@
 //! Opening, closing and opening again.
 
+use std::time::Duration;
+
 use super::{Fixture, dead, item, on_both, topic};
 use crate::model::{ItemId, NodeId};
+use crate::shard::dialect::Dialect;
 use crate::shard::{SeaShard, Shard, ShardError, ShardOptions};
 use crate::wal::Lsn;
 
@@ -10,6 +13,7 @@ on_both!(
     two_may_open_an_empty_database_at_once,
     a_schema_from_the_future_is_refused,
     a_shard_answers_until_it_is_closed,
+    a_statement_that_takes_too_long_is_given_up,
 );
 
 async fn a_shard_opened_again_has_everything(fixture: &Fixture) {
@@ -57,4 +61,33 @@ async fn a_shard_answers_until_it_is_closed(fixture: &Fixture) {
     fixture.shard.close().await.unwrap();
     let error = fixture.shard.ping().await.unwrap_err();
     assert!(matches!(error, ShardError::Unavailable(_)), "{error}");
+}
+
+async fn a_statement_that_takes_too_long_is_given_up(fixture: &Fixture) {
+    let options = ShardOptions {
+        statement_timeout: Duration::from_millis(100),
+        sqlite_readers: 1,
+        postgres_connections: 1,
+        ..ShardOptions::default()
+    };
+    let shard = SeaShard::open(&fixture.url.as_str().into(), &options)
+        .await
+        .unwrap();
+    let endless = match shard.database.dialect {
+        // It is asked for rows, because SQLite notices between two of them that nobody waits any more.
+        Dialect::Sqlite => {
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers)
+            SELECT n FROM numbers WHERE n % 100000 = 0"
+        }
+        Dialect::Postgres => "SELECT pg_sleep(60)",
+    };
+    let error = shard
+        .database
+        .rows(&shard.database.reader, endless, [])
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ShardError::Unavailable(_)), "{error}");
+    // The only connection is free again.
+    shard.ping().await.unwrap();
+    shard.close().await.unwrap();
 }
