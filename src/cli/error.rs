@@ -56,7 +56,8 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Closed => 0,
-            Self::Start(_) | Self::Problem(_) | Self::Failed { .. } | Self::Partly(_) => 1,
+            Self::Start(error) => error.exit_code(),
+            Self::Problem(_) | Self::Failed { .. } | Self::Partly(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 69,
             Self::Config(_) => 78,

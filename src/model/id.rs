@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -120,16 +122,19 @@ pub struct IdGenerator {
     clock: Clock,
     /// Milliseconds since the epoch and the sequence within them, as one number: `ms << 12 | sequence`.
     last: Mutex<u64>,
+    /// The highest id made so far, for whoever writes it down.
+    high_water: Arc<AtomicU64>,
 }
 
 impl IdGenerator {
     /// A generator for `node` whose ids are all above `floor`, the highest id the node is known to have
-    /// used before.
-    pub fn new(node: NodeId, clock: Clock, floor: ItemId) -> Self {
+    /// used before. It keeps `high_water` at the highest id it made.
+    pub fn new(node: NodeId, clock: Clock, floor: ItemId, high_water: Arc<AtomicU64>) -> Self {
         Self {
             node,
             clock,
             last: Mutex::new(ticks_of(floor)),
+            high_water,
         }
     }
 
@@ -146,15 +151,12 @@ impl IdGenerator {
             let mut last = self.last.lock();
             let first = (*last + 1).max(now_ms << SEQUENCE_BITS);
             *last = first + count.saturating_sub(1) as u64;
+            self.high_water
+                .fetch_max(id_of(*last, self.node).0, Ordering::Relaxed);
             first
         };
         let node = self.node;
         (0..count).map(move |i| id_of(first + i as u64, node))
-    }
-
-    /// The highest id made so far, or the floor.
-    pub fn high_water(&self) -> ItemId {
-        id_of(*self.last.lock(), self.node)
     }
 }
 
@@ -175,7 +177,7 @@ mod tests {
     use super::*;
 
     fn generator(clock: &Clock) -> IdGenerator {
-        IdGenerator::new(NodeId::new(7).unwrap(), clock.clone(), ItemId(0))
+        IdGenerator::new(NodeId::new(7).unwrap(), clock.clone(), ItemId(0), Arc::default())
     }
 
     #[test]
@@ -200,7 +202,9 @@ mod tests {
         let before = generator(&clock);
         let last = before.next(100).last().unwrap();
         clock.step_wall(-3_600_000);
-        let after = IdGenerator::new(NodeId::new(7).unwrap(), clock, before.high_water());
+        let floor = ItemId(before.high_water.load(Ordering::Relaxed));
+        assert_eq!(floor, last);
+        let after = IdGenerator::new(NodeId::new(7).unwrap(), clock, floor, Arc::default());
         assert!(after.next(1).next().unwrap() > last);
     }
 

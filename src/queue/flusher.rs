@@ -25,10 +25,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_millis(500);
 /// How many gone items make a checkpoint of their own worth while.
 const DELETES_WORTH: usize = 2_000;
-/// Flushing and evicting begin when this share of the memory budget is used.
-const MEMORY_HIGH_PERCENT: usize = 85;
-/// Evicting goes down to this share.
-const MEMORY_LOW_PERCENT: usize = 75;
 /// How soon a flusher looks again while somebody waits for it.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How long [`FlushControl::store_up_to`] waits for the shard.
@@ -144,7 +140,7 @@ impl Core {
     fn flush_target(&self, shard: u16) -> Lsn {
         let control = &self.flush[usize::from(shard)];
         let applied = self.wal.applied_lsn();
-        let short_of_memory = self.hot.bytes() * 100 >= self.limits.hot_bytes_max * MEMORY_HIGH_PERCENT;
+        let short_of_memory = self.hot.bytes() >= self.limits.hot_bytes_high;
         if short_of_memory || control.everything.load(Ordering::Relaxed) {
             return applied;
         }
@@ -194,11 +190,9 @@ impl Core {
 
     /// Drops stored items from memory while it is short, and wakes who waits for room.
     async fn make_room(&self) {
-        let high = self.limits.hot_bytes_max * MEMORY_HIGH_PERCENT / 100;
         let bytes = self.hot.bytes();
-        if bytes > high {
-            let low = self.limits.hot_bytes_max * MEMORY_LOW_PERCENT / 100;
-            self.hot.evict(bytes - low).await;
+        if bytes > self.limits.hot_bytes_high {
+            self.hot.evict(bytes - self.limits.hot_bytes_low).await;
         }
         if self.hot.bytes() < self.limits.hot_bytes_max {
             self.room.notify_waiters();
