@@ -50,7 +50,9 @@ fn main() -> io::Result<()> {
     runtime.block_on(async {
         let acceptor = TcpListener::bind(address).into_acceptor().await?;
         for address in acceptor.local_addr() {
-            println!("{address}");
+            if let Some(address) = address.as_socket_addr() {
+                println!("{address}");
+            }
         }
         let path = "/v1/namespaces/:namespace/topics/:topic/enqueue";
         Server::new_with_acceptor(acceptor)

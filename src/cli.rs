@@ -20,6 +20,7 @@ mod settle;
 mod stats;
 mod token;
 mod topic;
+mod wal;
 
 use clap::{Parser, Subcommand};
 
@@ -55,6 +56,9 @@ enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Look at the write-ahead log, check it, repair it
+    #[command(subcommand)]
+    Wal(wal::WalCommand),
     /// Ask a server whether it is ready; exit code 0 or 1
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Hand items in
@@ -98,6 +102,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args),
         Command::Token(args) => token::run(&args),
         Command::Config(command) => config::run(&command),
+        Command::Wal(command) => wal::run(&command),
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Healthcheck(args) => block_on(healthcheck::run(&args)),
@@ -175,6 +180,7 @@ mod tests {
             "dead redrive orders --to bills --dry-run",
             "bench e2e --rate 1000 --duration 5s --server-pid 1",
             "completions bash",
+            "wal inspect --dir x --frames",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -125,8 +125,8 @@ impl Sender<'_> {
             if self.args.output.is_json() {
                 output::json_line(result)?;
             } else {
-                let reason = cell(result, "reason");
-                let line = format!("{} {status} {reason}", cell(result, "id"));
+                let why = format!("{} {}", cell(result, "reason"), cell(result, "detail"));
+                let line = format!("{} {status} {why}", cell(result, "id"));
                 output::line(output::escaped(&line).trim())?;
             }
         }

@@ -55,7 +55,9 @@ pub(super) fn json_line(value: &Value) -> Result<(), CliError> {
 /// Renders a table; cells are escaped.
 pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::ASCII_NO_BORDERS);
+    let mut style = comfy_table::presets::ASCII_NO_BORDERS;
+    style.row_separator = comfy_table::LineStyle::none();
+    table.load_style(style);
     table.set_header(header.iter().copied());
     for row in rows {
         table.add_row(row.iter().map(|cell| escaped(cell)));

@@ -1,6 +1,7 @@
 //! `mqueue peek`: looks at items without leasing them.
 
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use super::CliError;
 use super::client::{Client, ClientArgs};
@@ -60,7 +61,14 @@ pub(super) async fn list(
     limit: usize,
     output: &OutputArgs,
 ) -> Result<(), CliError> {
-    let columns = ["id", "priority", "state", "attempt", "due", "last_error"];
+    let columns = [
+        "id",
+        "priority",
+        "state",
+        "attempt",
+        "deliver_after",
+        "last_error",
+    ];
     let mut rows = Vec::new();
     let mut cursor = String::new();
     let mut left = limit;
@@ -79,10 +87,7 @@ pub(super) async fn list(
             }
         }
         left = left.saturating_sub(items.len());
-        let next = ["next_cursor", "next", "cursor"]
-            .iter()
-            .map(|field| cell(&answer, field));
-        match next.filter(|next| !next.is_empty()).next() {
+        match answer.get("next_cursor").and_then(Value::as_str) {
             Some(next) if !items.is_empty() => cursor = format!("&cursor={next}"),
             _ => break,
         }

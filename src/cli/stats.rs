@@ -59,10 +59,7 @@ async fn topics(client: &Client, args: &StatsArgs) -> Result<Vec<Value>, CliErro
         let answer = client.get(&format!("{path}{cursor}")).await?;
         let page = entries(&answer, "topics");
         all.extend_from_slice(page);
-        let next = ["next_cursor", "next", "cursor"]
-            .iter()
-            .map(|field| cell(&answer, field));
-        match next.filter(|next| !next.is_empty()).next() {
+        match answer.get("next_cursor").and_then(Value::as_str) {
             Some(next) if !page.is_empty() => cursor = format!("&cursor={next}"),
             _ => return Ok(all),
         }

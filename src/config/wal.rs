@@ -18,6 +18,8 @@ pub struct WalConfig {
     pub spare_segments: usize,
     /// Most bytes of records waiting for the disk.
     pub pending_bytes_max: usize,
+    /// Free bytes of the disk below which enqueues are refused.
+    pub disk_free_bytes_min: u64,
 }
 
 impl WalConfig {
@@ -37,6 +39,7 @@ impl WalConfig {
             bytes_max: reader.bytes("wal.bytes_max", 2 << 20..=16 << 40),
             spare_segments: reader.integer("wal.spare_segments", 0..=64),
             pending_bytes_max: reader.bytes("wal.pending_bytes_max", 16 << 20..=1 << 30) as usize,
+            disk_free_bytes_min: reader.bytes("wal.disk_free_bytes_min", 0..=1 << 40),
         };
         if config.bytes_max < 2 * config.segment_bytes {
             reader.problem("wal.bytes_max", "must be at least twice wal.segment_bytes");

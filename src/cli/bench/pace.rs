@@ -91,7 +91,7 @@ impl Pace {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         let last = self.end + GRACE;
-        while schedule.due.available_permits() > 0 && Instant::now() < last {
+        while self.taken.load(Ordering::Relaxed) < schedule.total && Instant::now() < last {
             std::thread::sleep(Duration::from_millis(1));
         }
         schedule.due.close();
