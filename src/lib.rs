@@ -1,5 +1,6 @@
 //! MQueue: a multi-tenant priority message queue that its tenants program with sandboxed hooks.
 
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -1,3 +1,4 @@
 //! What operators see of a node.
 
 pub mod logs;
+pub mod metrics;

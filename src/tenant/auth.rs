@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -15,8 +16,8 @@ use crate::model::{Namespace, TopicKey, TopicName};
 
 /// Longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
-/// How far the clocks of issuer and server may differ, in seconds.
-const LEEWAY_S: i64 = 30;
+/// Largest difference between the clocks of issuer and server that may be tolerated.
+pub const LEEWAY_MAX: Duration = Duration::from_secs(30);
 /// How long a verified token is believed without looking again, in milliseconds.
 const CACHE_MS: i64 = 60_000;
 const CACHE_ENTRIES_MAX: usize = 10_000;
@@ -174,9 +175,9 @@ impl Principal {
     /// # Errors
     /// When the token does not open the namespace, whether or not it exists, or lacks the scope.
     pub fn authorise(&self, namespace: &Namespace, scope: Scope) -> Result<Authorised, Denied> {
-        self.enter(namespace)?;
+        let authorised = self.enter(namespace)?;
         self.require(scope)?;
-        self.enter(namespace)
+        Ok(authorised)
     }
 
     /// The right to look at `namespace`: any of `enqueue`, `dequeue` and `admin` gives it.
@@ -216,12 +217,30 @@ impl Principal {
 }
 
 /// What a token must say beside being signed and current.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthPolicy {
     /// The audience that `aud` must contain.
     pub audience: Option<String>,
     /// The issuer that `iss` must be.
     pub issuer: Option<String>,
+    /// How far the clocks of issuer and server may differ; counts up to [`LEEWAY_MAX`].
+    pub leeway: Duration,
+}
+
+impl Default for AuthPolicy {
+    fn default() -> Self {
+        Self {
+            audience: None,
+            issuer: None,
+            leeway: LEEWAY_MAX,
+        }
+    }
+}
+
+impl AuthPolicy {
+    fn leeway_s(&self) -> i64 {
+        self.leeway.min(LEEWAY_MAX).as_secs() as i64
+    }
 }
 
 /// Verifies tokens against the keys in force and remembers the verified ones for a while.
@@ -303,7 +322,10 @@ impl Authenticator {
             return Ok(known.principal.clone());
         }
         let claims = rules.check(token, now_ms / 1_000)?;
-        let expires_ms = claims.exp.saturating_add(LEEWAY_S).saturating_mul(1_000);
+        let expires_ms = claims
+            .exp
+            .saturating_add(rules.policy.leeway_s())
+            .saturating_mul(1_000);
         let principal = Arc::new(claims.into_principal()?);
         if token.len() <= CACHE_TOKEN_BYTES_MAX {
             self.remember(
@@ -415,10 +437,10 @@ impl Rules {
     }
 
     fn judge(&self, claims: &Claims, now_s: i64) -> Result<(), AuthError> {
-        if now_s >= claims.exp.saturating_add(LEEWAY_S) {
+        if now_s >= claims.exp.saturating_add(self.policy.leeway_s()) {
             return Err(AuthError::Expired);
         }
-        if claims.nbf.is_some_and(|nbf| nbf > now_s + LEEWAY_S) {
+        if claims.nbf.is_some_and(|nbf| nbf > now_s + self.policy.leeway_s()) {
             return Err(AuthError::NotYetValid);
         }
         if let Some(audience) = &self.policy.audience {

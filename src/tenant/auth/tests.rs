@@ -349,6 +349,7 @@ fn audience_and_issuer_are_asked_for_when_configured() {
     let (auth, _) = authenticator(AuthPolicy {
         audience: Some("mqueue".into()),
         issuer: Some("us".into()),
+        ..AuthPolicy::default()
     });
     for (aud, iss, fits) in [
         (json!("mqueue"), json!("us"), true),

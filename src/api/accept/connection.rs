@@ -1,0 +1,155 @@
+//! One connection from its handshake to its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::Scheme;
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Addr, Endpoint, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::Shared;
+use super::activity::{Activity, InFlight, Tracked};
+
+/// Largest read buffer, and so largest head over HTTP/1, in bytes; a token alone may have 8 KiB.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+/// Most headers over HTTP/1.
+const HEADERS_MAX: usize = 100;
+/// Largest sum of headers over HTTP/2, in bytes.
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+/// Most requests in flight over one HTTP/2 connection.
+const STREAMS_MAX: u32 = 128;
+/// Most streams a peer may open and reset before its connection is closed.
+const RESETS_MAX: usize = 20;
+/// How often an HTTP/2 peer is asked whether it is still there.
+const PING: Duration = Duration::from_secs(20);
+
+/// Serves one connection; returns when it is closed.
+pub(super) async fn serve<E>(shared: Arc<Shared<E>>, socket: TcpStream, peer: SocketAddr)
+where
+    E: Endpoint<Output = Response> + 'static,
+{
+    match &shared.tls {
+        None => requests(shared, socket, peer, Scheme::HTTP).await,
+        Some(tls) => {
+            // Here, off the accept path: one slow handshake holds up nobody.
+            let handshake = tokio::time::timeout(shared.header_timeout, tls.accept(socket)).await;
+            match handshake {
+                Ok(Ok(stream)) => requests(shared, stream, peer, Scheme::HTTPS).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            }
+        }
+    }
+}
+
+async fn requests<E, S>(shared: Arc<Shared<E>>, stream: S, peer: SocketAddr, scheme: Scheme)
+where
+    E: Endpoint<Output = Response> + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Activity::new();
+    let io = TokioIo::new(Tracked::new(stream, activity.clone()));
+    let service = {
+        let (shared, activity) = (shared.clone(), activity.clone());
+        service_fn(move |request: http::Request<Incoming>| {
+            let mark = activity.request(request.version() == http::Version::HTTP_2);
+            let local = LocalAddr(Addr::SocketAddr(shared.local));
+            let remote = RemoteAddr(Addr::SocketAddr(peer));
+            let request = Request::from((request, local, remote, scheme.clone()));
+            let shared = shared.clone();
+            async move { Ok::<_, Infallible>(answer(&shared.endpoint, request, mark).await) }
+        })
+    };
+    let builder = builder();
+    let connection = builder.serve_connection_with_upgrades(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, %error, "connection ended");
+                }
+                return;
+            }
+            () = activity.silence(shared.header_timeout, shared.idle_timeout) => {
+                tracing::debug!(%peer, "connection closed: silent for too long");
+                return;
+            }
+            () = shared.stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Its clock also runs between requests; `Activity` tells the two apart.
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}
+
+async fn answer<E>(endpoint: &E, request: Request, mark: InFlight) -> http::Response<Guarded>
+where
+    E: Endpoint<Output = Response>,
+{
+    let response = match endpoint.call(request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    let response: http::Response<BoxBody<Bytes, std::io::Error>> = response.into();
+    response.map(|body| Guarded { body, _mark: mark })
+}
+
+/// A body whose request stays in flight until the last of it has left.
+struct Guarded {
+    body: BoxBody<Bytes, std::io::Error>,
+    _mark: InFlight,
+}
+
+impl Body for Guarded {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,296 @@
+//! Enqueue and dequeue: the handlers behind both the documented routes and the fast ones.
+
+use std::time::Duration;
+
+use poem::Response;
+use poem::http::{HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::ApiState;
+use super::body::{Incoming, parse, parse_or_default};
+use super::caller::Caller;
+use super::problem::{Code, Problem};
+use super::read_items::EnqueueBody;
+use super::reply::json_bytes;
+use super::write_items::{self, Writer};
+use crate::model::{TopicKey, TopicName, limits};
+use crate::queue::{DequeueRequest, EnqueueResult, Enqueued};
+use crate::tenant::{Authorised, Grant, Scope};
+
+/// Items a dequeue hands out when it names no number.
+const MAX_DEFAULT: u32 = 10;
+
+/// `POST /v1/namespaces/{ns}/topics/{topic}/enqueue`.
+pub(crate) async fn enqueue(
+    state: &ApiState,
+    caller: &Caller,
+    names: (&str, &str),
+    incoming: Incoming,
+) -> Result<Response, Problem> {
+    let (authorised, topic) = caller.topic(state, names, Scope::Enqueue)?;
+    let bytes = incoming.json(state.limits.batch()).await?;
+    let body: EnqueueBody = parse(&bytes)?;
+    let (enqueued, grant) = enqueue_within_quota(state, &authorised, &topic, body).await?;
+    let mut response = match common_refusal(&enqueued.results) {
+        Some(code) => {
+            return Err(with_rate_limit_headers(
+                all_refused(code, &enqueued.results, &grant),
+                &grant,
+            ));
+        }
+        None => json_bytes(write_items::enqueued(enqueued.durability, &enqueued.results)),
+    };
+    for (name, value) in rate_limit_headers(&grant) {
+        response.headers_mut().insert(name, value);
+    }
+    Ok(response)
+}
+
+/// Enqueues as many of the first items as the quota allows; the others are rejected one by one.
+pub(crate) async fn enqueue_within_quota(
+    state: &ApiState,
+    authorised: &Authorised,
+    topic: &TopicKey,
+    mut body: EnqueueBody,
+) -> Result<(Enqueued, Grant), Problem> {
+    let wanted = body.items.len();
+    let grant = state.quotas.take(authorised.namespace(), wanted);
+    body.items.truncate(grant.granted);
+    let mut enqueued = if body.items.is_empty() {
+        Enqueued {
+            durability: body.durability,
+            results: vec![],
+        }
+    } else {
+        state.queue.enqueue(topic, body.items, body.durability).await?
+    };
+    if grant.granted < wanted {
+        state.metrics.over_quota(wanted - grant.granted);
+        let refused = EnqueueResult::Rejected {
+            code: Code::QuotaExceeded.as_str(),
+            message: "the namespace's quota is used up; send the item again later".to_owned(),
+        };
+        enqueued.results.resize(wanted, refused);
+    }
+    Ok((enqueued, grant))
+}
+
+/// The code for which every item was refused, when it is one and the same.
+fn common_refusal(results: &[EnqueueResult]) -> Option<&'static str> {
+    let mut codes = results.iter().map(|result| match result {
+        EnqueueResult::Rejected { code, .. } => Some(*code),
+        _ => None,
+    });
+    let first = codes.next().flatten()?;
+    codes.all(|code| code == Some(first)).then_some(first)
+}
+
+fn all_refused(code: &'static str, results: &[EnqueueResult], grant: &Grant) -> Problem {
+    let detail = results.iter().find_map(|result| match result {
+        EnqueueResult::Rejected { message, .. } => Some(message.clone()),
+        _ => None,
+    });
+    let code = Code::find(code).unwrap_or(Code::Rejected);
+    let mut problem = Problem::new(code, detail.unwrap_or_default());
+    if code == Code::QuotaExceeded {
+        problem = problem.retry_after(grant.retry_after.unwrap_or(Duration::from_secs(1)));
+    }
+    match results_json(results) {
+        Some(results) => problem.with_results(results),
+        None => problem,
+    }
+}
+
+fn results_json(results: &[EnqueueResult]) -> Option<Box<RawValue>> {
+    let mut out = Writer::with_capacity(results.len() * 80);
+    write_items::enqueue_results(&mut out, results);
+    RawValue::from_string(String::from_utf8(out.into_vec()).ok()?).ok()
+}
+
+/// `RateLimit-Policy` and `RateLimit` as the IETF draft of the HTTP API working group writes them.
+pub(crate) fn rate_limit_headers(grant: &Grant) -> Vec<(HeaderName, HeaderValue)> {
+    let Some(usage) = grant.usage else {
+        return vec![];
+    };
+    let policy = format!("\"enqueue\";q={};w={}", usage.rate.burst, usage.rate.window_s());
+    let reset_s = usage.reset.as_secs() + u64::from(usage.reset.subsec_nanos() > 0);
+    let limit = format!("\"enqueue\";r={};t={reset_s}", usage.remaining);
+    [("ratelimit-policy", policy), ("ratelimit", limit)]
+        .into_iter()
+        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
+        .collect()
+}
+
+fn with_rate_limit_headers(problem: Problem, grant: &Grant) -> Problem {
+    rate_limit_headers(grant)
+        .into_iter()
+        .fold(problem, |problem, (name, value)| problem.with_header(name, value))
+}
+
+/// What a dequeue of one topic asks for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DequeueBody {
+    max: Option<u32>,
+    wait_ms: u32,
+    lease_ms: Option<u32>,
+    request_id: Option<Box<str>>,
+}
+
+/// What a dequeue of several topics asks for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DequeueManyBody {
+    topics: Vec<TopicShare>,
+    #[serde(default)]
+    max_total: Option<u32>,
+    #[serde(default)]
+    wait_ms: u32,
+    #[serde(default)]
+    lease_ms: Option<u32>,
+    #[serde(default)]
+    request_id: Option<Box<str>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopicShare {
+    topic: TopicName,
+    #[serde(default)]
+    max: Option<u32>,
+}
+
+/// `POST /v1/namespaces/{ns}/topics/{topic}/dequeue`.
+pub(crate) async fn dequeue(
+    state: &ApiState,
+    caller: &Caller,
+    names: (&str, &str),
+    incoming: Incoming,
+) -> Result<Response, Problem> {
+    let (authorised, topic) = caller.topic(state, names, Scope::Dequeue)?;
+    let bytes = incoming.json(state.limits.small()).await?;
+    let body: DequeueBody = parse_or_default(&bytes)?;
+    let max = count("max", body.max)?;
+    let request = DequeueRequest {
+        topics: vec![(topic, max)],
+        max_total: max,
+        wait_ms: wait(body.wait_ms)?,
+        lease_ms: lease("lease_ms", body.lease_ms)?,
+        request_id: request_id(body.request_id)?,
+        consumer: authorised.subject().into(),
+    };
+    let items = state.queue.dequeue(request).await?;
+    Ok(json_bytes(write_items::delivered(&items)))
+}
+
+/// `POST /v1/namespaces/{ns}/dequeue`.
+pub(crate) async fn dequeue_many(
+    state: &ApiState,
+    caller: &Caller,
+    namespace: &str,
+    incoming: Incoming,
+) -> Result<Response, Problem> {
+    let authorised = caller.enter(state, namespace, Scope::Dequeue)?;
+    let bytes = incoming.json(state.limits.small()).await?;
+    let body: DequeueManyBody = parse(&bytes)?;
+    if body.topics.is_empty() || body.topics.len() > limits::DEQUEUE_TOPICS_MAX {
+        let detail = format!("must name 1 to {} topics", limits::DEQUEUE_TOPICS_MAX);
+        return Err(Problem::field(Code::InvalidField, "topics", detail));
+    }
+    let max_total = count("max_total", body.max_total)?;
+    let mut topics = Vec::with_capacity(body.topics.len());
+    for (i, share) in body.topics.into_iter().enumerate() {
+        let max = match share.max {
+            None => max_total,
+            some => count(&format!("topics[{i}].max"), some)?,
+        };
+        topics.push((authorised.topic(share.topic), max));
+    }
+    let request = DequeueRequest {
+        topics,
+        max_total,
+        wait_ms: wait(body.wait_ms)?,
+        lease_ms: lease("lease_ms", body.lease_ms)?,
+        request_id: request_id(body.request_id)?,
+        consumer: authorised.subject().into(),
+    };
+    let items = state.queue.dequeue(request).await?;
+    Ok(json_bytes(write_items::delivered(&items)))
+}
+
+/// How many items are wanted, with its default and its bounds.
+pub(crate) fn count(field: &str, value: Option<u32>) -> Result<usize, Problem> {
+    let value = value.unwrap_or(MAX_DEFAULT) as usize;
+    if (1..=limits::BATCH_ITEMS_MAX).contains(&value) {
+        Ok(value)
+    } else {
+        let detail = format!("must be between 1 and {}", limits::BATCH_ITEMS_MAX);
+        Err(Problem::field(Code::InvalidField, field, detail))
+    }
+}
+
+/// How long a dequeue may wait, within its bound.
+pub(crate) fn wait(wait_ms: u32) -> Result<u32, Problem> {
+    if wait_ms <= limits::WAIT_MS_MAX {
+        Ok(wait_ms)
+    } else {
+        let detail = format!("must be at most {}", limits::WAIT_MS_MAX);
+        Err(Problem::field(Code::InvalidField, "wait_ms", detail))
+    }
+}
+
+/// A lease's length, within its bounds.
+pub(crate) fn lease(field: &str, lease_ms: Option<u32>) -> Result<Option<u32>, Problem> {
+    let allowed = limits::LEASE_MS_MIN..=limits::LEASE_MS_MAX;
+    match lease_ms {
+        Some(ms) if !allowed.contains(&ms) => {
+            let detail = format!("must be between {} and {}", allowed.start(), allowed.end());
+            Err(Problem::field(Code::InvalidField, field, detail))
+        }
+        fine => Ok(fine),
+    }
+}
+
+fn request_id(id: Option<Box<str>>) -> Result<Option<Box<str>>, Problem> {
+    match id {
+        Some(id) if id.is_empty() || id.len() > limits::REQUEST_ID_BYTES_MAX => {
+            let detail = format!("must be 1 to {} bytes long", limits::REQUEST_ID_BYTES_MAX);
+            Err(Problem::field(Code::InvalidField, "request_id", detail))
+        }
+        fine => Ok(fine),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ItemId;
+
+    fn refused(code: &'static str) -> EnqueueResult {
+        EnqueueResult::Rejected {
+            code,
+            message: "why".into(),
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_a_status_only_when_all_items_fail_for_one_reason() {
+        let accepted = EnqueueResult::Accepted { id: ItemId(1) };
+        assert_eq!(common_refusal(&[refused("a"), refused("a")]), Some("a"));
+        assert_eq!(common_refusal(&[refused("a"), refused("b")]), None);
+        assert_eq!(common_refusal(&[refused("a"), accepted.clone()]), None);
+        assert_eq!(common_refusal(&[accepted]), None);
+    }
+
+    #[test]
+    fn numbers_outside_their_limits_are_refused_with_the_limits() {
+        assert_eq!(count("max", None).unwrap(), 10);
+        let text = count("max", Some(1_001)).unwrap_err().to_string();
+        assert_eq!(text, "invalid_field: max: must be between 1 and 1000");
+        assert!(count("max", Some(0)).is_err());
+        assert!(wait(20_001).is_err());
+        assert!(lease("lease_ms", Some(999)).is_err());
+        assert!(request_id(Some("x".repeat(129).into())).is_err());
+    }
+}

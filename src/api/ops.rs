@@ -1,0 +1,116 @@
+//! Health, readiness and metrics.
+
+use poem::Response;
+
+use super::ApiState;
+use super::caller::Caller;
+use super::problem::{Code, Problem};
+use super::reply;
+use crate::queue::Queue;
+use crate::telemetry::metrics::{NodeNumbers, Snapshot, TopicNumbers};
+use crate::tenant::Denied;
+use crate::wal::WalHealth;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// `GET /health`, exactly as the first version answered it.
+pub(crate) fn health() -> Response {
+    reply::text(TEXT, "OK")
+}
+
+/// `GET /livez`: the process answers.
+pub(crate) fn live() -> Response {
+    reply::text(TEXT, "live")
+}
+
+/// `GET /readyz`: whether the node accepts items; each part in words for holders of a token.
+pub(crate) fn ready(state: &ApiState, caller: &Caller, verbose: bool) -> Result<Response, Problem> {
+    let health = state.queue.health();
+    if verbose {
+        caller.principal(state)?;
+        if !health.ready {
+            let ill = health.parts.iter().filter(|part| !part.ok);
+            let ill: Vec<String> = ill
+                .map(|part| format!("{} ({})", part.part, part.detail))
+                .collect();
+            return Err(Problem::new(
+                Code::NotReady,
+                format!("not well: {}", ill.join(", ")),
+            ));
+        }
+        return reply::json(&health);
+    }
+    if health.ready {
+        Ok(reply::text(TEXT, "ready"))
+    } else {
+        Err(Problem::new(Code::NotReady, "the node does not accept new items"))
+    }
+}
+
+/// `GET /metrics`. It shows every tenant's topics, so it is open to this machine alone and to tokens that
+/// open every namespace; a request that a proxy passed on is not from this machine.
+pub(crate) fn metrics(state: &ApiState, caller: &Caller) -> Result<Response, Problem> {
+    let open = state.limits.metrics_open_on_loopback && caller.is_local() && !caller.has_token();
+    if !open && !caller.principal(state)?.opens_everything() {
+        return Err(Denied::Namespace.into());
+    }
+    let text = state
+        .metrics
+        .render()
+        .map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(reply::text("text/plain; version=0.0.4; charset=utf-8", text))
+}
+
+/// `GET /problems/{code}`: what a problem means.
+pub(crate) fn problem_page(code: &str) -> Result<Response, Problem> {
+    let code =
+        Code::find(code).ok_or_else(|| Problem::new(Code::RouteNotFound, "no problem has this code"))?;
+    let text = format!(
+        "{} ({} {})\n\n{}\n",
+        code.title(),
+        code.status().as_u16(),
+        code.as_str(),
+        code.meaning()
+    );
+    Ok(reply::text(TEXT, text))
+}
+
+/// What `/metrics` shows of `queue`.
+pub fn snapshot(queue: &Queue) -> Snapshot {
+    let topics = queue
+        .all_stats()
+        .into_iter()
+        .map(|(key, paused, stats)| TopicNumbers {
+            namespace: key.namespace().to_string(),
+            topic: key.topic().to_string(),
+            paused,
+            ready: stats.ready,
+            scheduled: stats.scheduled,
+            leased: stats.leased,
+            dead: stats.dead,
+            oldest_ready_age_ms: stats.oldest_ready_age_ms,
+            enqueued_total: stats.totals.enqueued,
+            delivered_total: stats.totals.delivered,
+            acked_total: stats.totals.acked,
+            failed_total: stats.totals.failed,
+            dead_total: stats.totals.dead,
+            expired_total: stats.totals.expired,
+        });
+    let log = queue.wal_status();
+    let truth = |yes: bool| if yes { 1.0 } else { 0.0 };
+    let node = NodeNumbers::from([
+        ("mqueue_ready", truth(queue.health().ready)),
+        ("mqueue_wal_healthy", truth(log.health == WalHealth::Healthy)),
+        ("mqueue_wal_segments", log.segments as f64),
+        ("mqueue_wal_bytes", log.bytes as f64),
+        ("mqueue_wal_pending_bytes", log.pending_bytes as f64),
+        ("mqueue_wal_frames_total", log.frames as f64),
+        ("mqueue_wal_written_bytes_total", log.written_bytes as f64),
+        ("mqueue_wal_syncs_total", log.syncs as f64),
+        ("mqueue_wal_sync_seconds_total", log.sync_time.as_secs_f64()),
+    ]);
+    Snapshot {
+        topics: topics.collect(),
+        node,
+    }
+}

@@ -1,0 +1,414 @@
+//! Every answer that is not a success: RFC 9457 problems, from one table of codes.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use poem::http::{HeaderName, HeaderValue, StatusCode, header};
+use poem::{Body, Response};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::queue::QueueError;
+use crate::tenant::{AuthError, Denied};
+
+/// The media type of problems.
+pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
+
+/// Declares the codes once: name, text, status, title and what a reader should know.
+macro_rules! codes {
+    ($($name:ident $code:literal $status:ident $title:literal $meaning:literal)*) => {
+        /// What kind of problem it is; stable, for programs to tell problems apart.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $(#[doc = $title] $name,)* }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The code as problems carry it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The status it is answered with.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// One short sentence, the same for every occurrence.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// What it means and what to do about it.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedBody "malformed_body" BAD_REQUEST "The body does not fit its schema"
+        "The body is not JSON or not of the documented shape: a field is unknown, missing, given twice or of the wrong type. Nothing was done. The detail names the place."
+    InvalidName "invalid_name" BAD_REQUEST "A name in the path is not allowed"
+        "Namespaces and topics are 1 to 128 letters, digits, dots, underscores and hyphens; item ids are decimal numbers."
+    InvalidQuery "invalid_query" BAD_REQUEST "A query parameter is not allowed"
+        "A parameter after the question mark has a value outside its range. The detail names it."
+    BadRequest "bad_request" BAD_REQUEST "The request cannot be read"
+        "The request is not well-formed HTTP for this route."
+    Unauthorized "unauthorized" UNAUTHORIZED "A valid token is needed"
+        "Send a current token as Authorization: Bearer <token>. mqueue token mints one for development."
+    Forbidden "forbidden" FORBIDDEN "The token does not open this namespace"
+        "The namespace is not among the token's namespaces. Whether it exists is not told."
+    InsufficientScope "insufficient_scope" FORBIDDEN "The token lacks a scope"
+        "The token opens the namespace, but its scope does not cover this operation. The detail names the scope."
+    RouteNotFound "route_not_found" NOT_FOUND "There is no such route"
+        "See /openapi.json for the routes of this version."
+    UnknownTopic "unknown_topic" NOT_FOUND "There is no such topic"
+        "Topics appear on their first enqueue and go when they are deleted."
+    UnknownItem "unknown_item" NOT_FOUND "There is no such item"
+        "The item was acked, cancelled, discarded, expired, or never was in this topic."
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The route has no such method"
+        "The Allow header lists the methods of the route."
+    RequestTimeout "request_timeout" REQUEST_TIMEOUT "The body came too slowly"
+        "A body must arrive at 1 KiB per second or more after its first 5 seconds."
+    Conflict "conflict" CONFLICT "The state does not allow this"
+        "What was asked does not fit the present state. The detail says why."
+    NotLeased "not_leased" CONFLICT "The item is not leased"
+        "Only an item that is handed out now can be settled by its id. It may have been settled already, or its lease may have ended."
+    TooManyTopics "too_many_topics" CONFLICT "The namespace is full"
+        "The namespace has as many topics as it may have. Delete some, or use existing ones."
+    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large"
+        "Split the batch, or keep large payloads elsewhere and enqueue a reference."
+    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body's type is not supported"
+        "Send application/json without a content encoding."
+    HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "The request's head is too large"
+        "Send fewer or shorter headers."
+    InvalidField "invalid_field" UNPROCESSABLE_ENTITY "A field is outside its limits"
+        "The body fits its schema, but a value is outside what is allowed. Nothing was done. The detail names the field and its limits."
+    IdempotencyConflict "idempotency_conflict" UNPROCESSABLE_ENTITY "The idempotency key was used for another body"
+        "A key stands for one body within the topic's window. Use a new key for a new body."
+    Rejected "rejected" UNPROCESSABLE_ENTITY "No item was accepted"
+        "Every item of the batch was refused for one reason. results has it per item."
+    QuotaExceeded "quota_exceeded" TOO_MANY_REQUESTS "The namespace's quota is used up"
+        "Wait for the time in Retry-After. Acks, nacks and extends are never limited."
+    TooManyFailures "too_many_failures" TOO_MANY_REQUESTS "Too many refused tokens from this address"
+        "Wait for the time in Retry-After and send a valid token; valid tokens are never held back."
+    Internal "internal" INTERNAL_SERVER_ERROR "The server failed"
+        "The fault is the server's; its log has the request id. The outcome of the request is unknown."
+    LogFull "log_full" SERVICE_UNAVAILABLE "The write-ahead log has no room"
+        "Enqueues must wait until space is freed; deliveries and acks go on."
+    LogFailed "log_failed" SERVICE_UNAVAILABLE "The write-ahead log failed"
+        "The outcome of the request is unknown. The node accepts nothing until it is restarted."
+    Overloaded "overloaded" SERVICE_UNAVAILABLE "The queue is over its memory budget"
+        "Flushing does not keep pace with enqueues. Try again shortly."
+    ShardUnavailable "shard_unavailable" SERVICE_UNAVAILABLE "The topic's shard is unavailable"
+        "The database that holds the topic does not answer. Topics of other shards are not affected."
+    ShuttingDown "shutting_down" SERVICE_UNAVAILABLE "The node is shutting down"
+        "Try again; another node or the restarted one will answer."
+    NotReady "not_ready" SERVICE_UNAVAILABLE "The node does not accept new items"
+        "Ask /readyz?verbose with a token which part is not well."
+}
+
+impl Code {
+    /// The code a framework's bare status stands for.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::UNAUTHORIZED => Self::Unauthorized,
+            StatusCode::FORBIDDEN => Self::Forbidden,
+            StatusCode::NOT_FOUND => Self::RouteNotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
+            StatusCode::SERVICE_UNAVAILABLE => Self::NotReady,
+            status if status.is_client_error() => Self::BadRequest,
+            _ => Self::Internal,
+        }
+    }
+
+    /// The code whose text is `text`.
+    pub fn find(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == text)
+    }
+}
+
+/// A field and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The field's path: `items[3].ttl_ms`.
+    pub field: String,
+    /// What to change.
+    pub detail: String,
+}
+
+/// A request that was not done, and why.
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    status: StatusCode,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    retry_after: Option<Duration>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    results: Option<Box<RawValue>>,
+    /// For the log alone: callers never see it.
+    internal: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<&'a RawValue>,
+}
+
+impl Problem {
+    /// A problem of kind `code`; `detail` says what to change this time.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            status: code.status(),
+            detail: detail.into(),
+            errors: vec![],
+            retry_after: None,
+            headers: vec![],
+            results: None,
+            internal: None,
+        }
+    }
+
+    /// A problem of kind `code` with one field.
+    pub fn field(code: Code, field: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (field, detail) = (field.into(), detail.into());
+        let mut problem = Self::new(code, format!("{field}: {detail}"));
+        problem.errors.push(FieldError { field, detail });
+        problem
+    }
+
+    /// A fault of the server; `internal` goes to the log only.
+    pub fn internal(internal: impl Into<String>) -> Self {
+        let mut problem = Self::new(Code::Internal, "the server failed; its log has the request id");
+        problem.internal = Some(internal.into());
+        problem
+    }
+
+    /// The same with a `Retry-After` header.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The same with another header.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same with the results per item, which must be JSON.
+    #[must_use]
+    pub fn with_results(mut self, results: Box<RawValue>) -> Self {
+        self.results = Some(results);
+        self
+    }
+
+    /// The same answered with another status than its code's.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Its kind.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What the log should say beside the public text.
+    pub fn internal_detail(&self) -> Option<&str> {
+        self.internal.as_deref()
+    }
+
+    /// The answer for the request `request_id`.
+    pub fn render(&self, request_id: &str) -> Response {
+        let wire = Wire {
+            kind: format!("/problems/{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code.as_str(),
+            request_id,
+            errors: &self.errors,
+            results: self.results.as_deref(),
+        };
+        let body = serde_json::to_vec(&wire).unwrap_or_default();
+        let mut response = Response::builder()
+            .status(self.status)
+            .header(header::CONTENT_TYPE, CONTENT_TYPE)
+            .body(Body::from_vec(body));
+        let headers = response.headers_mut();
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"mqueue\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        let overloaded = matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        );
+        if overloaded || self.retry_after.is_some() {
+            // Rounded up: a client that comes back on the second must not come too early.
+            let wait = self.retry_after.unwrap_or(Duration::from_secs(1));
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl poem::error::ResponseError for Problem {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    fn as_response(&self) -> Response {
+        self.render("")
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        let text = error.to_string();
+        match error {
+            QueueError::Invalid { field, detail } => Self::field(Code::InvalidField, field, detail),
+            QueueError::UnknownTopic => Self::new(Code::UnknownTopic, text),
+            QueueError::UnknownItem(_) => Self::new(Code::UnknownItem, text),
+            QueueError::Conflict(_) => Self::new(Code::Conflict, text),
+            QueueError::TooManyTopics(_) => Self::new(Code::TooManyTopics, text),
+            QueueError::LogFull => Self::new(Code::LogFull, text).retry_after(Duration::from_secs(5)),
+            QueueError::LogFailed => Self::new(Code::LogFailed, text).retry_after(Duration::from_secs(30)),
+            QueueError::Overloaded => Self::new(Code::Overloaded, text),
+            QueueError::ShardUnavailable(internal) => Self {
+                internal: Some(internal),
+                ..Self::new(
+                    Code::ShardUnavailable,
+                    "the shard that holds the topic does not answer",
+                )
+                .retry_after(Duration::from_secs(5))
+            },
+            QueueError::ShuttingDown => Self::new(Code::ShuttingDown, text),
+        }
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        Self::new(Code::Unauthorized, error.to_string())
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let code = match denied {
+            Denied::Namespace => Code::Forbidden,
+            Denied::Scope(_) => Code::InsufficientScope,
+        };
+        Self::new(code, denied.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ItemId;
+
+    async fn rendered(problem: &Problem) -> (Response, serde_json::Value) {
+        let mut response = problem.render("req-1");
+        let body = response.take_body().into_vec().await.unwrap();
+        (response, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_problem_has_every_member_and_its_headers() {
+        let (response, body) = rendered(&QueueError::invalid("items[3].ttl_ms", "too long").into()).await;
+        assert_eq!(response.status(), 422);
+        assert_eq!(response.headers()["content-type"], CONTENT_TYPE);
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "type": "/problems/invalid_field",
+                "title": "A field is outside its limits",
+                "status": 422,
+                "detail": "items[3].ttl_ms: too long",
+                "code": "invalid_field",
+                "request_id": "req-1",
+                "errors": [{"field": "items[3].ttl_ms", "detail": "too long"}],
+            })
+        );
+        let (response, _) = rendered(&AuthError::Expired.into()).await;
+        assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"mqueue\"");
+        let late = Problem::new(Code::QuotaExceeded, "wait").retry_after(Duration::from_millis(1_001));
+        assert_eq!(rendered(&late).await.0.headers()["retry-after"], "2");
+    }
+
+    #[tokio::test]
+    async fn what_a_shard_says_stays_inside() {
+        let problem = Problem::from(QueueError::ShardUnavailable("password of db-7 expired".into()));
+        let (response, body) = rendered(&problem).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["retry-after"]),
+            (503, &HeaderValue::from(5))
+        );
+        assert!(!body.to_string().contains("db-7"));
+        assert_eq!(problem.internal_detail(), Some("password of db-7 expired"));
+    }
+
+    #[test]
+    fn every_queue_error_has_its_status() {
+        for (error, status) in [
+            (QueueError::UnknownTopic, 404),
+            (QueueError::UnknownItem(ItemId(1)), 404),
+            (QueueError::Conflict("it is leased".into()), 409),
+            (QueueError::TooManyTopics(5), 409),
+            (QueueError::LogFull, 503),
+            (QueueError::LogFailed, 503),
+            (QueueError::Overloaded, 503),
+            (QueueError::ShuttingDown, 503),
+        ] {
+            assert_eq!(Problem::from(error).status(), status);
+        }
+    }
+
+    #[test]
+    fn codes_are_unique_and_found_by_their_text() {
+        for &code in Code::ALL {
+            assert_eq!(Code::find(code.as_str()), Some(code));
+            assert!(code.status().is_client_error() || code.status().is_server_error());
+        }
+    }
+}

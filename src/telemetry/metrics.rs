@@ -1,0 +1,409 @@
+//! `/metrics`: what the node did and holds, in the Prometheus text format.
+//!
+//! Requests are counted in atomics as they end. Everything about topics and the log is read when a scrape
+//! asks for it, by observable instruments, so that the hot path pays nothing for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use parking_lot::Mutex;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+};
+
+/// Most topics with labels of their own; the others are summed as `_other`.
+const TOPICS_MAX: usize = 200;
+/// The label of what is summed.
+const OTHER: &str = "_other";
+/// Upper bounds of the latency buckets, in seconds: from a cached answer to the longest poll.
+const LATENCY_BUCKETS_S: [f64; 16] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+    30.0,
+];
+const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Why metrics cannot be made or shown.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(String);
+
+impl MetricsError {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A topic's numbers at the time of a scrape.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TopicNumbers {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub topic: String,
+    /// Whether deliveries are stopped.
+    pub paused: bool,
+    /// Items due and waiting.
+    pub ready: u64,
+    /// Items not due yet.
+    pub scheduled: u64,
+    /// Items handed out.
+    pub leased: u64,
+    /// Dead letters held.
+    pub dead: u64,
+    /// How long the next item has been due, in milliseconds.
+    pub oldest_ready_age_ms: i64,
+    /// Items accepted since start.
+    pub enqueued_total: u64,
+    /// Items handed out since start.
+    pub delivered_total: u64,
+    /// Items acked since start.
+    pub acked_total: u64,
+    /// Deliveries that failed since start.
+    pub failed_total: u64,
+    /// Items that died since start.
+    pub dead_total: u64,
+    /// Items whose time to live passed since start.
+    pub expired_total: u64,
+}
+
+impl TopicNumbers {
+    fn depth(&self) -> u64 {
+        self.ready + self.scheduled + self.leased + self.dead
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.paused |= other.paused;
+        self.ready += other.ready;
+        self.scheduled += other.scheduled;
+        self.leased += other.leased;
+        self.dead += other.dead;
+        self.oldest_ready_age_ms = self.oldest_ready_age_ms.max(other.oldest_ready_age_ms);
+        self.enqueued_total += other.enqueued_total;
+        self.delivered_total += other.delivered_total;
+        self.acked_total += other.acked_total;
+        self.failed_total += other.failed_total;
+        self.dead_total += other.dead_total;
+        self.expired_total += other.expired_total;
+    }
+}
+
+/// Single numbers of the node, by metric name: gauges, or counters when the name ends in `_total`.
+pub type NodeNumbers = BTreeMap<&'static str, f64>;
+
+/// What a scrape reads from the rest of the node.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Every topic's numbers.
+    pub topics: Vec<TopicNumbers>,
+    /// The node's own numbers; their names must not change while the node runs.
+    pub node: NodeNumbers,
+}
+
+type Source = Box<dyn Fn() -> Snapshot + Send + Sync>;
+
+/// Counts requests and shows everything on a scrape.
+pub struct Metrics {
+    registry: Registry,
+    requests: Vec<RouteMetrics>,
+    auth_failures: IntCounter,
+    over_quota: IntCounter,
+    source: Source,
+    latest: Arc<Mutex<Snapshot>>,
+    /// Observable instruments live as long as their provider.
+    _provider: SdkMeterProvider,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Metrics({} routes)", self.requests.len())
+    }
+}
+
+struct RouteMetrics {
+    by_status: [IntCounter; 5],
+    latency: Histogram,
+}
+
+impl Metrics {
+    /// Metrics of requests to `routes`, and of whatever `source` tells on a scrape.
+    ///
+    /// # Errors
+    /// When two metrics carry one name.
+    pub fn new(
+        routes: &[&'static str],
+        source: impl Fn() -> Snapshot + Send + Sync + 'static,
+    ) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let first = source();
+        let node: Vec<&'static str> = first.node.keys().copied().collect();
+        let latest = Arc::new(Mutex::new(first));
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_target_info()
+            .scope_info_enabled(false)
+            .build()
+            .map_err(MetricsError::of)?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("mqueue");
+        observe_topics(&meter, &latest);
+        observe_node(&meter, &node, &latest);
+        let counter = |name: &str, help: &str| -> Result<IntCounter, MetricsError> {
+            let counter = IntCounter::new(name, help).map_err(MetricsError::of)?;
+            registry
+                .register(Box::new(counter.clone()))
+                .map_err(MetricsError::of)?;
+            Ok(counter)
+        };
+        Ok(Self {
+            requests: request_metrics(&registry, routes)?,
+            auth_failures: counter("mqueue_auth_failures_total", "Requests whose token was refused")?,
+            over_quota: counter(
+                "mqueue_over_quota_items_total",
+                "Items refused because of a quota",
+            )?,
+            registry,
+            source: Box::new(source),
+            latest,
+            _provider: provider,
+        })
+    }
+
+    /// Counts one request to the route numbered `route` that was answered with `status` after `elapsed`.
+    pub fn request(&self, route: usize, status: u16, elapsed: Duration) {
+        if let Some(metrics) = self.requests.get(route) {
+            let class = usize::from(status / 100).clamp(1, 5) - 1;
+            metrics.by_status[class].inc();
+            metrics.latency.observe(elapsed.as_secs_f64());
+        }
+    }
+
+    /// Counts a token that was refused.
+    pub fn auth_failure(&self) {
+        self.auth_failures.inc();
+    }
+
+    /// Counts items refused because of a quota.
+    pub fn over_quota(&self, items: usize) {
+        self.over_quota.inc_by(items as u64);
+    }
+
+    /// The text of a scrape.
+    ///
+    /// # Errors
+    /// When the numbers cannot be written as text.
+    pub fn render(&self) -> Result<String, MetricsError> {
+        let mut snapshot = (self.source)();
+        snapshot.topics = bounded(snapshot.topics);
+        *self.latest.lock() = snapshot;
+        let mut text = Vec::new();
+        prometheus::TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .map_err(MetricsError::of)?;
+        String::from_utf8(text).map_err(MetricsError::of)
+    }
+}
+
+fn request_metrics(registry: &Registry, routes: &[&'static str]) -> Result<Vec<RouteMetrics>, MetricsError> {
+    let requests = IntCounterVec::new(
+        Opts::new(
+            "mqueue_http_requests_total",
+            "Requests answered, by route and class of status",
+        ),
+        &["route", "status"],
+    )
+    .map_err(MetricsError::of)?;
+    let latency = HistogramVec::new(
+        HistogramOpts::new(
+            "mqueue_http_request_duration_seconds",
+            "Time from the request's head to the answer's, long polls included",
+        )
+        .buckets(LATENCY_BUCKETS_S.to_vec()),
+        &["route"],
+    )
+    .map_err(MetricsError::of)?;
+    registry
+        .register(Box::new(requests.clone()))
+        .map_err(MetricsError::of)?;
+    registry
+        .register(Box::new(latency.clone()))
+        .map_err(MetricsError::of)?;
+    Ok(routes
+        .iter()
+        .map(|route| RouteMetrics {
+            by_status: STATUS_CLASSES.map(|class| requests.with_label_values(&[route, class])),
+            latency: latency.with_label_values(&[route]),
+        })
+        .collect())
+}
+
+/// The busiest topics as they are, the others summed, so that tenants cannot grow the scrape at will.
+fn bounded(mut topics: Vec<TopicNumbers>) -> Vec<TopicNumbers> {
+    if topics.len() > TOPICS_MAX {
+        topics.sort_by_key(|t| std::cmp::Reverse((t.depth(), t.enqueued_total)));
+        let mut other = TopicNumbers {
+            namespace: OTHER.to_owned(),
+            topic: OTHER.to_owned(),
+            ..TopicNumbers::default()
+        };
+        for topic in topics.drain(TOPICS_MAX..) {
+            other.add(&topic);
+        }
+        topics.push(other);
+    }
+    topics
+}
+
+fn labels(topic: &TopicNumbers, more: Option<KeyValue>) -> Vec<KeyValue> {
+    let mut labels = vec![
+        KeyValue::new("namespace", topic.namespace.clone()),
+        KeyValue::new("topic", topic.topic.clone()),
+    ];
+    labels.extend(more);
+    labels
+}
+
+fn observe_topics(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
+    let source = latest.clone();
+    meter
+        .u64_observable_gauge("mqueue_items")
+        .with_description("Items held, by state")
+        .with_callback(move |observer| {
+            for topic in &source.lock().topics {
+                for (state, value) in [
+                    ("ready", topic.ready),
+                    ("scheduled", topic.scheduled),
+                    ("leased", topic.leased),
+                    ("dead", topic.dead),
+                ] {
+                    observer.observe(value, &labels(topic, Some(KeyValue::new("state", state))));
+                }
+            }
+        })
+        .build();
+    let source = latest.clone();
+    meter
+        .f64_observable_gauge("mqueue_oldest_ready_age_seconds")
+        .with_description("How long the item that would go out next has been due")
+        .with_callback(move |observer| {
+            for topic in &source.lock().topics {
+                observer.observe(topic.oldest_ready_age_ms as f64 / 1_000.0, &labels(topic, None));
+            }
+        })
+        .build();
+    let source = latest.clone();
+    meter
+        .u64_observable_gauge("mqueue_topic_paused")
+        .with_description("1 while a topic's deliveries are stopped")
+        .with_callback(move |observer| {
+            for topic in &source.lock().topics {
+                observer.observe(u64::from(topic.paused), &labels(topic, None));
+            }
+        })
+        .build();
+    type Read = fn(&TopicNumbers) -> u64;
+    let counters: [(&'static str, &'static str, Read); 6] = [
+        ("mqueue_items_enqueued", "Items accepted", |t| t.enqueued_total),
+        ("mqueue_items_delivered", "Items handed out", |t| {
+            t.delivered_total
+        }),
+        ("mqueue_items_acked", "Items acked", |t| t.acked_total),
+        (
+            "mqueue_deliveries_failed",
+            "Deliveries nacked or whose lease ended",
+            |t| t.failed_total,
+        ),
+        ("mqueue_items_dead", "Items that became dead letters", |t| {
+            t.dead_total
+        }),
+        ("mqueue_items_expired", "Items whose time to live passed", |t| {
+            t.expired_total
+        }),
+    ];
+    for (name, help, read) in counters {
+        let source = latest.clone();
+        meter
+            .u64_observable_counter(name)
+            .with_description(help)
+            .with_callback(move |observer| {
+                for topic in &source.lock().topics {
+                    observer.observe(read(topic), &labels(topic, None));
+                }
+            })
+            .build();
+    }
+}
+
+fn observe_node(meter: &Meter, names: &[&'static str], latest: &Arc<Mutex<Snapshot>>) {
+    for &name in names {
+        let source = latest.clone();
+        let read = move || source.lock().node.get(name).copied().unwrap_or_default();
+        match name.strip_suffix("_total") {
+            // The exporter appends the suffix itself.
+            Some(stem) => {
+                meter
+                    .f64_observable_counter(stem)
+                    .with_callback(move |observer| observer.observe(read(), &[]))
+                    .build();
+            }
+            None => {
+                meter
+                    .f64_observable_gauge(name)
+                    .with_callback(move |observer| observer.observe(read(), &[]))
+                    .build();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(n: u64) -> TopicNumbers {
+        TopicNumbers {
+            namespace: "a".into(),
+            topic: format!("t{n}"),
+            ready: n,
+            enqueued_total: 2 * n,
+            ..TopicNumbers::default()
+        }
+    }
+
+    #[test]
+    fn a_scrape_shows_topics_requests_and_the_node() {
+        let metrics = Metrics::new(&["enqueue", "other"], || Snapshot {
+            topics: vec![topic(7)],
+            node: NodeNumbers::from([("mqueue_wal_bytes", 5.0), ("mqueue_wal_syncs_total", 3.0)]),
+        })
+        .unwrap();
+        metrics.request(0, 200, Duration::from_micros(300));
+        metrics.request(0, 503, Duration::from_secs(60));
+        metrics.over_quota(4);
+        let text = metrics.render().unwrap();
+        for line in [
+            r#"mqueue_items{namespace="a",state="ready",topic="t7"} 7"#,
+            r#"mqueue_items_enqueued_total{namespace="a",topic="t7"} 14"#,
+            r#"mqueue_http_requests_total{route="enqueue",status="2xx"} 1"#,
+            r#"mqueue_http_requests_total{route="enqueue",status="5xx"} 1"#,
+            r#"mqueue_http_request_duration_seconds_bucket{route="enqueue",le="0.0005"} 1"#,
+            "mqueue_over_quota_items_total 4",
+            "mqueue_wal_bytes 5",
+            "mqueue_wal_syncs_total 3",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("otel_scope"), "{text}");
+    }
+
+    #[test]
+    fn a_tenant_with_many_topics_cannot_grow_the_scrape() {
+        let topics = bounded((0..1_000).map(topic).collect());
+        assert_eq!(topics.len(), TOPICS_MAX + 1);
+        assert_eq!(topics.iter().map(|t| t.ready).sum::<u64>(), 999 * 1_000 / 2);
+        assert_eq!(topics.last().unwrap().topic, OTHER);
+    }
+}
