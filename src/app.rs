@@ -1,10 +1,13 @@
 //! The composition root: the one place that sees adapters and HTTP together.
 
 mod assemble;
+mod serve;
+mod shutdown;
 
 pub use assemble::assemble;
+pub use serve::run;
 
-use crate::config::{Config, ConfigError};
+use crate::config::ConfigError;
 use crate::queue::QueueError;
 use crate::shard::{ShardError, SlotError};
 use crate::wal::WalOpenError;
@@ -69,9 +72,4 @@ impl StartError {
             Self::Shard { .. } | Self::Recovery(_) | Self::Io { .. } => 1,
         }
     }
-}
-
-/// Runs the node until it is told to stop.
-pub async fn run(_config: Config) -> Result<(), StartError> {
-    Err(StartError::io("serve", "not yet"))
 }

@@ -46,8 +46,10 @@ fn records() -> Vec<Record> {
     };
     let patch = |id, standing, lease_expires_at| PatchEntry {
         id: ItemId(id),
-        standing,
-        lease_expires_at,
+        standing: Standing {
+            lease_expires_at,
+            ..standing
+        },
     };
     vec![
         Record::Enqueue {

@@ -76,8 +76,8 @@ prop_compose! {
     ) -> PatchEntry {
         let dead = dead.map(|(code, at)| Death { reason: DeadReason::from_code(code).unwrap(), at });
         let (generation, attempt) = (entry.generation, entry.attempt);
-        let standing = Standing { due, generation, attempt, last_error, dead };
-        PatchEntry { id: entry.id, standing, lease_expires_at }
+        let standing = Standing { due, generation, attempt, lease_expires_at, last_error, dead };
+        PatchEntry { id: entry.id, standing }
     }
 }
 
