@@ -21,6 +21,8 @@ use super::{Lsn, WalError, WalOpenError, WalOptions};
 
 /// How long the log has nothing to do before it says so on the disk.
 const IDLE_AFTER: Duration = Duration::from_millis(100);
+/// How often callers are let back before the writer goes on, at most.
+const RETURN_TURNS_MAX: usize = 16;
 /// What a buffer keeps allocated while the log is idle, in bytes.
 const IDLE_BUFFER_BYTES: usize = 1 << 20;
 
@@ -285,6 +287,11 @@ impl Buffer {
         }
     }
 
+    /// How many frames wait.
+    fn frames(&self) -> usize {
+        self.group.frames()
+    }
+
     fn push(&mut self, frame: &[u8]) -> Pending {
         let lsn = self.next;
         self.next = Lsn(lsn.0 + 1);
@@ -353,6 +360,20 @@ impl Shared {
                 buffer.bytes.shrink_to(IDLE_BUFFER_BYTES);
                 return Work::MarkIdle;
             }
+        }
+    }
+
+    /// Lets the callers of the group just settled come back, as long as each turn brings one: without it
+    /// the first one back would have a sync to itself, and all others would wait for the one after.
+    pub(super) fn let_callers_return(&self, most: usize) {
+        let mut waiting = self.buffer.lock().frames();
+        for _ in 0..RETURN_TURNS_MAX {
+            thread::yield_now();
+            let now = self.buffer.lock().frames();
+            if now == waiting || now >= most {
+                return;
+            }
+            waiting = now;
         }
     }
 

@@ -76,7 +76,12 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             match self.shared.wait_for_work(self.marked) {
-                Work::Commit => self.commit(),
+                Work::Commit => {
+                    let frames = self.commit();
+                    if frames > 1 {
+                        self.shared.let_callers_return(frames);
+                    }
+                }
                 Work::MarkIdle => {
                     self.batch.shrink_to(IDLE_BATCH_BYTES);
                     self.mark(FrameKind::Idle);
@@ -88,11 +93,12 @@ impl Writer {
         }
     }
 
-    /// Writes the frames that wait, if any, and tells their callers.
-    pub(super) fn commit(&mut self) {
+    /// Writes the frames that wait, if any, tells their callers, and returns how many there were.
+    pub(super) fn commit(&mut self) -> usize {
         let Some(group) = self.shared.take(&mut self.batch) else {
-            return;
+            return 0;
         };
+        let frames = group.frames();
         let mut batch = std::mem::take(&mut self.batch);
         let outcome = self.write(&mut batch);
         batch.clear();
@@ -103,6 +109,7 @@ impl Writer {
             Err(WalError::Failed(message)) => self.shared.fail_behind(self.last_lsn, message),
             Err(_) => self.shared.refuse(group, self.last_lsn),
         }
+        frames
     }
 
     /// Writes a frame that says that all before it is durable.
