@@ -21,8 +21,6 @@ use super::{Lsn, WalError, WalOpenError, WalOptions};
 
 /// How long the log has nothing to do before it says so on the disk.
 const IDLE_AFTER: Duration = Duration::from_millis(100);
-/// How often callers are let back before the writer goes on, at most.
-const RETURN_TURNS_MAX: usize = 16;
 /// What a buffer keeps allocated while the log is idle, in bytes.
 const IDLE_BUFFER_BYTES: usize = 1 << 20;
 
@@ -287,11 +285,6 @@ impl Buffer {
         }
     }
 
-    /// How many frames wait.
-    fn frames(&self) -> usize {
-        self.group.frames()
-    }
-
     fn push(&mut self, frame: &[u8]) -> Pending {
         let lsn = self.next;
         self.next = Lsn(lsn.0 + 1);
@@ -363,13 +356,15 @@ impl Shared {
         }
     }
 
-    /// Lets the callers of the group just settled come back, as long as each turn brings one: without it
-    /// the first one back would have a sync to itself, and all others would wait for the one after.
-    pub(super) fn let_callers_return(&self, most: usize) {
-        let mut waiting = self.buffer.lock().frames();
-        for _ in 0..RETURN_TURNS_MAX {
+    /// Lets the callers of the group just settled come back, as long as each turn brings one and no longer
+    /// than `patience`: without it the first one back would have a sync to itself, and all others would wait
+    /// for the one after.
+    pub(super) fn let_callers_return(&self, most: usize, patience: Duration) {
+        let start = self.disk.elapsed();
+        let mut waiting = self.buffer.lock().group.frames();
+        while self.disk.elapsed().saturating_sub(start) < patience {
             thread::yield_now();
-            let now = self.buffer.lock().frames();
+            let now = self.buffer.lock().group.frames();
             if now == waiting || now >= most {
                 return;
             }
