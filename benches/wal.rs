@@ -2,6 +2,8 @@
 //!
 //! `MQUEUE_BENCH_DIR` names a directory on the disk to be measured; without it the system's temporary one is.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot run says why and ends")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use tempfile::TempDir;
 const TASKS: u64 = 64;
 const PAYLOAD_BYTES: usize = 256;
 
-fn main_dir() -> TempDir {
+fn log_dir() -> TempDir {
     let parent = std::env::var_os("MQUEUE_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     tempfile::tempdir_in(parent).expect("a directory for the log")
 }
@@ -90,7 +92,7 @@ fn bench_append(criterion: &mut Criterion) {
         .build();
     let runtime = runtime.expect("a runtime");
     for (name, batch, frames) in [("singles", 1, 100_000_u64), ("batches of 100", 100, 10_000)] {
-        let dir = main_dir();
+        let dir = log_dir();
         let wal = open(&dir, &mut |_, _| {});
         let batch = Arc::new(items(batch));
         let mut group = criterion.benchmark_group("append, 64 tasks");
@@ -116,7 +118,7 @@ fn bench_replay(criterion: &mut Criterion) {
         .build()
         .expect("a runtime");
     for (name, batch, frames) in [("singles", 1, 500_000_u64), ("batches of 100", 100, 5_000)] {
-        let dir = main_dir();
+        let dir = log_dir();
         let wal = open(&dir, &mut |_, _| {});
         let batch = items(batch);
         let topic = TopicKey::parse("bench", "orders").expect("a topic");
@@ -124,7 +126,7 @@ fn bench_replay(criterion: &mut Criterion) {
             let mut frame = FrameBuilder::new();
             frame.enqueue(&topic, batch.iter());
             let pending = wal.append(frame).expect("a frame in the log");
-            if pending.lsn().0 % 1_000 == 0 {
+            if pending.lsn().0.is_multiple_of(100) {
                 drop(runtime.block_on(pending.durable()).expect("a durable frame"));
             }
         }

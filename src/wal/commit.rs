@@ -356,6 +356,22 @@ impl Shared {
         }
     }
 
+    /// Lets the callers of the group just settled come back, as long as each turn brings one and no longer
+    /// than `patience`: without it the first one back would have a sync to itself, and all others would wait
+    /// for the one after.
+    pub(super) fn let_callers_return(&self, most: usize, patience: Duration) {
+        let start = self.disk.elapsed();
+        let mut waiting = self.buffer.lock().group.frames();
+        while self.disk.elapsed().saturating_sub(start) < patience {
+            thread::yield_now();
+            let now = self.buffer.lock().group.frames();
+            if now == waiting || now >= most {
+                return;
+            }
+            waiting = now;
+        }
+    }
+
     /// Swaps the waiting frames for the empty `batch`; nothing when none wait.
     pub(super) fn take(&self, batch: &mut Vec<u8>) -> Option<Arc<Group>> {
         let mut buffer = self.buffer.lock();

@@ -31,6 +31,11 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// Frames whose tokens are not dropped yet.
+    pub(super) fn frames(&self) -> usize {
+        self.tokens.load(Ordering::Relaxed)
+    }
+
     /// The token of the group's next frame.
     pub(super) fn join(self: &Arc<Self>, lsn: Lsn) -> Pending {
         self.tokens.fetch_add(1, Ordering::Relaxed);

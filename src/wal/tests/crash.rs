@@ -75,7 +75,7 @@ fn run_script(disk: &SimDisk) -> Vec<Progress> {
                 log.upkeep.tick().unwrap();
             }
             3 => log.upkeep.tick().unwrap(),
-            4 if done.appended % 3 == 0 => {
+            4 if done.appended.is_multiple_of(3) => {
                 disk.kill();
                 log = Stepped::open(disk, options()).unwrap();
             }
