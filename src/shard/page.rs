@@ -11,10 +11,19 @@ use crate::model::{ItemId, OrderKey, QueuedItem, TopicKey};
 /// Fewest keys a window looks at once a page takes several, so that small pages of sparse topics take few.
 const WINDOW_MIN: usize = 64;
 
-/// What a window found, and where the next one begins; nowhere at the topic's end.
+/// How a window ended.
+enum End {
+    /// Nothing follows in the topic.
+    Topic,
+    /// The page goes on at this key.
+    At(OrderKey),
+    /// Among items of the other kind, in this band.
+    Astray(i64),
+}
+
 struct Window {
     found: Vec<QueuedItem>,
-    next: Option<OrderKey>,
+    end: End,
 }
 
 impl SeaShard {
@@ -22,7 +31,7 @@ impl SeaShard {
     ///
     /// Live items are ordered by band before time, so items that are due and items that are not alternate
     /// band by band. Inside a band they do not: its rank is the due time. So when a window ends among items
-    /// of the other kind, the rest of them is jumped over unread.
+    /// of the other kind, those are jumped over unread, in every band that has no others.
     pub(super) async fn read_page(
         &self,
         topic: &TopicKey,
@@ -36,27 +45,24 @@ impl SeaShard {
         let first = self
             .read_window(&self.database.reader, topic, of, from, limit)
             .await?;
-        if first.next.is_none() || first.found.len() == limit {
+        if matches!(first.end, End::Topic) || first.found.len() == limit {
             return Ok(first.found);
         }
         // One window is one statement and needs no transaction. Several are read again from the start: an
         // item that moves between them would be missed, or seen twice.
         let transaction = self.database.begin_read().await?;
-        let full = limit.max(WINDOW_MIN);
-        let mut size = if first.found.is_empty() { WINDOW_MIN } else { full };
         let (mut page, mut next) = (vec![], Some(from));
         while let Some(from) = next.take()
             && page.len() < limit
         {
+            let size = (limit - page.len()).max(WINDOW_MIN);
             let window = self.read_window(&transaction, topic, of, from, size).await?;
-            // A window in vain is followed by one that risks little, and the next by ones that double.
-            size = match (window.found.is_empty(), size == full) {
-                (false, _) => full,
-                (true, true) => WINDOW_MIN,
-                (true, false) => full.min(size * 2),
-            };
             page.extend(window.found);
-            next = window.next;
+            next = match window.end {
+                End::Topic => None,
+                End::At(key) => Some(key),
+                End::Astray(band) => self.find_way(&transaction, topic, of, band).await?,
+            };
         }
         page.truncate(limit);
         self.database.commit(transaction).await?;
@@ -117,29 +123,68 @@ impl SeaShard {
         }
         // A join promises no order, though it nearly always keeps the one it was given.
         keyed.sort_unstable_by_key(|&(key, _)| key);
-        let next = match keyed.last() {
-            Some((key, item)) if rows.len() == size => after_window(*key, item.is_some(), of),
-            _ => None,
+        let end = match keyed.last() {
+            Some((key, Some(_))) if rows.len() == size => End::At(key.successor()),
+            Some((key, None)) if rows.len() == size => End::Astray(key.band),
+            _ => End::Topic,
         };
         let found = keyed.into_iter().filter_map(|(_, item)| item).collect();
-        Ok(Window { found, next })
+        Ok(Window { found, end })
     }
-}
 
-/// Where to go on after `last`, the last key of a full window, which the page `wanted` or passed over.
-fn after_window(last: OrderKey, wanted: bool, of: PageOf) -> Option<OrderKey> {
-    match of {
-        // The rest of the band is later still.
-        PageOf::Due(_) if !wanted => last.band.checked_add(1).map(|band| OrderKey {
-            band,
-            ..OrderKey::MIN
-        }),
-        // What comes before the instant in this band is due.
-        PageOf::Later(instant) if !wanted => Some(OrderKey {
-            band: last.band,
-            rank: instant.ms().saturating_add(1),
-            id: ItemId(0),
-        }),
-        _ => Some(last.successor()),
+    /// The first key that can belong to the page, after a window that ended astray in `band`.
+    async fn find_way(
+        &self,
+        on: &impl ConnectionTrait,
+        topic: &TopicKey,
+        of: PageOf,
+        band: i64,
+    ) -> Result<Option<OrderKey>, ShardError> {
+        // Due items come first in a band, so the rest of this one is later; later items come last.
+        let (bands, wanted, instant) = match of {
+            PageOf::Due(instant) => ("band > $3", "rank <= $4", instant),
+            PageOf::Later(instant) => ("band >= $3", "rank > $4", instant),
+            PageOf::Dead => return Ok(None),
+        };
+        // Goes from band to band until it stands in one that has what is wanted.
+        let sql = format!(
+            "WITH RECURSIVE bands(band) AS (
+                SELECT (
+                    SELECT band FROM items WHERE namespace = $1 AND topic = $2 AND state = 0 AND {bands}
+                    ORDER BY band LIMIT 1
+                )
+                UNION ALL
+                SELECT (
+                    SELECT i.band FROM items i
+                    WHERE i.namespace = $1 AND i.topic = $2 AND i.state = 0 AND i.band > bands.band
+                    ORDER BY i.band LIMIT 1
+                )
+                FROM bands WHERE bands.band IS NOT NULL AND NOT EXISTS (
+                    SELECT 1 FROM items WHERE namespace = $1 AND topic = $2 AND state = 0
+                        AND items.band = bands.band AND {wanted}
+                )
+            )
+            SELECT band FROM bands WHERE band IS NOT NULL AND EXISTS (
+                SELECT 1 FROM items WHERE namespace = $1 AND topic = $2 AND state = 0
+                    AND items.band = bands.band AND {wanted}
+            )"
+        );
+        let [namespace, name] = of_topic(topic);
+        let values = [namespace, name, band.into(), instant.ms().into()];
+        let Some(row) = self.database.row(on, sql, values).await? else {
+            return Ok(None);
+        };
+        let band = Cells::new(&row).get()?;
+        Ok(Some(match of {
+            PageOf::Later(_) => OrderKey {
+                band,
+                rank: instant.ms().saturating_add(1),
+                id: ItemId(0),
+            },
+            _ => OrderKey {
+                band,
+                ..OrderKey::MIN
+            },
+        }))
     }
 }
