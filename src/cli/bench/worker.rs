@@ -295,15 +295,5 @@ fn problem(status: u16, body: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn problems_are_counted_by_status_and_code() {
-        assert_eq!(
-            problem(429, br#"{"title":"x","code":"quota_exceeded"}"#),
-            "429 quota_exceeded"
-        );
-        assert_eq!(problem(502, b"<html>"), "502");
-    }
-}
+#[path = "worker_tests.rs"]
+mod tests;
