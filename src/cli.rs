@@ -12,6 +12,7 @@ mod dequeue;
 mod enqueue;
 mod error;
 mod healthcheck;
+mod openapi;
 mod output;
 mod peek;
 mod serve;
@@ -53,6 +54,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Mint a token and print it, for development and for this machine
     Token(token::TokenArgs),
+    /// Print the OpenAPI document, write it to a file, or check a file against it
+    Openapi(openapi::OpenapiArgs),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -101,6 +104,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(args),
         Command::Token(args) => token::run(&args),
+        Command::Openapi(args) => openapi::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Wal(command) => wal::run(&command),
         Command::Bench(args) => bench::run(&args),
