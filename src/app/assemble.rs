@@ -146,15 +146,13 @@ async fn open_log(
     slots: SlotMap,
 ) -> Result<(Wal, Recovered), StartError> {
     let wal = &config.start.wal;
-    let dir = wal
-        .dir
-        .clone()
-        .unwrap_or_else(|| config.start.storage.data_dir.join("wal"));
+    let dir = wal.folder(&config.start.storage);
     let options = WalOptions {
         segment_bytes: wal.segment_bytes,
         bytes_max: wal.bytes_max,
         spare_segments: wal.spare_segments,
         pending_bytes_max: wal.pending_bytes_max,
+        disk_free_bytes_min: wal.disk_free_bytes_min,
         ..WalOptions::new(dir, config.start.node.id)
     };
     let open = move || {
