@@ -11,10 +11,33 @@ use crate::documents::root;
 /// What each top-level module may import of this crate. ARCHITECTURE.md shows this very table.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "api", "tenant", "wal", "telemetry", "config", "model", "clock"]),
+    (
+        "cli",
+        &[
+            "app",
+            "api",
+            "tenant",
+            "wal",
+            "telemetry",
+            "config",
+            "model",
+            "clock",
+        ],
+    ),
     (
         "app",
-        &["api", "queue", "tenant", "hot", "shard", "wal", "telemetry", "config", "model", "clock"],
+        &[
+            "api",
+            "queue",
+            "tenant",
+            "hot",
+            "shard",
+            "wal",
+            "telemetry",
+            "config",
+            "model",
+            "clock",
+        ],
     ),
     ("api", &["queue", "tenant", "wal", "telemetry", "model", "clock"]),
     ("queue", &["hot", "shard", "wal", "model", "clock"]),
@@ -80,8 +103,23 @@ const PLACES: &[(&str, &[&str])] = &[
     ("futures_util", &["api", "queue", "shard"]),
     ("async_trait", &["hot", "shard"]),
     ("arc_swap", &["config", "queue", "tenant"]),
-    ("parking_lot", &["api", "cli", "hot", "model", "queue", "telemetry", "tenant", "wal"]),
-    ("serde_json", &["api", "cli", "model", "shard", "telemetry", "tenant"]),
+    (
+        "parking_lot",
+        &[
+            "api",
+            "cli",
+            "hot",
+            "model",
+            "queue",
+            "telemetry",
+            "tenant",
+            "wal",
+        ],
+    ),
+    (
+        "serde_json",
+        &["api", "cli", "model", "shard", "telemetry", "tenant"],
+    ),
     // Time.
     ("jiff", &["clock"]),
     // Hashes and numbers that outlive a process.
@@ -92,7 +130,14 @@ const PLACES: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that say nothing about what a module does: anyone may use them.
-const ANYWHERE: &[&str] = &["base64_simd", "bytes", "foldhash", "hashbrown", "serde", "thiserror"];
+const ANYWHERE: &[&str] = &[
+    "base64_simd",
+    "bytes",
+    "foldhash",
+    "hashbrown",
+    "serde",
+    "thiserror",
+];
 
 /// Types that implement a contract, and who may name them beside their own module.
 const ADAPTERS: &[(&str, &[&str])] = &[
@@ -106,11 +151,31 @@ const ADAPTERS: &[(&str, &[&str])] = &[
 /// Files over [`LINES_MAX`], with what they may have and why they are not cut.
 const LONG: &[(&str, usize, &str)] = &[
     ("src/api/dto.rs", 850, "one list of documented bodies, no code"),
-    ("src/api/routes.rs", 750, "one table of routes: a method each, one call long"),
-    ("src/api/tests.rs", 800, "one fixture and what the whole API promises through it"),
-    ("src/hot/memory/topic.rs", 650, "one state machine: every transition of a topic's items"),
-    ("src/tenant/auth.rs", 550, "verifying, caching and minting share one claim format"),
-    ("src/wal/disk/sim.rs", 550, "one simulated disk: a fault is a state of the whole"),
+    (
+        "src/api/routes.rs",
+        750,
+        "one table of routes: a method each, one call long",
+    ),
+    (
+        "src/api/tests.rs",
+        800,
+        "one fixture and what the whole API promises through it",
+    ),
+    (
+        "src/hot/memory/topic.rs",
+        650,
+        "one state machine: every transition of a topic's items",
+    ),
+    (
+        "src/tenant/auth.rs",
+        550,
+        "verifying, caching and minting share one claim format",
+    ),
+    (
+        "src/wal/disk/sim.rs",
+        550,
+        "one simulated disk: a fault is a state of the whole",
+    ),
 ];
 
 /// Lines a file may have without a reason.
@@ -178,7 +243,12 @@ fn sources(folder: &str) -> Vec<Source> {
     files.sort();
     let read = |path: PathBuf| Source {
         text: fs::read_to_string(&path).unwrap(),
-        path: path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/"),
+        path: path
+            .strip_prefix(root())
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replace('\\', "/"),
     };
     files.into_iter().map(read).collect()
 }
@@ -247,7 +317,10 @@ fn imports_run_one_way() {
             continue;
         }
         let Some(allowed) = table.get(module) else {
-            wrong.push(format!("{}: the module is not in the table of imports", source.path));
+            wrong.push(format!(
+                "{}: the module is not in the table of imports",
+                source.path
+            ));
             continue;
         };
         // The binary imports the library by its name.
@@ -266,7 +339,10 @@ fn the_table_of_imports_has_no_cycle() {
     for (at, (module, allowed)) in IMPORTS.iter().enumerate() {
         for import in *allowed {
             let place = IMPORTS.iter().position(|(name, _)| name == import);
-            assert!(place.is_some_and(|place| place > at), "{module} imports {import}, which stands above it");
+            assert!(
+                place.is_some_and(|place| place > at),
+                "{module} imports {import}, which stands above it"
+            );
         }
     }
 }
@@ -275,7 +351,10 @@ fn the_table_of_imports_has_no_cycle() {
 fn the_architecture_document_shows_the_table() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let table = drawn();
-    assert!(text.contains(&table), "ARCHITECTURE.md must show this table of imports:\n{table}");
+    assert!(
+        text.contains(&table),
+        "ARCHITECTURE.md must show this table of imports:\n{table}"
+    );
 }
 
 #[test]
@@ -284,7 +363,11 @@ fn crates_are_named_only_where_they_belong() {
     for (source, code) in code_of_src() {
         for (name, allowed) in PLACES {
             if names(&code, name) && !is_within(source.place(), allowed) {
-                wrong.push(format!("{}: {name} may be named only in {}", source.path, allowed.join(", ")));
+                wrong.push(format!(
+                    "{}: {name} may be named only in {}",
+                    source.path,
+                    allowed.join(", ")
+                ));
             }
         }
     }
@@ -309,7 +392,10 @@ fn every_dependency_has_a_place() {
         .filter(|name| !name.contains("::"))
         .map(str::to_owned)
         .collect();
-    assert_eq!(dependencies, placed, "dependencies on the left, places on the right");
+    assert_eq!(
+        dependencies, placed,
+        "dependencies on the left, places on the right"
+    );
 }
 
 #[test]
@@ -328,29 +414,49 @@ fn only_the_composition_root_sees_adapters() {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    for source in ["src", "tests", "benches", "examples", "migrations/src"].iter().flat_map(|f| sources(f)) {
+    for source in ["src", "tests", "benches", "examples", "migrations/src"]
+        .iter()
+        .flat_map(|f| sources(f))
+    {
         let mut lines = source.text.lines().skip_while(|line| line.starts_with("#!["));
         let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
-        // The first lines of the one test binary are its lints.
-        let is_said = first.starts_with("//! ") || source.path == "tests/it/main.rs";
-        assert!(is_said, "{} begins with no `//!` that says what it is for", source.path);
+        // A module of nothing but tests says so by its name.
+        let is_said = first.starts_with("//! ") || source.path.ends_with("tests.rs");
+        assert!(
+            is_said,
+            "{} begins with no `//!` that says what it is for",
+            source.path
+        );
     }
 }
 
 #[test]
 fn files_can_be_read_in_one_sitting() {
-    let all: Vec<Source> = ["src", "tests", "migrations/src"].iter().flat_map(|f| sources(f)).collect();
+    let all: Vec<Source> = ["src", "tests", "migrations/src"]
+        .iter()
+        .flat_map(|f| sources(f))
+        .collect();
     for source in &all {
         let lines = source.text.lines().count();
         let excused = LONG.iter().find(|(path, ..)| *path == source.path);
         let most = excused.map_or(LINES_MAX, |(_, most, _)| *most);
-        assert!(lines <= most, "{} has {lines} lines; cut it, or give a reason in LONG", source.path);
+        assert!(
+            lines <= most,
+            "{} has {lines} lines; cut it, or give a reason in LONG",
+            source.path
+        );
         if let Some((path, _, reason)) = excused {
-            assert!(lines > LINES_MAX, "{path} needs no excuse any more ({reason}): take it out of LONG");
+            assert!(
+                lines > LINES_MAX,
+                "{path} needs no excuse any more ({reason}): take it out of LONG"
+            );
         }
     }
     for (path, ..) in LONG {
-        assert!(all.iter().any(|source| source.path == *path), "{path} is excused and not there");
+        assert!(
+            all.iter().any(|source| source.path == *path),
+            "{path} is excused and not there"
+        );
     }
 }
 
@@ -358,7 +464,10 @@ fn files_can_be_read_in_one_sitting() {
 fn nothing_is_left_to_do() {
     // Put together here, so that this file does not find itself.
     let markers = ["todo", "unimplemented", "dbg"].map(|name| format!("{name}!("));
-    for source in ["src", "tests", "benches", "examples", "migrations"].iter().flat_map(|f| sources(f)) {
+    for source in ["src", "tests", "benches", "examples", "migrations"]
+        .iter()
+        .flat_map(|f| sources(f))
+    {
         for marker in &markers {
             assert!(!source.text.contains(marker), "{} has {marker}", source.path);
         }
@@ -376,7 +485,10 @@ fn sources_are_read_right() {
     };
     let code = source.code();
     assert_eq!(imports(&code), BTreeSet::from(["a", "b"]));
-    assert_eq!((source.place(), source.module(), source.is_test()), ("queue/enqueue", "queue", false));
+    assert_eq!(
+        (source.place(), source.module(), source.is_test()),
+        ("queue/enqueue", "queue", false)
+    );
     assert!(names(&code, "poem") && names(&code, "toml"));
     assert!(!names(&code, "hyper") && !names(&code, "http"));
     assert!(is_within("wal/disk/real", &["wal/disk"]) && !is_within("wal/disks", &["wal/disk"]));

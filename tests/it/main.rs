@@ -1,5 +1,5 @@
 //! End-to-end tests: one binary, so that it is linked once.
-#![expect(missing_docs, unreachable_pub, reason = "tests are read, not linked to")]
+#![expect(unreachable_pub, reason = "tests are read, not linked to")]
 
 mod node;
 

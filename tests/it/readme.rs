@@ -139,13 +139,19 @@ impl Node {
         let script = format!("#!/bin/sh\n[ \"cargo $*\" = '{START}' ] || exit 64\nexec '{BINARY}'\n");
         fs::write(&cargo, script).unwrap();
         fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
-        let mut child = bash(dir.path(), &format!("exec {START}")).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = bash(dir.path(), &format!("exec {START}"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         let address = loop {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "the node ended: {said}");
-            let at = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
+            let at = line
+                .split("\"address\":\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next());
             if let Some(address) = at {
                 break address.to_owned();
             }
@@ -180,14 +186,22 @@ impl Node {
             }
         }
         let done = printed.len() - 1;
-        let failed = steps.get(done).map(|step| step.commands.as_str()).unwrap_or_default();
-        assert!(output.status.success() && done == steps.len(), "{name}: failed\n{failed}\n{errors}");
+        let failed = steps
+            .get(done)
+            .map(|step| step.commands.as_str())
+            .unwrap_or_default();
+        assert!(
+            output.status.success() && done == steps.len(),
+            "{name}: failed\n{failed}\n{errors}"
+        );
     }
 
     /// What the node answers to `GET path`.
     fn get(&self, path: &str) -> String {
         let url = format!("http://{}{path}", self.address);
-        let output = bash(self.dir.path(), &format!("curl -fsS {url}")).output().unwrap();
+        let output = bash(self.dir.path(), &format!("curl -fsS {url}"))
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
@@ -235,7 +249,9 @@ fn the_operations_guide_works_as_typed() {
 #[test]
 fn the_operations_guide_lists_every_metric() {
     let node = Node::start();
-    let token = bash(node.dir.path(), "./target/release/mqueue token").output().unwrap();
+    let token = bash(node.dir.path(), "./target/release/mqueue token")
+        .output()
+        .unwrap();
     let token = String::from_utf8(token.stdout).unwrap();
     let url = format!("http://{}/v1/namespaces/default/topics/t/enqueue", node.address);
     let enqueue = format!(
@@ -249,13 +265,19 @@ fn the_operations_guide_lists_every_metric() {
     let names: Vec<&str> = names.filter_map(|line| line.split(' ').next()).collect();
     assert!(names.len() > 15, "{names:?}");
     for name in &names {
-        assert!(text.contains(&format!("`{name}")), "docs/OPERATIONS.md does not list {name}");
+        assert!(
+            text.contains(&format!("`{name}")),
+            "docs/OPERATIONS.md does not list {name}"
+        );
     }
     let listed = text.lines().filter_map(|line| line.strip_prefix("| `mqueue_"));
     let listed = listed.filter_map(|rest| rest.split(['`', '{']).next());
     for name in listed {
         let name = format!("mqueue_{name}");
-        assert!(names.contains(&name.as_str()), "docs/OPERATIONS.md lists {name}, which is not there");
+        assert!(
+            names.contains(&name.as_str()),
+            "docs/OPERATIONS.md lists {name}, which is not there"
+        );
     }
 }
 
@@ -263,7 +285,10 @@ fn the_operations_guide_lists_every_metric() {
 fn documents_are_read_right() {
     let text = "a\n```sh\none\n```\n\n```json\n{\"a\": …}\n```\n\n```text\nfree\n```\n```sh\ntwo\n```\nsee\n```text\nx\n```\n";
     let steps = steps(text);
-    let read: Vec<_> = steps.iter().map(|step| (step.commands.as_str(), step.shown.as_deref())).collect();
+    let read: Vec<_> = steps
+        .iter()
+        .map(|step| (step.commands.as_str(), step.shown.as_deref()))
+        .collect();
     assert_eq!(read, [("one", Some("{\"a\": …}")), ("two", None)]);
     assert!(is_as_shown("{\"a\": …, \"b\": 1}", "{\"a\":5,\"b\":1}\n"));
     for (shown, printed) in [("a…c", "abd"), ("a", "ab"), ("a…b…c", "axc"), ("b…", "ab")] {
