@@ -3,6 +3,9 @@
 
 mod node;
 
+mod architecture;
 mod delivery;
+mod documents;
 mod durability;
 mod lifecycle;
+mod readme;
