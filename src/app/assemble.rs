@@ -155,7 +155,9 @@ async fn open_log(
         bytes_max: wal.bytes_max,
         spare_segments: wal.spare_segments,
         pending_bytes_max: wal.pending_bytes_max,
-        ..WalOptions::new(dir, config.start.node.id)
+        disk_free_bytes_min: wal.disk_free_bytes_min,
+        dir,
+        node: config.start.node.id,
     };
     let open = move || {
         let mut replay = Replay::new(progress, slots);
