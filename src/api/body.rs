@@ -269,6 +269,7 @@ mod tests {
         let stream = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
         let result = collect(
             Body::from_bytes_stream(stream),
+            None,
             rule(10),
             Duration::from_millis(1),
         )
