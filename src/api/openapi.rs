@@ -47,7 +47,12 @@ fn normalise(document: &mut Value) {
 }
 
 fn normalise_operation(path: &str, operation: &mut Value) {
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    for parameter in operation
+        .get_mut("parameters")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         let is_path = parameter["in"] == "path";
         if let Some(name) = parameter["name"].as_str().map(str::to_owned) {
             if is_path && !path.contains(&format!("{{{name}}}")) {
@@ -170,6 +175,10 @@ mod tests {
             );
             assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{place}");
             assert!(operation["summary"].is_string(), "{place}");
+            assert!(
+                !operation.as_object().unwrap().values().any(Value::is_null),
+                "{place}"
+            );
             assert_eq!(
                 operation["security"].is_array(),
                 !open.contains(&path.as_str()),

@@ -357,15 +357,17 @@ pub(crate) mod tests {
 
     #[test]
     fn instants_are_written_as_the_date_library_writes_them() {
+        // The last day that the library writes in every time zone.
+        let last_ms = 253_402_207_200_000;
         let mut instants = vec![
             0,
             951_782_399_999,
             951_782_400_000,
             4_107_542_399_999,
-            Timestamp::MAX.ms(),
+            last_ms - 1,
         ];
         // A step that is prime to a day meets every month, hour and leap rule.
-        instants.extend((0..20_000).map(|n| n * 12_345_678_901 % Timestamp::MAX.ms()));
+        instants.extend((0..20_000).map(|n| n * 12_345_678_901 % last_ms));
         for ms in instants {
             let mut text = Vec::new();
             write_instant(&mut text, ms);

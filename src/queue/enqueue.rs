@@ -39,7 +39,8 @@ impl Queue {
         if batch.items.is_empty() {
             return Ok(Enqueued { durability, results });
         }
-        let mut frame = FrameBuilder::new();
+        let payloads: usize = batch.items.iter().map(|queued| queued.item.payload.len()).sum();
+        let mut frame = FrameBuilder::with_capacity(payloads + 64 * batch.items.len() + 256);
         frame.enqueue(topic, batch.items.iter().map(|queued| &*queued.item));
         let pending = match core.wal.append(frame) {
             Ok(pending) => pending,
