@@ -33,20 +33,23 @@ pub fn document() -> String {
 }
 
 fn normalise(document: &mut Value) {
+    let mut problems = Map::new();
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, operations) in paths.iter_mut() {
             for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
-                normalise_operation(path, operation);
+                normalise_operation(path, operation, &mut problems);
             }
         }
     }
+    document["components"]["responses"] = Value::Object(problems);
     // Licences have an SPDX identifier only from OpenAPI 3.1 on, and no server means this one.
     document["servers"] = json!([{"url": "/"}]);
     correct(document);
     sort(document);
 }
 
-fn normalise_operation(path: &str, operation: &mut Value) {
+/// Puts one operation right, and moves its problem answers, which are the same everywhere, to `problems`.
+fn normalise_operation(path: &str, operation: &mut Value, problems: &mut Map<String, Value>) {
     for parameter in operation
         .get_mut("parameters")
         .and_then(Value::as_array_mut)
@@ -67,6 +70,11 @@ fn normalise_operation(path: &str, operation: &mut Value) {
     let responses = operation["responses"].as_object_mut();
     for (status, response) in responses.into_iter().flatten() {
         describe_headers(status, response);
+        if status != "200" {
+            let name = format!("Problem{status}");
+            let reference = json!({"$ref": format!("#/components/responses/{name}")});
+            problems.insert(name, std::mem::replace(response, reference));
+        }
     }
 }
 
@@ -185,6 +193,12 @@ mod tests {
                 "{place}"
             );
             for (status, response) in operation["responses"].as_object().unwrap() {
+                let shared = &document["components"]["responses"][format!("Problem{status}")];
+                let response = if response.get("$ref").is_some() {
+                    shared
+                } else {
+                    response
+                };
                 assert!(
                     response["headers"]["X-Request-Id"].is_object(),
                     "{place} {status}"

@@ -127,6 +127,14 @@ impl Code {
         }
     }
 
+    /// Whether it only asks callers to come back, as a node under load or on its way down does.
+    pub(crate) fn is_back_pressure(self) -> bool {
+        matches!(
+            self,
+            Self::Overloaded | Self::LogFull | Self::ShuttingDown | Self::NotReady | Self::QuotaExceeded
+        )
+    }
+
     /// The code whose text is `text`.
     pub fn find(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.as_str() == text)
