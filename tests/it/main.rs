@@ -1,8 +1,18 @@
 //! End-to-end tests: one binary, so that it is linked once.
-#![expect(missing_docs, reason = "tests are read, not linked to")]
 
+mod client;
+mod history;
 mod node;
+mod server;
 
+mod authorisation;
+mod bad_input;
+mod bad_sockets;
+mod command_line;
+mod crash;
 mod delivery;
+mod disk;
 mod durability;
+mod http;
 mod lifecycle;
+mod shutdown;
