@@ -8,11 +8,11 @@ use super::ordered::OrderedQueue;
 use super::topic::{Entry, Place, Topic};
 use crate::clock::Timestamp;
 use crate::hot::item_bytes;
-use crate::model::{ItemId, OrderKey, QueuedItem};
+use crate::model::{IdHashing, ItemId, OrderKey, QueuedItem};
 use crate::shard::Purge;
 use crate::wal::Lsn;
 
-type Entries = HashMap<ItemId, Box<Entry>, foldhash::fast::RandomState>;
+type Entries = HashMap<ItemId, Box<Entry>, IdHashing>;
 
 /// What the shard lacks.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use crate::clock::{Monotonic, Timestamp};
 use crate::hot::{
     Finish, Held, HoldRequest, HotView, Landing, More, Overdue, OverdueWhy, Taken, TakenItem, item_bytes,
 };
-use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, TopicKey};
+use crate::model::{IdHashing, ItemId, ItemState, OrderKey, QueuedItem, TopicKey};
 use crate::shard::Purge;
 use crate::wal::Lsn;
 
@@ -77,7 +77,7 @@ pub(super) struct Tally {
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) key: TopicKey,
-    pub(super) entries: HashMap<ItemId, Box<Entry>, foldhash::fast::RandomState>,
+    pub(super) entries: HashMap<ItemId, Box<Entry>, IdHashing>,
     pub(super) ready: OrderedQueue<OrderKey>,
     pub(super) scheduled: OrderedQueue<(Timestamp, ItemId)>,
     leases: OrderedQueue<(Monotonic, ItemId, u32)>,
