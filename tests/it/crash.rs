@@ -258,7 +258,7 @@ async fn kill_9_breaks_no_promise() {
     let mut rng = SmallRng::seed_from_u64(seed);
     // Little log and a short buffer, so that segments are freed and items stored while it is killed.
     let mut server = Server::setup()
-        .set("wal.segment_bytes", "256KiB")
+        .set("wal.segment_bytes", "1MiB")
         .set("hot.buffer_ttl", "100ms")
         .start()
         .await;
