@@ -216,13 +216,6 @@ async fn enqueues_with_values_outside_their_limits() {
             "at most 64",
         ),
         (ENQUEUE, batch, 400, "malformed_body", "at most 1000"),
-        (
-            ENQUEUE,
-            format!("{{\"items\":[{{\"text\":\"{}\"}}]}}", long(9 << 20)),
-            413,
-            "body_too_large",
-            "split",
-        ),
     ];
     check(&server.client(), cases).await;
     unharmed(&server).await;
