@@ -134,11 +134,24 @@ fn is_json(content_type: &[u8]) -> bool {
     essence == b"application/json" || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))
 }
 
-/// Reads `bytes` as JSON, naming the place of what does not fit.
+/// Reads `bytes` as a JSON object, naming the place of what does not fit.
 ///
 /// # Errors
 /// 400 with the field when the text says one.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    // serde's structs also take their fields from a list, by position.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let text = "the body does not fit: expected an object, not a list";
+        return Err(Problem::new(Code::MalformedBody, text));
+    }
+    parse_any(bytes)
+}
+
+/// Reads `bytes` as JSON of whatever shape `T` has, naming the place of what does not fit.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_any<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| malformed(&error))
 }
 

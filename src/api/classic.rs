@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ApiState;
-use super::body::{Incoming, parse};
+use super::body::{Incoming, parse, parse_any};
 use super::caller::Caller;
 use super::items::{count, enqueue_within_quota, lease, wait};
 use super::problem::{Code, Problem};
@@ -61,7 +61,7 @@ pub(crate) async fn enqueue(
 ) -> Result<Response, Problem> {
     let principal = caller.principal(state)?;
     let bytes = incoming.any(state.limits.batch()).await?;
-    let items: Vec<ClassicItem<'_>> = parse(&bytes)?;
+    let items: Vec<ClassicItem<'_>> = parse_any(&bytes)?;
     if !(1..=limits::BATCH_ITEMS_MAX).contains(&items.len()) {
         let detail = format!("must be a list of 1 to {}", limits::BATCH_ITEMS_MAX);
         return Err(Problem::field(Code::InvalidField, "items", detail));
@@ -391,7 +391,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Vec<NewItem>, Problem> {
-        let items: Vec<ClassicItem<'_>> = parse(body.as_bytes())?;
+        let items: Vec<ClassicItem<'_>> = parse_any(body.as_bytes())?;
         items
             .iter()
             .enumerate()

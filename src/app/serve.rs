@@ -8,7 +8,7 @@ use std::time::Duration;
 use poem::Route;
 use tokio_util::sync::CancellationToken;
 
-use super::shutdown::{self, Deadline};
+use super::shutdown::{Deadline, Signals};
 use super::{StartError, assemble};
 use crate::api::accept::{self, ListenOptions, Tls};
 use crate::api::{self, ApiLimits, ApiState};
@@ -56,13 +56,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         },
     };
     tokio::spawn(forget_idle_quotas(quotas));
+    let signals = Signals::catch()?;
     announce(&config.start.server, &server);
 
     let stop = CancellationToken::new();
     let time = config.start.server.shutdown_deadline;
     let serving =
         tokio::spawn(server.serve(api::endpoint(Arc::new(state), Route::new()), stop.clone(), time));
-    shutdown::requested().await?;
+    signals.requested().await;
     stop_in_order(&queue, &stop, serving, time).await
 }
 

@@ -1,6 +1,7 @@
 //! The prefetcher: brings cold items up in delivery order before anybody asks for them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::core::Core;
@@ -32,20 +33,25 @@ impl Core {
         }
     }
 
-    /// Brings the next page of a topic's cold items up. One caller reads, the others wait for it.
+    /// Brings the next page of a topic's cold items up. One caller reads, those that came meanwhile wait for
+    /// it and do not read again.
     pub(super) async fn refill(self: &Arc<Self>, handle: &Arc<TopicHandle>) -> Result<(), ShardError> {
         let (core, handle) = (self.clone(), handle.clone());
         uncancelled(async move {
-            let Ok(_reading) = handle.refill.try_lock() else {
-                drop(handle.refill.lock().await);
+            // Waiting for the lock alone says nothing: the lock goes from waiter to waiter, and if none of
+            // them read they would pass it round for ever.
+            let before = handle.refills.load(Ordering::Acquire);
+            let _reading = handle.refill.lock().await;
+            if handle.refills.load(Ordering::Acquire) != before {
                 return Ok(());
-            };
+            }
             let read = core.read_cold(&handle.key).await;
             let (page, result) = match read {
                 Ok(page) => (page, Ok(())),
                 Err(error) => (None, Err(error)),
             };
             core.hot.refill_end(&handle.key, page).await;
+            handle.refills.fetch_add(1, Ordering::Release);
             result
         })
         .await

@@ -33,6 +33,8 @@ pub(super) struct TopicHandle {
     rates: Mutex<RateWindow>,
     /// Held by whoever reads the topic's cold part.
     pub(super) refill: tokio::sync::Mutex<()>,
+    /// How many times they were brought up.
+    pub(super) refills: AtomicU64,
 }
 
 /// What happened in a topic since the node started.
@@ -81,6 +83,7 @@ impl TopicHandle {
             counters: Counters::default(),
             rates: Mutex::default(),
             refill: tokio::sync::Mutex::new(()),
+            refills: AtomicU64::new(0),
         }
     }
 

@@ -216,13 +216,6 @@ async fn enqueues_with_values_outside_their_limits() {
             "at most 64",
         ),
         (ENQUEUE, batch, 400, "malformed_body", "at most 1000"),
-        (
-            ENQUEUE,
-            format!("{{\"items\":[{{\"text\":\"{}\"}}]}}", long(9 << 20)),
-            413,
-            "body_too_large",
-            "split",
-        ),
     ];
     check(&server.client(), cases).await;
     unharmed(&server).await;
@@ -246,6 +239,8 @@ async fn consumers_requests_that_are_wrong() {
         malformed(DEQUEUE, "{\"max\":\"10\"}", ""),
         malformed(DEQUEUE, "{\"maximum\":1}", "maximum"),
         malformed(DEQUEUE, "null", ""),
+        malformed(DEQUEUE, "[5]", "expected an object"),
+        malformed("/v1/ack", "[[]]", "expected an object"),
         malformed(many, "{}", "topics"),
         invalid(many, &topics(0), "1 to 100"),
         invalid(many, &topics(101), "1 to 100"),
@@ -327,7 +322,6 @@ async fn paths_and_queries_that_are_wrong() {
         (long, 400, "invalid_name", "namespace"),
         (named("a%20b"), 400, "invalid_name", "topic"),
         (named("a%00b"), 400, "invalid_name", "topic"),
-        (named("%2e%2e"), 400, "invalid_name", "topic"),
         (named("..%2f..%2fetc"), 400, "invalid_name", "topic"),
         (named("caf%C3%A9"), 400, "invalid_name", "topic"),
         (named("none"), 404, "unknown_topic", "first enqueue"),

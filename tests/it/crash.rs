@@ -258,7 +258,7 @@ async fn kill_9_breaks_no_promise() {
     let mut rng = SmallRng::seed_from_u64(seed);
     // Little log and a short buffer, so that segments are freed and items stored while it is killed.
     let mut server = Server::setup()
-        .set("wal.segment_bytes", "256KiB")
+        .set("wal.segment_bytes", "1MiB")
         .set("hot.buffer_ttl", "100ms")
         .start()
         .await;
@@ -280,17 +280,23 @@ async fn kill_9_breaks_no_promise() {
         let actor = Actor::new(world.clone(), format!("c{n}"), seed + 100 + n).await;
         consumers.push(tokio::spawn(actor.consume()));
     }
-    let mut quiet = 0;
+    let (mut quiet, mut restarting) = (0, Duration::ZERO);
     for _ in 0..rounds {
         let before = world.answered.load(Ordering::Relaxed);
         // The moment must be anything but a signal of the server's.
         tokio::time::sleep(Duration::from_millis(rng.random_range(50..500))).await;
         quiet += u64::from(world.answered.load(Ordering::Relaxed) == before);
         place.send_replace(None);
+        let killed = Instant::now();
         server.kill().await;
         server.start_again().await;
+        restarting += killed.elapsed();
         place.send_replace(Some(server.url().to_owned()));
     }
+    println!(
+        "{rounds} kills in {:?}, {restarting:?} of it restarting",
+        world.epoch.elapsed()
+    );
     assert!(
         quiet <= rounds / 4,
         "{quiet} of {rounds} kills hit a server without load"
@@ -310,11 +316,12 @@ async fn kill_9_breaks_no_promise() {
 
     let (accepted, acked) = (history.accepted(), history.acked());
     println!(
-        "{} accepted, {} acked, {} perhaps acked, {} deliveries",
+        "{} accepted, {} acked, {} perhaps acked, {} deliveries, drained after {:?}",
         accepted.len(),
         acked.len(),
         history.perhaps_acked().len(),
-        history.deliveries.len()
+        history.deliveries.len(),
+        world.epoch.elapsed()
     );
     assert!(
         accepted.len() as u64 >= rounds * 10,

@@ -39,8 +39,7 @@ impl Simulated {
     async fn open(disk: SimDisk, dir: TempDir) -> Self {
         // Small segments, so that a full disk is met soon, and nothing stored unless asked for.
         let set = [
-            ("wal.segment_bytes", "64KiB"),
-            ("wal.bytes_max", "1MiB"),
+            ("wal.segment_bytes", "1MiB"),
             ("wal.disk_free_bytes_min", "0"),
             ("hot.buffer_ttl", "1h"),
         ];

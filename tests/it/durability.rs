@@ -1,9 +1,11 @@
 //! What survives a stop, in good order or not, and what the shard does to order and counts.
 
+use std::time::Duration;
+
 use mqueue::model::{ItemState, SettingsPatch};
 use mqueue::queue::{Durability, EnqueueResult, NewItem, SettleStatus, Verb};
 
-use crate::node::{Node, delayed, item, keyed, prioritised, text, topic};
+use crate::node::{Node, delayed, item, keyed, prioritised, request, text, topic};
 
 /// So little memory that nearly everything stored is evicted at once.
 const TIGHT: &[(&str, &str)] = &[
@@ -155,6 +157,38 @@ async fn order_holds_across_memory_and_shard() {
     assert_eq!((count, node.counts(&t)), (10_000, [0, 0, 1, 0]));
     let node = node.restart().await;
     assert_eq!(node.counts(&t), [0, 0, 1, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_that_meet_at_a_cold_topic_all_go_on() {
+    const ITEMS: usize = 40_000;
+    let node = Node::start().await;
+    let t = topic("cold-crowd");
+    for _ in 0..ITEMS / 1_000 {
+        node.enqueue_stored(&t, (0..1_000).map(|n| item(&n.to_string())).collect())
+            .await;
+    }
+    // Everything is in the shard and nothing in memory: every consumer asks for the same page.
+    let node = node.restart().await;
+    let consumers = (0..16).map(|_| {
+        let (queue, t) = (node.queue.clone(), t.clone());
+        tokio::spawn(async move {
+            let mut taken = 0;
+            loop {
+                let delivered = queue.dequeue(request(&t, 700)).await.unwrap();
+                if delivered.is_empty() {
+                    return taken;
+                }
+                taken += delivered.len();
+            }
+        })
+    });
+    let mut taken = 0;
+    for consumer in consumers.collect::<Vec<_>>() {
+        let finished = tokio::time::timeout(Duration::from_secs(60), consumer).await;
+        taken += finished.expect("a consumer waits for ever").unwrap();
+    }
+    assert_eq!(taken, ITEMS);
 }
 
 #[tokio::test]
