@@ -1,5 +1,6 @@
 //! A priority queue that is as cheap as a list while keys arrive in order.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
 
 /// Keys in ascending order, fast for the usual case: each new key is the largest yet.
@@ -27,11 +28,18 @@ impl<K: Ord + Copy> OrderedQueue<K> {
     }
 
     pub(super) fn push(&mut self, key: K) {
-        if self.in_order.back().is_none_or(|last| *last <= key) {
-            self.in_order.push_back(key);
-        } else {
-            self.early.insert(key);
+        match self.in_order.back().map(|last| last.cmp(&key)) {
+            None | Some(Ordering::Less) => self.in_order.push_back(key),
+            Some(Ordering::Equal) => {}
+            Some(Ordering::Greater) => {
+                self.early.insert(key);
+            }
         }
+    }
+
+    /// How many keys there are, stale and repeated ones included.
+    pub(super) fn len(&self) -> usize {
+        self.in_order.len() + self.early.len()
     }
 
     pub(super) fn first(&self) -> Option<K> {
@@ -57,32 +65,58 @@ impl<K: Ord + Copy> OrderedQueue<K> {
         }
     }
 
-    /// All keys in ascending order, stale ones included.
+    /// All keys in ascending order, each once, stale ones included.
     pub(super) fn iter(&self) -> impl Iterator<Item = K> + '_ {
-        let mut listed = self.in_order.iter().copied().peekable();
-        let mut early = self.early.iter().copied().peekable();
-        std::iter::from_fn(move || match (listed.peek(), early.peek()) {
-            (Some(a), Some(b)) if b < a => early.next(),
-            (Some(_), _) => listed.next(),
-            (None, _) => early.next(),
-        })
+        merged(self.in_order.iter().copied(), self.early.iter().copied())
+    }
+
+    /// The keys at and after `from`, as [`OrderedQueue::iter`] has them.
+    pub(super) fn iter_from(&self, from: K) -> impl Iterator<Item = K> + '_ {
+        let start = self.in_order.partition_point(|key| *key < from);
+        merged(
+            self.in_order.range(start..).copied(),
+            self.early.range(from..).copied(),
+        )
     }
 
     /// Says that one key still held here means nothing any more; true when it is time to compact.
     pub(super) fn note_stale(&mut self) -> bool {
         self.stale += 1;
-        self.stale > COMPACT_MIN && self.stale * 2 > self.in_order.len() + self.early.len()
+        self.stale > COMPACT_MIN && self.stale * 2 > self.len()
     }
 
-    /// Drops every key that is not `live`.
+    /// Drops every key that is not `live`, and repeats of those that are: a key that became stale and was
+    /// pushed again is here twice.
     pub(super) fn compact(&mut self, mut live: impl FnMut(&K) -> bool) {
-        self.in_order.retain(&mut live);
-        self.early.retain(live);
+        let mut last = None;
+        self.in_order
+            .retain(|key| live(key) && last.replace(*key) != Some(*key));
+        let in_order = &self.in_order;
+        self.early
+            .retain(|key| live(key) && in_order.binary_search(key).is_err());
         self.stale = 0;
         if self.in_order.capacity() > 4 * self.in_order.len() + COMPACT_MIN {
             self.in_order.shrink_to(2 * self.in_order.len());
         }
     }
+}
+
+/// Two ascending sequences as one, every key once.
+fn merged<K: Ord + Copy>(a: impl Iterator<Item = K>, b: impl Iterator<Item = K>) -> impl Iterator<Item = K> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    let mut last = None;
+    std::iter::from_fn(move || {
+        loop {
+            let next = match (a.peek(), b.peek()) {
+                (Some(x), Some(y)) if y < x => b.next(),
+                (Some(_), _) => a.next(),
+                (None, _) => b.next(),
+            }?;
+            if last.replace(next) != Some(next) {
+                return Some(next);
+            }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -126,5 +160,23 @@ mod tests {
             }
         }
         assert!(queue.iter().count() < 3_000);
+    }
+
+    #[test]
+    fn a_key_pushed_again_and_again_is_one_key() {
+        let mut queue = OrderedQueue::new();
+        for key in 0..10_u32 {
+            queue.push(key);
+        }
+        for _ in 0..100_000 {
+            queue.push(3);
+            queue.push(9);
+            if queue.note_stale() {
+                queue.compact(|_| true);
+            }
+        }
+        assert!(queue.len() < 100, "{} keys", queue.len());
+        assert!(queue.iter().eq(0..10));
+        assert!(queue.iter_from(4).eq(4..10));
     }
 }
