@@ -5,10 +5,12 @@
 //! be evicted.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -21,6 +23,8 @@ use crate::wal::Lsn;
 
 /// How often a flusher looks when nobody calls it.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How far apart the moments are at which the log's position is noted, in milliseconds.
+const SAMPLE_EVERY_MS: i64 = 50;
 /// How long a flusher rests after its shard failed.
 const REST: Duration = Duration::from_millis(500);
 /// How many gone items make a checkpoint of their own worth while.
@@ -57,6 +61,11 @@ impl FlushControl {
         }
     }
 
+    /// Says what the shard holds at the start: its progress never goes back behind that.
+    pub(super) fn begin_at(&self, stored: Lsn) {
+        self.stored.send_replace(stored);
+    }
+
     /// Makes the flusher look now.
     pub(super) fn kick(&self) {
         self.kick.notify_one();
@@ -83,8 +92,11 @@ impl FlushControl {
 
     fn note(&self, now: Monotonic, applied: Lsn) {
         let mut history = self.history.lock();
-        if history.back().is_none_or(|(_, lsn)| *lsn < applied) {
-            history.push_back((now, applied));
+        match history.back_mut() {
+            // A little early is not wrong, and the samples of a time to live stay few.
+            Some((at, lsn)) if now.0 - at.0 < SAMPLE_EVERY_MS => *lsn = applied.max(*lsn),
+            Some((_, lsn)) if *lsn >= applied => {}
+            _ => history.push_back((now, applied)),
         }
     }
 
@@ -140,14 +152,13 @@ impl Core {
     fn flush_target(&self, shard: u16) -> Lsn {
         let control = &self.flush[usize::from(shard)];
         let applied = self.wal.applied_lsn();
+        let then = Monotonic(self.clock.monotonic().0 - self.limits.buffer_ttl_ms);
+        let old = control.applied_at(then);
         let short_of_memory = self.hot.bytes() >= self.limits.hot_bytes_high;
         if short_of_memory || control.everything.load(Ordering::Relaxed) {
             return applied;
         }
-        let then = Monotonic(self.clock.monotonic().0 - self.limits.buffer_ttl_ms);
-        let mut target = control
-            .applied_at(then)
-            .max(Lsn(control.wanted.load(Ordering::Relaxed)));
+        let mut target = old.max(Lsn(control.wanted.load(Ordering::Relaxed)));
         if self.wal.status().bytes > self.limits.wal_bytes_soft {
             target = target.max(self.wal.oldest_segment_end().unwrap_or(applied));
         }
@@ -155,7 +166,7 @@ impl Core {
     }
 
     /// Stores one chunk; true when there is more to store at once.
-    async fn flush_once(&self, shard: u16, up_to: Lsn) -> Result<bool, ShardError> {
+    pub(super) async fn flush_once(&self, shard: u16, up_to: Lsn) -> Result<bool, ShardError> {
         let control = &self.flush[usize::from(shard)];
         let needed = self.hot.first_need(shard).await.is_some_and(|need| need <= up_to);
         let deletes = self.hot.pending_deletes(shard).await;
@@ -171,7 +182,11 @@ impl Core {
         control.last_deletes.store(now, Ordering::Relaxed);
         let plan = self.hot.flush_plan(shard, up_to, self.limits.flush_items).await;
         let (reached, size) = (plan.reached, plan.upserts.len() + plan.deletes.len());
-        let stored = self.store(shard, &plan).await;
+        // A panic, too, must give back what the plan took out.
+        let store = AssertUnwindSafe(self.store(shard, &plan)).catch_unwind();
+        let stored = store
+            .await
+            .unwrap_or_else(|_| Err(ShardError::Unavailable("storing panicked".into())));
         self.hot.flushed(plan, stored.is_ok()).await;
         stored?;
         *control.failing.lock() = None;
@@ -180,7 +195,8 @@ impl Core {
     }
 
     async fn store(&self, shard: u16, plan: &FlushPlan) -> Result<(), ShardError> {
-        let mut checkpoint = Checkpoint::at(self.node, plan.reached);
+        let reached = plan.reached.max(*self.flush[usize::from(shard)].stored.borrow());
+        let mut checkpoint = Checkpoint::at(self.node, reached);
         checkpoint.upserts.clone_from(&plan.upserts);
         checkpoint.deletes = plan.deletes.iter().map(|(_, id)| *id).collect();
         checkpoint.purges = plan.purges.iter().map(|(_, purge)| purge.clone()).collect();
@@ -200,7 +216,7 @@ impl Core {
     }
 
     /// Frees the log segments that no shard needs any more.
-    async fn free_log(&self) {
+    pub(super) async fn free_log(&self) {
         let mut free = self.wal.applied_lsn();
         for shard in 0..self.shards.len() as u16 {
             if let Some(need) = self.hot.first_need(shard).await {
