@@ -8,7 +8,7 @@ mod name;
 mod order;
 mod settings;
 
-pub use id::{IdGenerator, IdParseError, ItemId, NodeId};
+pub use id::{IdGenerator, IdHasher, IdHashing, IdParseError, ItemId, NodeId};
 pub use item::{DeadReason, Death, Extra, Item, ItemState, PayloadKind, QueuedItem, SettleCause, Standing};
 pub use lease::{LeaseId, LeaseKey, LeaseRef};
 pub use name::{NameError, Namespace, SLOT_COUNT, Slot, TopicKey, TopicName};

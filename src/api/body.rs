@@ -83,11 +83,11 @@ impl Incoming {
         {
             return Err(too_large(rule.bytes_max));
         }
-        collect(self.body, rule, GRACE).await
+        collect(self.body, self.content_length, rule, GRACE).await
     }
 }
 
-async fn collect(body: Body, rule: BodyRule, grace: Duration) -> Result<Bytes, Problem> {
+async fn collect(body: Body, length: Option<u64>, rule: BodyRule, grace: Duration) -> Result<Bytes, Problem> {
     let mut body: http_body_util::combinators::BoxBody<Bytes, std::io::Error> = body.into();
     let started = Instant::now();
     let mut first = Bytes::new();
@@ -110,7 +110,8 @@ async fn collect(body: Body, rule: BodyRule, grace: Duration) -> Result<Bytes, P
             first = data;
         } else {
             if rest.is_empty() {
-                rest.reserve(received.max(64 << 10).min(rule.bytes_max));
+                let expected = length.map_or(64 << 10, |length| length as usize);
+                rest.reserve(expected.max(received).min(rule.bytes_max));
                 rest.extend_from_slice(&first);
                 first.clear();
             }
@@ -268,6 +269,7 @@ mod tests {
         let stream = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
         let result = collect(
             Body::from_bytes_stream(stream),
+            None,
             rule(10),
             Duration::from_millis(1),
         )

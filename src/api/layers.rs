@@ -94,16 +94,16 @@ impl<E: Endpoint<Output = Response>> Endpoint for Outer<E> {
 }
 
 fn answer(problem: &Problem, request_id: &str, method: &Method, path: &str) -> Response {
-    if problem.status().is_server_error() {
-        tracing::error!(
-            request_id,
-            %method,
-            path = path.get(..256).unwrap_or(path),
-            code = problem.code().as_str(),
-            status = problem.status().as_u16(),
-            reason = problem.internal_detail().unwrap_or_default(),
-            "request failed"
-        );
+    let path = path.get(..256).unwrap_or(path);
+    let (code, reason) = (
+        problem.code().as_str(),
+        problem.internal_detail().unwrap_or_default(),
+    );
+    if problem.code().is_back_pressure() {
+        // It comes with every request while it lasts: /readyz and /metrics tell it once.
+        tracing::debug!(request_id, %method, path, code, "request refused");
+    } else if problem.status().is_server_error() {
+        tracing::error!(request_id, %method, path, code, reason, "request failed");
     }
     problem.render(request_id)
 }

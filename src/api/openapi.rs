@@ -33,21 +33,29 @@ pub fn document() -> String {
 }
 
 fn normalise(document: &mut Value) {
+    let mut problems = Map::new();
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, operations) in paths.iter_mut() {
             for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
-                normalise_operation(path, operation);
+                normalise_operation(path, operation, &mut problems);
             }
         }
     }
+    document["components"]["responses"] = Value::Object(problems);
     // Licences have an SPDX identifier only from OpenAPI 3.1 on, and no server means this one.
     document["servers"] = json!([{"url": "/"}]);
     correct(document);
     sort(document);
 }
 
-fn normalise_operation(path: &str, operation: &mut Value) {
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+/// Puts one operation right, and moves its problem answers, which are the same everywhere, to `problems`.
+fn normalise_operation(path: &str, operation: &mut Value, problems: &mut Map<String, Value>) {
+    for parameter in operation
+        .get_mut("parameters")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         let is_path = parameter["in"] == "path";
         if let Some(name) = parameter["name"].as_str().map(str::to_owned) {
             if is_path && !path.contains(&format!("{{{name}}}")) {
@@ -62,6 +70,11 @@ fn normalise_operation(path: &str, operation: &mut Value) {
     let responses = operation["responses"].as_object_mut();
     for (status, response) in responses.into_iter().flatten() {
         describe_headers(status, response);
+        if status != "200" {
+            let name = format!("Problem{status}");
+            let reference = json!({"$ref": format!("#/components/responses/{name}")});
+            problems.insert(name, std::mem::replace(response, reference));
+        }
     }
 }
 
@@ -170,12 +183,22 @@ mod tests {
             );
             assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{place}");
             assert!(operation["summary"].is_string(), "{place}");
+            assert!(
+                !operation.as_object().unwrap().values().any(Value::is_null),
+                "{place}"
+            );
             assert_eq!(
                 operation["security"].is_array(),
                 !open.contains(&path.as_str()),
                 "{place}"
             );
             for (status, response) in operation["responses"].as_object().unwrap() {
+                let shared = &document["components"]["responses"][format!("Problem{status}")];
+                let response = if response.get("$ref").is_some() {
+                    shared
+                } else {
+                    response
+                };
                 assert!(
                     response["headers"]["X-Request-Id"].is_object(),
                     "{place} {status}"

@@ -127,6 +127,14 @@ impl Code {
         }
     }
 
+    /// Whether it only asks callers to come back, as a node under load or on its way down does.
+    pub(crate) fn is_back_pressure(self) -> bool {
+        matches!(
+            self,
+            Self::Overloaded | Self::LogFull | Self::ShuttingDown | Self::NotReady | Self::QuotaExceeded
+        )
+    }
+
     /// The code whose text is `text`.
     pub fn find(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.as_str() == text)
@@ -142,9 +150,12 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// A request that was not done, and why.
+/// A request that was not done, and why. Boxed, so that successes do not pay for its size.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     code: Code,
     status: StatusCode,
     detail: Cow<'static, str>,
@@ -174,7 +185,7 @@ struct Wire<'a> {
 impl Problem {
     /// A problem of kind `code`; `detail` says what to change this time.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             code,
             status: code.status(),
             detail: detail.into(),
@@ -183,99 +194,99 @@ impl Problem {
             headers: vec![],
             results: None,
             internal: None,
-        }
+        }))
     }
 
     /// A problem of kind `code` with one field.
     pub fn field(code: Code, field: impl Into<String>, detail: impl Into<String>) -> Self {
         let (field, detail) = (field.into(), detail.into());
         let mut problem = Self::new(code, format!("{field}: {detail}"));
-        problem.errors.push(FieldError { field, detail });
+        problem.0.errors.push(FieldError { field, detail });
         problem
     }
 
     /// A fault of the server; `internal` goes to the log only.
     pub fn internal(internal: impl Into<String>) -> Self {
         let mut problem = Self::new(Code::Internal, "the server failed; its log has the request id");
-        problem.internal = Some(internal.into());
+        problem.0.internal = Some(internal.into());
         problem
     }
 
     /// The same with a `Retry-After` header.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.0.retry_after = Some(wait);
         self
     }
 
     /// The same with another header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     /// The same with the results per item, which must be JSON.
     #[must_use]
     pub fn with_results(mut self, results: Box<RawValue>) -> Self {
-        self.results = Some(results);
+        self.0.results = Some(results);
         self
     }
 
     /// The same answered with another status than its code's.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
-        self.status = status;
+        self.0.status = status;
         self
     }
 
     /// Its kind.
     pub fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// What the log should say beside the public text.
     pub fn internal_detail(&self) -> Option<&str> {
-        self.internal.as_deref()
+        self.0.internal.as_deref()
     }
 
     /// The answer for the request `request_id`.
     pub fn render(&self, request_id: &str) -> Response {
         let wire = Wire {
-            kind: format!("/problems/{}", self.code.as_str()),
-            title: self.code.title(),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code.as_str(),
+            kind: format!("/problems/{}", self.0.code.as_str()),
+            title: self.0.code.title(),
+            status: self.0.status.as_u16(),
+            detail: &self.0.detail,
+            code: self.0.code.as_str(),
             request_id,
-            errors: &self.errors,
-            results: self.results.as_deref(),
+            errors: &self.0.errors,
+            results: self.0.results.as_deref(),
         };
         let body = serde_json::to_vec(&wire).unwrap_or_default();
         let mut response = Response::builder()
-            .status(self.status)
+            .status(self.0.status)
             .header(header::CONTENT_TYPE, CONTENT_TYPE)
             .body(Body::from_vec(body));
         let headers = response.headers_mut();
-        for (name, value) in &self.headers {
+        for (name, value) in &self.0.headers {
             headers.insert(name.clone(), value.clone());
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.0.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"mqueue\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         let overloaded = matches!(
-            self.status,
+            self.0.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         );
-        if overloaded || self.retry_after.is_some() {
+        if overloaded || self.0.retry_after.is_some() {
             // Rounded up: a client that comes back on the second must not come too early.
-            let wait = self.retry_after.unwrap_or(Duration::from_secs(1));
+            let wait = self.0.retry_after.unwrap_or(Duration::from_secs(1));
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
@@ -285,7 +296,7 @@ impl Problem {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.code.as_str(), self.detail)
+        write!(f, "{}: {}", self.0.code.as_str(), self.0.detail)
     }
 }
 
@@ -293,7 +304,7 @@ impl std::error::Error for Problem {}
 
 impl poem::error::ResponseError for Problem {
     fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     fn as_response(&self) -> Response {
@@ -313,14 +324,13 @@ impl From<QueueError> for Problem {
             QueueError::LogFull => Self::new(Code::LogFull, text).retry_after(Duration::from_secs(5)),
             QueueError::LogFailed => Self::new(Code::LogFailed, text).retry_after(Duration::from_secs(30)),
             QueueError::Overloaded => Self::new(Code::Overloaded, text),
-            QueueError::ShardUnavailable(internal) => Self {
-                internal: Some(internal),
-                ..Self::new(
-                    Code::ShardUnavailable,
-                    "the shard that holds the topic does not answer",
-                )
-                .retry_after(Duration::from_secs(5))
-            },
+            QueueError::ShardUnavailable(internal) => {
+                let detail = "the shard that holds the topic does not answer";
+                let mut problem =
+                    Self::new(Code::ShardUnavailable, detail).retry_after(Duration::from_secs(5));
+                problem.0.internal = Some(internal);
+                problem
+            }
             QueueError::ShuttingDown => Self::new(Code::ShuttingDown, text),
         }
     }

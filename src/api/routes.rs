@@ -328,10 +328,6 @@ impl TopicsApi {
         method = "get",
         operation_id = "browse_items"
     )]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each parameter of the query is one argument"
-    )]
     async fn browse(
         &self,
         caller: Caller,
@@ -556,10 +552,6 @@ impl ClassicApi {
     ///
     /// Leases what it hands out, as the newer route does, and answers a bare list.
     #[oai(path = "/dequeue", method = "get", operation_id = "classic_dequeue")]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each parameter of the query is one argument"
-    )]
     async fn dequeue(
         &self,
         caller: Caller,

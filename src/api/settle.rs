@@ -107,11 +107,12 @@ async fn settle_leases(
     route: Settle,
     leases: &[LeaseIn<'_>],
 ) -> Result<Vec<Option<SettleResult>>, Problem> {
-    let mut actions = Vec::with_capacity(leases.len());
+    let mut actions: Vec<LeaseAction> = Vec::with_capacity(leases.len());
     let mut places = Vec::with_capacity(leases.len());
     for (index, given) in leases.iter().enumerate() {
         let verb = route.verb(index, given)?;
-        let opened = state.queue.open_lease(&given.lease_id.0);
+        let near = actions.last().map(|action| &action.lease.topic);
+        let opened = state.queue.open_lease_like(&given.lease_id.0, near);
         if let Some(lease) = opened
             && principal.opens(lease.topic.namespace())
         {

@@ -13,7 +13,7 @@ use crate::model::{IdGenerator, ItemId, LeaseKey};
 use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay};
 use crate::shard::{Catalog, SeaShard, Shard, ShardError, ShardOptions, Shards, SlotMap};
 use crate::wal::disk::Disk;
-use crate::wal::{Lsn, Wal, WalOptions};
+use crate::wal::{Wal, WalOptions};
 
 /// Ready items a topic keeps in memory while more are in the shard.
 const PREFETCH_ITEMS: u64 = 4_000;
@@ -48,7 +48,8 @@ pub async fn assemble(
         );
     }
     let high_water = Arc::new(AtomicU64::new(0));
-    let (wal, recovered) = open_log(config, disk, high_water.clone(), progress, slots.clone()).await?;
+    let replay = Replay::new(progress, slots.clone());
+    let (wal, recovered) = open_log(config, disk, high_water.clone(), clock.clone(), replay).await?;
     let floor = ItemId(high_water.load(Ordering::Relaxed));
     let ids = Arc::new(IdGenerator::new(node, clock.clone(), floor, high_water));
     let shard_of = slots.clone();
@@ -145,26 +146,31 @@ async fn open_log(
     config: &Config,
     disk: Arc<dyn Disk>,
     high_water: Arc<AtomicU64>,
-    progress: Vec<Lsn>,
-    slots: SlotMap,
+    clock: Clock,
+    mut replay: Replay,
 ) -> Result<(Wal, Recovered), StartError> {
     let wal = &config.start.wal;
-    let dir = wal
-        .dir
-        .clone()
-        .unwrap_or_else(|| config.start.storage.data_dir.join("wal"));
+    let dir = wal.folder(&config.start.storage);
     let options = WalOptions {
         segment_bytes: wal.segment_bytes,
         bytes_max: wal.bytes_max,
         spare_segments: wal.spare_segments,
         pending_bytes_max: wal.pending_bytes_max,
+        disk_free_bytes_min: wal.disk_free_bytes_min,
         ..WalOptions::new(dir, config.start.node.id)
     };
     let open = move || {
-        let mut replay = Replay::new(progress, slots);
+        let began = clock.monotonic();
         let mut visit = |lsn, record| replay.visit(lsn, record);
         let wal = Wal::open(options, disk, high_water, &mut visit)?;
-        Ok((wal, replay.finish()))
+        let recovered = replay.finish();
+        tracing::info!(
+            records = recovered.records(),
+            live_items = recovered.live(),
+            replay_ms = clock.monotonic().0 - began.0,
+            "the log is replayed"
+        );
+        Ok((wal, recovered))
     };
     match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened,

@@ -112,9 +112,13 @@ fn listen_options(server: &ServerConfig) -> ListenOptions {
 
 fn keys(auth: &AuthConfig, secret: &JwtSecret) -> Result<KeySet, StartError> {
     let setting = |key, detail: String| StartError::Setting { key, detail };
-    let mut keys = KeySet::default()
-        .with_secret(secret.bytes())
-        .map_err(|error| setting("auth.jwt_secret", error.to_string()))?;
+    let mut keys = KeySet::default();
+    // With public keys configured and no secret, the generated one only authenticates lease ids.
+    if secret.generated.is_none() || auth.jwks_file.is_none() {
+        keys = keys
+            .with_secret(secret.bytes())
+            .map_err(|error| setting("auth.jwt_secret", error.to_string()))?;
+    }
     if let Some(path) = &auth.jwks_file {
         let text = std::fs::read_to_string(path)
             .map_err(|error| setting("auth.jwks_file", format!("cannot be read: {error}")))?;

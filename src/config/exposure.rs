@@ -26,12 +26,16 @@ pub(super) fn check(reader: &mut Reader<'_>, start: &StartConfig, live: &LiveCon
     let mut warnings = Vec::new();
     let server = &start.server;
     let local = server.is_loopback();
-    let weakness = live
-        .auth
-        .jwt_secret
-        .as_ref()
-        .and_then(|secret| weakness(secret.expose_secret()));
-    match weakness {
+    let secret = live.auth.jwt_secret.as_ref().map(|secret| secret.expose_secret());
+    match secret.and_then(weakness) {
+        _ if secret.is_some_and(|secret| secret.len() < SECRET_BYTES_MIN) => reader.problem(
+            "auth.jwt_secret",
+            format!(
+                "has fewer than {SECRET_BYTES_MIN} bytes and could be guessed; set JWT_SECRET to at least \
+                 {SECRET_BYTES_MIN} random bytes, such as the output of `openssl rand -base64 48`, or leave it \
+                 unset to have one made"
+            ),
+        ),
         Some(weakness) if local => {
             warnings.push(format!("auth.jwt_secret {weakness}: fit for trying out on this machine only"));
         }
@@ -70,6 +74,5 @@ fn weakness(secret: &str) -> Option<String> {
     {
         return Some("is one character repeated".to_owned());
     }
-    (secret.len() < SECRET_BYTES_MIN)
-        .then(|| format!("has {} bytes, fewer than {SECRET_BYTES_MIN}", secret.len()))
+    None
 }

@@ -53,6 +53,11 @@ impl LeaseKey {
 
     /// What `text` says, or nothing when this key did not make it.
     pub fn open(&self, text: &str) -> Option<LeaseRef> {
+        self.open_like(text, None)
+    }
+
+    /// As [`LeaseKey::open`]; `near` is the topic of the lease opened before, which most batches share.
+    pub fn open_like(&self, text: &str, near: Option<&TopicKey>) -> Option<LeaseRef> {
         if text.len() > 512 {
             return None;
         }
@@ -71,8 +76,14 @@ impl LeaseKey {
             return None;
         }
         let text = |bytes| std::str::from_utf8(bytes).ok();
+        let (namespace, topic) = (text(namespace)?, text(topic)?);
+        let same =
+            |near: &&TopicKey| near.topic().as_str() == topic && near.namespace().as_str() == namespace;
         Some(LeaseRef {
-            topic: TopicKey::parse(text(namespace)?, text(topic)?).ok()?,
+            topic: match near.filter(same) {
+                Some(near) => near.clone(),
+                None => TopicKey::parse(namespace, topic).ok()?,
+            },
             id: ItemId(u64::from_le_bytes(*id)),
             generation: u32::from_le_bytes(*generation),
         })

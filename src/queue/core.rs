@@ -145,6 +145,11 @@ impl Queue {
         self.core.lease_key.open(text)
     }
 
+    /// As [`Queue::open_lease`]; `near` is the topic of the lease opened before, which most batches share.
+    pub fn open_lease_like(&self, text: &str, near: Option<&TopicKey>) -> Option<LeaseRef> {
+        self.core.lease_key.open_like(text, near)
+    }
+
     /// Stops accepting work and answers every waiting consumer; what is under way goes on.
     pub fn begin_shutdown(&self) {
         self.core.draining.store(true, Ordering::Relaxed);

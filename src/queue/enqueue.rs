@@ -42,7 +42,8 @@ impl Queue {
             let durability = core.reach(topic, core.wal.durable_lsn(), durability).await;
             return Ok(Enqueued { durability, results });
         }
-        let mut frame = FrameBuilder::new();
+        let payloads: usize = batch.items.iter().map(|queued| queued.item.payload.len()).sum();
+        let mut frame = FrameBuilder::with_capacity(payloads + 64 * batch.items.len() + 256);
         frame.enqueue(topic, batch.items.iter().map(|queued| &*queued.item));
         let pending = match core.wal.append(frame) {
             Ok(pending) => pending,
@@ -100,7 +101,7 @@ impl Core {
         };
         let mut results: Vec<EnqueueResult> = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
-            let result = match (&keyed.answers[index], keyed.repeats[index]) {
+            let result = match (keyed.answer(index), keyed.repeated(index)) {
                 (Some(answer), _) => answer.clone(),
                 (None, Some(first)) => repeat_of(&results[first]),
                 (None, None) => match ids.next() {
@@ -108,7 +109,7 @@ impl Core {
                         batch
                             .items
                             .push(QueuedItem::accepted(complete(item, id, &settings, now)));
-                        if let Some(probe) = keyed.reserved[index] {
+                        if let Some(probe) = keyed.key(index) {
                             batch.keys.push(DedupRow {
                                 topic: handle.key.clone(),
                                 key_hash: probe.key_hash,

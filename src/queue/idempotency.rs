@@ -15,30 +15,36 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// How many times.
 const ASK_MAX: usize = 250;
 
-/// What the keys of a batch say.
+/// What the keys of a batch say; nothing is said of a batch without keys.
 #[derive(Debug, Default)]
 pub(super) struct KeyedBatch {
     /// For each item: its answer when it must not be stored.
-    pub(super) answers: Vec<Option<EnqueueResult>>,
+    answers: Vec<Option<EnqueueResult>>,
     /// For each item: the index of the earlier item of this batch that it repeats.
-    pub(super) repeats: Vec<Option<usize>>,
+    repeats: Vec<Option<usize>>,
     /// For each item that is to be stored under a key: the key.
-    pub(super) reserved: Vec<Option<KeyProbe>>,
+    reserved: Vec<Option<KeyProbe>>,
 }
 
 impl KeyedBatch {
-    /// The batch of `len` items without keys.
-    fn unkeyed(len: usize) -> Self {
-        Self {
-            answers: vec![None; len],
-            repeats: vec![None; len],
-            reserved: vec![None; len],
-        }
+    /// The answer of item `index` when it must not be stored.
+    pub(super) fn answer(&self, index: usize) -> Option<&EnqueueResult> {
+        self.answers.get(index)?.as_ref()
+    }
+
+    /// The earlier item of the batch that item `index` repeats.
+    pub(super) fn repeated(&self, index: usize) -> Option<usize> {
+        *self.repeats.get(index)?
+    }
+
+    /// The key under which item `index` is to be stored.
+    pub(super) fn key(&self, index: usize) -> Option<KeyProbe> {
+        *self.reserved.get(index)?
     }
 
     /// Whether item `index` is to be stored.
     pub(super) fn is_new(&self, index: usize) -> bool {
-        self.answers[index].is_none() && self.repeats[index].is_none()
+        self.answer(index).is_none() && self.repeated(index).is_none()
     }
 
     /// The hashes of all reserved keys.
@@ -115,7 +121,14 @@ impl Core {
         topic: &TopicKey,
         items: &[NewItem],
     ) -> Result<KeyedBatch, QueueError> {
-        let mut batch = KeyedBatch::unkeyed(items.len());
+        if items.iter().all(|item| item.idempotency_key.is_none()) {
+            return Ok(KeyedBatch::default());
+        }
+        let mut batch = KeyedBatch {
+            answers: vec![None; items.len()],
+            repeats: vec![None; items.len()],
+            reserved: vec![None; items.len()],
+        };
         let mut first_use: HashMap<u128, usize> = HashMap::new();
         let mut wanted = Vec::new();
         for (index, item) in items.iter().enumerate() {

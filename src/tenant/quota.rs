@@ -123,8 +123,9 @@ impl Bucket {
     }
 
     fn take(&self, wanted: u32, clock: &Ticks) -> Grant {
+        let interval = self.rate.interval();
         let mut ask = wanted.min(self.rate.burst.get());
-        let mut wait = self.rate.interval();
+        let mut refused = None;
         while let Some(cells) = NonZeroU32::new(ask) {
             match self.limiter.check_n(cells) {
                 Ok(Ok(snapshot)) => {
@@ -132,9 +133,10 @@ impl Bucket {
                     break;
                 }
                 Ok(Err(until)) => {
-                    wait = until.wait_time_from(clock.now()).max(Duration::from_nanos(1));
+                    let wait = until.wait_time_from(clock.now()).max(Duration::from_nanos(1));
+                    refused = Some((ask, wait));
                     // The whole batch must wait this long, so as many items as that time makes must go.
-                    let excess = wait.as_nanos().div_ceil(self.rate.interval().as_nanos().max(1));
+                    let excess = wait.as_nanos().div_ceil(interval.as_nanos().max(1));
                     ask = ask.saturating_sub(u32::try_from(excess).unwrap_or(u32::MAX));
                 }
                 Err(capacity) => ask = capacity.0.min(ask - 1),
@@ -143,10 +145,13 @@ impl Bucket {
         if ask == 0 {
             self.note(0, clock);
         }
-        let missing = wanted - ask;
+        // The batch's wait less what its other items need: the time until the first missing one may come.
+        let wait = refused.map_or(interval, |(asked, wait)| {
+            wait.saturating_sub(interval.saturating_mul(asked - ask - 1))
+        });
         Grant {
             granted: ask as usize,
-            retry_after: (missing > 0).then_some(wait),
+            retry_after: (wanted > ask).then_some(wait),
             usage: Some(self.usage(clock)),
         }
     }
@@ -283,7 +288,7 @@ mod tests {
         assert_eq!(quotas.take(&ns("a"), 4).granted, 4);
         let grant = quotas.take(&ns("a"), 9);
         assert_eq!(grant.granted, 6);
-        assert!(grant.retry_after.unwrap() <= Duration::from_secs(3));
+        assert_eq!(grant.retry_after, Some(Duration::from_secs(1)));
         assert_eq!(grant.usage.unwrap().remaining, 0);
         assert_eq!(quotas.take(&ns("a"), 1).granted, 0);
         clock.advance(2_000);

@@ -159,6 +159,16 @@ impl FrameBuilder {
         }
     }
 
+    /// A frame without records yet, with room for `bytes` of them.
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + bytes);
+        frame.extend_from_slice(&bare(FrameKind::Records, 0));
+        Self {
+            bytes: frame,
+            growth: false,
+        }
+    }
+
     /// Says that `items`, in their final form, were accepted into `topic`. The frame counts as growth: a
     /// full log refuses it.
     pub fn enqueue<'a>(&mut self, topic: &TopicKey, items: impl ExactSizeIterator<Item = &'a Item>) {

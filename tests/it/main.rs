@@ -1,8 +1,27 @@
 //! End-to-end tests: one binary, so that it is linked once.
-#![expect(missing_docs, reason = "tests are read, not linked to")]
+#![expect(unreachable_pub, reason = "tests are read, not linked to")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail like tests"
+)]
 
+mod client;
+mod history;
 mod node;
+mod server;
 
+mod architecture;
+mod authorisation;
+mod bad_input;
+mod bad_sockets;
+mod command_line;
+mod crash;
 mod delivery;
+mod disk;
+mod documents;
 mod durability;
+mod http;
 mod lifecycle;
+mod readme;
+mod shutdown;

@@ -13,16 +13,16 @@ use mqueue::wal::disk::RealDisk;
 use tempfile::TempDir;
 
 /// Where every test's clock begins.
-pub const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
-pub struct Node {
-    pub queue: Queue,
-    pub clock: Clock,
+pub(crate) struct Node {
+    pub(crate) queue: Queue,
+    pub(crate) clock: Clock,
     config: Config,
     dir: TempDir,
 }
 
-pub fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
+pub(crate) fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
     let mut flags = vec![
         ("storage.data_dir", dir.path().to_str().unwrap()),
         ("wal.segment_bytes", "1MiB"),
@@ -41,12 +41,12 @@ pub fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
 }
 
 impl Node {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
     /// A node with these configuration keys set.
-    pub async fn start_with(set: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_with(set: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = config(&dir, set);
         Self::open(dir, config, Clock::manual(START)).await
@@ -65,7 +65,7 @@ impl Node {
     }
 
     /// Tries to start another node on the same data.
-    pub async fn open_twin(&self) -> Result<Queue, app::StartError> {
+    pub(crate) async fn open_twin(&self) -> Result<Queue, app::StartError> {
         app::assemble(
             &self.config,
             b"test secret",
@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// Stops the node without storing anything more, as a crash would, and starts it again.
-    pub async fn crash(self) -> Self {
+    pub(crate) async fn crash(self) -> Self {
         self.queue.halt().await;
         let Self {
             clock,
@@ -89,12 +89,12 @@ impl Node {
     }
 
     /// Stops the node in good order and starts it again.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.queue.drain(std::time::Duration::from_secs(20)).await;
         self.crash().await
     }
 
-    pub async fn enqueue(&self, topic: &TopicKey, items: Vec<NewItem>) -> Vec<ItemId> {
+    pub(crate) async fn enqueue(&self, topic: &TopicKey, items: Vec<NewItem>) -> Vec<ItemId> {
         let enqueued = self
             .queue
             .enqueue(topic, items, Durability::Logged)
@@ -108,23 +108,23 @@ impl Node {
     }
 
     /// Enqueues and waits until the shard has it.
-    pub async fn enqueue_stored(&self, topic: &TopicKey, items: Vec<NewItem>) {
+    pub(crate) async fn enqueue_stored(&self, topic: &TopicKey, items: Vec<NewItem>) {
         self.queue
             .enqueue(topic, items, Durability::Stored)
             .await
             .unwrap();
     }
 
-    pub async fn dequeue(&self, topic: &TopicKey, max: usize) -> Vec<Delivered> {
+    pub(crate) async fn dequeue(&self, topic: &TopicKey, max: usize) -> Vec<Delivered> {
         self.queue.dequeue(request(topic, max)).await.unwrap()
     }
 
     /// The payloads of the next items, as text.
-    pub async fn take(&self, topic: &TopicKey, max: usize) -> Vec<String> {
+    pub(crate) async fn take(&self, topic: &TopicKey, max: usize) -> Vec<String> {
         self.dequeue(topic, max).await.iter().map(text).collect()
     }
 
-    pub async fn settle(&self, delivered: &Delivered, verb: Verb) -> SettleStatus {
+    pub(crate) async fn settle(&self, delivered: &Delivered, verb: Verb) -> SettleStatus {
         let lease = self
             .queue
             .open_lease(&delivered.lease.as_ref().unwrap().id)
@@ -136,11 +136,11 @@ impl Node {
             .status
     }
 
-    pub async fn ack(&self, delivered: &Delivered) -> SettleStatus {
+    pub(crate) async fn ack(&self, delivered: &Delivered) -> SettleStatus {
         self.settle(delivered, Verb::Ack).await
     }
 
-    pub async fn nack(&self, delivered: &Delivered, delay_ms: i64) -> SettleStatus {
+    pub(crate) async fn nack(&self, delivered: &Delivered, delay_ms: i64) -> SettleStatus {
         self.settle(
             delivered,
             Verb::Nack {
@@ -152,17 +152,17 @@ impl Node {
     }
 
     /// Ready, scheduled, leased, dead.
-    pub fn counts(&self, topic: &TopicKey) -> [u64; 4] {
+    pub(crate) fn counts(&self, topic: &TopicKey) -> [u64; 4] {
         let stats = self.queue.stats(topic).unwrap();
         [stats.ready, stats.scheduled, stats.leased, stats.dead]
     }
 }
 
-pub fn topic(name: &str) -> TopicKey {
+pub(crate) fn topic(name: &str) -> TopicKey {
     TopicKey::parse("default", name).unwrap()
 }
 
-pub fn request(topic: &TopicKey, max: usize) -> DequeueRequest {
+pub(crate) fn request(topic: &TopicKey, max: usize) -> DequeueRequest {
     DequeueRequest {
         topics: vec![(topic.clone(), max)],
         max_total: max,
@@ -173,34 +173,34 @@ pub fn request(topic: &TopicKey, max: usize) -> DequeueRequest {
     }
 }
 
-pub fn item(text: &str) -> NewItem {
+pub(crate) fn item(text: &str) -> NewItem {
     NewItem {
         payload: text.as_bytes().into(),
         ..NewItem::default()
     }
 }
 
-pub fn prioritised(text: &str, priority: i32) -> NewItem {
+pub(crate) fn prioritised(text: &str, priority: i32) -> NewItem {
     NewItem {
         priority: Some(priority),
         ..item(text)
     }
 }
 
-pub fn delayed(text: &str, priority: i32, delay_ms: i64) -> NewItem {
+pub(crate) fn delayed(text: &str, priority: i32, delay_ms: i64) -> NewItem {
     NewItem {
         delay_ms: Some(delay_ms),
         ..prioritised(text, priority)
     }
 }
 
-pub fn keyed(text: &str, key: &str) -> NewItem {
+pub(crate) fn keyed(text: &str, key: &str) -> NewItem {
     NewItem {
         idempotency_key: Some(key.into()),
         ..item(text)
     }
 }
 
-pub fn text(delivered: &Delivered) -> String {
+pub(crate) fn text(delivered: &Delivered) -> String {
     String::from_utf8(delivered.item.payload.to_vec()).unwrap()
 }

@@ -1,0 +1,305 @@
+//! Bytes that are no proper HTTP, or come too slowly, or not at all.
+
+use std::time::Duration;
+
+use mqueue::tenant::Scope;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use crate::server::{Server, token};
+
+/// Longer than any of the server's own limits here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What came back on a connection until the server closed it.
+struct Heard {
+    text: String,
+}
+
+impl Heard {
+    async fn until_closed(socket: &mut TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        // A reset is an end like any other: the server may close while bytes are still on their way.
+        let end = timeout(PATIENCE, socket.read_to_end(&mut bytes)).await;
+        assert!(end.is_ok(), "the server neither answered nor closed");
+        Self {
+            text: String::from_utf8(bytes).unwrap(),
+        }
+    }
+
+    /// The status of the one answer there is; none when there is none.
+    fn status(&self) -> Option<u16> {
+        assert!(
+            self.text.matches("HTTP/1.1 ").count() <= 1,
+            "more than one answer: {}",
+            self.text
+        );
+        self.text.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+    }
+
+    fn problem(&self) -> Value {
+        let (head, body) = self
+            .text
+            .split_once("\r\n\r\n")
+            .unwrap_or_else(|| panic!("no answer: {:?}", self.text));
+        assert!(head.contains("application/problem+json"), "{}", self.text);
+        // A body in chunks would need unwrapping; problems have a length.
+        serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"))
+    }
+}
+
+async fn connect(server: &Server) -> TcpStream {
+    TcpStream::connect(server.address()).await.unwrap()
+}
+
+/// Sends `bytes`, says that no more come, and hears what the server makes of it.
+async fn exchange(server: &Server, bytes: &[u8]) -> Heard {
+    let mut socket = connect(server).await;
+    // The server may refuse and close before it has all of it.
+    let _ = socket.write_all(bytes).await;
+    let _ = socket.shutdown().await;
+    Heard::until_closed(&mut socket).await
+}
+
+fn head(more: &str) -> String {
+    let token = token(None, &Scope::ALL);
+    format!(
+        "POST /v1/namespaces/default/topics/t/enqueue HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nConnection: close\r\n{more}\r\n"
+    )
+}
+
+const BODY: &str = r#"{"items":[{"text":"x"}]}"#;
+
+async fn accepted(server: &Server) -> u64 {
+    let client = server.client();
+    let stats = client.get("/v1/namespaces/default/topics/t/stats").await;
+    if stats.status == 404 {
+        0
+    } else {
+        stats.ok()["enqueued_total"].as_u64().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn requests_that_could_be_read_in_two_ways_are_refused() {
+    let server = Server::start().await;
+    let length = BODY.len();
+    let chunked = format!("{length:x}\r\n{BODY}\r\n0\r\n\r\n");
+    let cases = [
+        format!(
+            "{}{chunked}",
+            head(&format!(
+                "Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"
+            ))
+        ),
+        format!(
+            "{}{BODY}",
+            head(&format!("Content-Length: {length}\r\nContent-Length: 5\r\n"))
+        ),
+        format!("{}{BODY}", head("Content-Length: -1\r\n")),
+        format!("{}{BODY}", head("Content-Length: 0x18\r\n")),
+        format!("{}{BODY}", head("Content-Length: 99999999999999999999\r\n")),
+        format!("{}{chunked}", head("Transfer-Encoding: chunked, identity\r\n")),
+        format!("{}{chunked}", head("Transfer-Encoding : chunked\r\n")),
+        format!(
+            "{}zz\r\n{BODY}\r\n0\r\n\r\n",
+            head("Transfer-Encoding: chunked\r\n")
+        ),
+        format!(
+            "{}{BODY}",
+            head(&format!("Content-Length: {length}\r\n folded: x\r\n"))
+        ),
+        "GET /health HTTP/9.9\r\nHost: x\r\n\r\n".to_owned(),
+        "GET /hea lth HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        "\u{0}\u{1}\u{2}\r\n\r\n".to_owned(),
+        "GET /health HTTP/1.1\r\nHost: x\r\nX: a\u{0}b\r\n\r\n".to_owned(),
+    ];
+    for request in &cases {
+        let heard = exchange(&server, request.as_bytes()).await;
+        let refused = heard
+            .status()
+            .is_none_or(|status| matches!(status, 400 | 413 | 415 | 501 | 505));
+        assert!(refused, "{request:?} was answered {}", heard.text);
+    }
+    assert_eq!(accepted(&server).await, 0, "a request that was refused was done");
+    let fine = exchange(
+        &server,
+        format!("{}{chunked}", head("Transfer-Encoding: chunked\r\n")).as_bytes(),
+    )
+    .await;
+    assert_eq!(fine.status(), Some(200), "{}", fine.text);
+    assert_eq!(accepted(&server).await, 1);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_not_done() {
+    let server = Server::start().await;
+    let lying = format!("{}{BODY}", head("Content-Length: 5000\r\n"));
+    let heard = exchange(&server, lying.as_bytes()).await;
+    if heard.status().is_some() {
+        assert_eq!(heard.problem()["code"], "bad_request");
+    }
+    let cut = format!(
+        "{}{:x}\r\n{}",
+        head("Transfer-Encoding: chunked\r\n"),
+        BODY.len(),
+        &BODY[..5]
+    );
+    let heard = exchange(&server, cut.as_bytes()).await;
+    assert!(
+        heard.status().is_none_or(|status| status == 400),
+        "{}",
+        heard.text
+    );
+    assert_eq!(accepted(&server).await, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_is_shorter_than_it_says_ends_where_it_says() {
+    let server = Server::start().await;
+    let short = format!(
+        "{}{BODY}",
+        head(&format!("Content-Length: {}\r\n", BODY.len() - 1))
+    );
+    let heard = exchange(&server, short.as_bytes()).await;
+    assert_eq!(heard.problem()["code"], "malformed_body");
+    assert_eq!(accepted(&server).await, 0);
+}
+
+#[tokio::test]
+async fn oversized_bodies_are_refused_before_they_are_read() {
+    let server = Server::start().await;
+    let said = format!("{}", head("Content-Length: 9000000\r\n"));
+    let mut socket = connect(&server).await;
+    socket.write_all(said.as_bytes()).await.unwrap();
+    // Not a byte of the body is sent: the answer comes all the same.
+    let heard = Heard::until_closed(&mut socket).await;
+    assert_eq!(
+        (heard.status(), &heard.problem()["code"]),
+        (Some(413), &json!("body_too_large"))
+    );
+
+    let mut socket = connect(&server).await;
+    socket
+        .write_all(head("Transfer-Encoding: chunked\r\n").as_bytes())
+        .await
+        .unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x1_0000));
+    let mut sent = 0;
+    for _ in 0..1_000 {
+        if socket.write_all(chunk.as_bytes()).await.is_err() {
+            break;
+        }
+        sent += chunk.len();
+    }
+    assert!(
+        sent < 32 << 20,
+        "{sent} bytes of a body that may have 8 MiB were taken"
+    );
+    assert_eq!(accepted(&server).await, 0);
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_are_refused() {
+    let server = Server::start().await;
+    let many: String = (0..200).map(|n| format!("X-{n}: y\r\n")).collect();
+    let long = format!("X-Long: {}\r\n", "y".repeat(100_000));
+    let path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000));
+    for request in [head(&many), head(&long), path] {
+        let heard = exchange(&server, request.as_bytes()).await;
+        let refused = heard
+            .status()
+            .is_none_or(|status| matches!(status, 400 | 414 | 431));
+        assert!(refused, "{} was answered {}", &request[..40], heard.text);
+    }
+    assert_eq!(server.client_with(None).get("/health").await.text, "OK");
+}
+
+#[tokio::test]
+async fn a_head_that_drips_is_given_up() {
+    let server = Server::setup().set("server.header_timeout", "1s").start().await;
+    let began = Instant::now();
+    let (reader, mut writer) = connect(&server).await.into_split();
+    let mut reader = reader;
+    let mut sink = Vec::new();
+    let drip = async {
+        for byte in head("").bytes().cycle() {
+            if writer.write_all(&[byte.max(b'a')]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = drip => {}
+        _ = reader.read_to_end(&mut sink) => {}
+    }
+    let closed_after = began.elapsed();
+    assert!(
+        closed_after < Duration::from_secs(10),
+        "closed after {closed_after:?}"
+    );
+    let silent = timeout(PATIENCE, Heard::until_closed(&mut connect(&server).await))
+        .await
+        .unwrap();
+    assert!(
+        silent.status().is_none_or(|status| status == 408),
+        "{}",
+        silent.text
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_given_up() {
+    let server = Server::setup().set("server.body_timeout", "500ms").start().await;
+    let mut socket = connect(&server).await;
+    socket
+        .write_all(head("Content-Length: 500\r\n").as_bytes())
+        .await
+        .unwrap();
+    let heard = Heard::until_closed(&mut socket).await;
+    assert_eq!(
+        (heard.status(), &heard.problem()["code"]),
+        (Some(408), &json!("request_timeout"))
+    );
+    assert_eq!(accepted(&server).await, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_only_closed_its_half_gets_its_answer() {
+    let server = Server::start().await;
+    let request = format!("{}{BODY}", head(&format!("Content-Length: {}\r\n", BODY.len())));
+    let heard = exchange(&server, request.as_bytes()).await;
+    assert!(
+        heard.status().is_none_or(|status| status == 200),
+        "{}",
+        heard.text
+    );
+    // Whatever was heard, the server said what it did: an answer means that the item is there.
+    if heard.status().is_some() {
+        assert_eq!(accepted(&server).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_that_went_away_loses_no_item() {
+    let server = Server::start().await;
+    let topic = server.client().topic("gone");
+    let mut socket = connect(&server).await;
+    let body = r#"{"wait_ms":20000,"lease_ms":1000}"#;
+    let request = head(&format!("Content-Length: {}\r\n", body.len()))
+        .replace("topics/t/enqueue", "topics/gone/dequeue");
+    socket
+        .write_all(format!("{request}{body}").as_bytes())
+        .await
+        .unwrap();
+    drop(socket);
+    topic.enqueue(json!([{"text": "x"}])).await;
+    // It may have been handed to the one that left; then it comes back when that lease ends.
+    let items = topic.dequeue_as(json!({"wait_ms": 20_000})).await;
+    assert_eq!(items[0]["text"], "x");
+    assert_eq!(topic.ack(&items).await, ["ok"]);
+}

@@ -1,0 +1,212 @@
+//! What is written beside the code and generated from it, or checked against it.
+//!
+//! With `WRITE_DOCS=1` in the environment the generated documents are rewritten instead of compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use mqueue::api::{openapi, problem::Code};
+
+/// The root of the project.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The text of a document.
+pub fn document(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Holds that the document `name` is `current`, or makes it so.
+fn is_current(name: &str, current: &str, rewrite: &str) {
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        fs::write(root().join(name), current).unwrap();
+        return;
+    }
+    let found = fs::read_to_string(root().join(name)).unwrap_or_default();
+    assert!(found == current, "{name} is out of date; `{rewrite}` rewrites it");
+}
+
+/// docs/ERRORS.md.
+fn errors() -> String {
+    let mut text = String::from(
+        "# Problems\n\nEvery answer that is not a success is an RFC 9457 problem, `application/problem+json`, \
+         with these members: `type` (where the problem is explained on the server itself: `/problems/<code>`), \
+         `title`, `status`, `detail` (what to change this time), `code` (stable, for programs), `request_id` \
+         (also in the `X-Request-Id` header and in the server's log), `errors` (the fields that are wrong) and, \
+         when a whole batch was refused, `results` (one per item). 429 and 503 carry `Retry-After`.\n\n\
+         This page is generated from the table in `src/api/problem.rs`.\n\n\
+         | status | code | title | what it means, and what to do |\n|---|---|---|---|\n",
+    );
+    for code in Code::ALL {
+        let (status, title, meaning) = (code.status().as_u16(), code.title(), code.meaning());
+        writeln!(text, "| {status} | `{}` | {title} | {meaning} |", code.as_str()).unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_committed_openapi_document_is_current() {
+    is_current(
+        "openapi/mqueue.json",
+        &openapi::document(),
+        "cargo run --release -- openapi --write openapi/mqueue.json",
+    );
+}
+
+#[test]
+fn the_page_of_problems_is_current() {
+    let rewrite = "WRITE_DOCS=1 cargo test --release --test it the_page_of_problems";
+    is_current("docs/ERRORS.md", &errors(), rewrite);
+}
+
+/// The cells of the table whose first column is headed `first`.
+fn table(text: &str, first: &str) -> Vec<Vec<String>> {
+    let head = format!("| {first} |");
+    let rows = text.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| {
+        let cells = line.trim_matches('|').split(" | ");
+        cells
+            .map(|cell| cell.trim().trim_matches('`').to_owned())
+            .collect()
+    };
+    rows.map(cells).collect()
+}
+
+/// What `mqueue config show` says with `variables` set.
+fn show_configuration(variables: &[(&str, &str)]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_mqueue"))
+        .args(["config", "show", "--output", "json"])
+        .current_dir(dir.path())
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// Every key with its value, with `variables` set.
+fn configuration(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let output = show_configuration(variables);
+    assert!(output.status.success(), "{variables:?}: {output:?}");
+    let keys: Vec<BTreeMap<String, String>> = serde_json::from_slice(&output.stdout).unwrap();
+    keys.into_iter()
+        .map(|mut key| (key.remove("key").unwrap(), key.remove("value").unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_configuration_table_tells_variables_keys_and_defaults() {
+    let rows = table(&document("README.md"), "Variable");
+    assert!(rows.len() >= 12, "{rows:?}");
+    let defaults = configuration(&[]);
+    for row in &rows {
+        let [variable, key, default, _meaning] = row.as_slice() else {
+            panic!("a row of four cells: {row:?}");
+        };
+        let shown = defaults
+            .get(key)
+            .unwrap_or_else(|| panic!("there is no key {key}"));
+        let default = if default == "none" { "" } else { default };
+        assert_eq!(shown, default, "the default of {key}");
+        if key == "redis.addrs" {
+            // This release refuses any value, and says so.
+            let refused = show_configuration(&[(variable, "127.0.0.1:6379")]);
+            assert!(!refused.status.success(), "{refused:?}");
+            continue;
+        }
+        // A value that differs from every default and suits the key.
+        let sample = match key.as_str() {
+            "server.listen" => "127.0.0.1:9999",
+            "node.id" => "7",
+            "log.level" => "debug",
+            "log.encoding" => "console",
+            "hot.buffer_ttl" => "2m",
+            "quotas.namespaces" => "tenant-a:1000",
+            "auth.jwt_secret" => "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN",
+            "storage.database_urls" => "sqlite://one.db",
+            _ => "elsewhere",
+        };
+        let with = configuration(&[(variable, sample)]);
+        assert_ne!(with.get(key), defaults.get(key), "{variable} sets {key}");
+    }
+}
+
+#[test]
+fn the_documents_lead_somewhere() {
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "docs/API.md",
+        "docs/CLI.md",
+        "docs/ERRORS.md",
+        "docs/OPERATIONS.md",
+        "docs/PERFORMANCE.md",
+    ];
+    for name in documents {
+        let text = document(name);
+        let folder = root().join(name).parent().unwrap().to_owned();
+        for link in text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap();
+            let is_outside = target.is_empty() || target.contains("://");
+            assert!(
+                is_outside || folder.join(target).exists(),
+                "{name} links to {target}, which is not there"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let text = document("ARCHITECTURE.md");
+    let named: BTreeSet<&str> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|code| code.ends_with(".rs") && !code.contains(' '))
+        .collect();
+    assert!(named.len() > 20, "{named:?}");
+    for path in named {
+        assert!(
+            root().join(path).exists(),
+            "ARCHITECTURE.md names {path}, which is not there"
+        );
+    }
+}
+
+#[test]
+fn every_command_is_described() {
+    let help = Command::new(env!("CARGO_BIN_EXE_mqueue"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let commands = help
+        .split("Commands:\n")
+        .nth(1)
+        .unwrap()
+        .split("\n\n")
+        .next()
+        .unwrap();
+    let text = document("docs/CLI.md");
+    // A line of the list begins with two spaces and the name; continuations are indented further.
+    let names = commands.lines().filter_map(|line| line.strip_prefix("  "));
+    let names = names
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split(' ').next());
+    let mut count = 0;
+    for name in names.filter(|name| *name != "help") {
+        count += 1;
+        assert!(
+            text.contains(&format!("`mqueue {name}")),
+            "docs/CLI.md does not describe `mqueue {name}`"
+        );
+    }
+    assert!(count > 15, "{help}");
+}

@@ -1,0 +1,297 @@
+//! The commands of README.md and the documents, run as a reader would type them.
+//!
+//! Every block fenced as `sh` runs, in order, in one bash, so that variables carry over, in a folder of its
+//! own with a node of its own. A block fenced as `json` or `text` right after it is what it must print: white
+//! space is free and `…` stands for anything. Blocks fenced otherwise are for reading.
+//!
+//! Three things differ from the reader's machine. `cargo run --release`, which must be a block by itself,
+//! starts the binary under test instead of building one; `./target/release/mqueue` is a link to the same; and
+//! port 8080 is replaced by the free port that the node took.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use tempfile::TempDir;
+
+use crate::documents::document;
+
+/// What starts the node.
+const START: &str = "cargo run --release";
+/// Where the documents say the node is.
+const ADDRESS: &str = "127.0.0.1:8080";
+const BINARY: &str = env!("CARGO_BIN_EXE_mqueue");
+
+/// A block of commands and what it must print.
+struct Step {
+    commands: String,
+    shown: Option<String>,
+}
+
+/// A node in a folder of its own, started by the documents' own command.
+struct Node {
+    dir: TempDir,
+    child: Child,
+    address: String,
+}
+
+/// A fenced block: what it is fenced as, its text, and whether only blank lines stand before it since the
+/// block before.
+struct Block<'a> {
+    kind: &'a str,
+    text: String,
+    follows: bool,
+}
+
+fn blocks(document: &str) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    let mut lines = document.lines();
+    let mut follows = false;
+    while let Some(line) = lines.next() {
+        if let Some(kind) = line.strip_prefix("```") {
+            let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push(Block {
+                kind,
+                text: text.join("\n"),
+                follows,
+            });
+            follows = true;
+        } else if !line.is_empty() {
+            follows = false;
+        }
+    }
+    blocks
+}
+
+/// The blocks to run, each with what it must print.
+fn steps(document: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut before_is_step = false;
+    for block in blocks(document) {
+        match block.kind {
+            "sh" => steps.push(Step {
+                commands: block.text,
+                shown: None,
+            }),
+            "json" | "text" if block.follows && before_is_step => {
+                if let Some(step) = steps.last_mut() {
+                    step.shown = Some(block.text);
+                }
+            }
+            _ => {}
+        }
+        before_is_step = block.kind == "sh";
+    }
+    steps
+}
+
+/// Whether `printed` is what the document shows.
+fn is_as_shown(shown: &str, printed: &str) -> bool {
+    let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+    let (shown, printed) = (bare(shown), bare(printed));
+    let mut rest = printed.as_str();
+    let mut parts = shown.split('…').peekable();
+    let mut is_first = true;
+    while let Some(part) = parts.next() {
+        let is_last = parts.peek().is_none();
+        rest = match (is_first, is_last) {
+            (true, true) => return rest == part,
+            (true, false) => match rest.strip_prefix(part) {
+                Some(rest) => rest,
+                None => return false,
+            },
+            (false, true) => return rest.ends_with(part),
+            (false, false) => match rest.find(part) {
+                Some(at) => &rest[at + part.len()..],
+                None => return false,
+            },
+        };
+        is_first = false;
+    }
+    true
+}
+
+/// A command for bash in `dir`, where `cargo` is the binary under test and nothing else is inherited.
+fn bash(dir: &Path, script: &str) -> Command {
+    let path = std::env::var("PATH").unwrap();
+    let mut command = Command::new("bash");
+    command
+        .arg("-c")
+        .arg(script)
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", format!("{}:{path}", dir.join("bin").display()))
+        .env("MQUEUE_LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null());
+    command
+}
+
+impl Node {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cargo = dir.path().join("bin/cargo");
+        fs::create_dir_all(dir.path().join("bin")).unwrap();
+        fs::create_dir_all(dir.path().join("target/release")).unwrap();
+        symlink(BINARY, dir.path().join("target/release/mqueue")).unwrap();
+        let script = format!("#!/bin/sh\n[ \"cargo $*\" = '{START}' ] || exit 64\nexec '{BINARY}'\n");
+        fs::write(&cargo, script).unwrap();
+        fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut child = bash(dir.path(), &format!("exec {START}"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        let address = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the node ended: {said}");
+            let at = line
+                .split("\"address\":\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next());
+            if let Some(address) = at {
+                break address.to_owned();
+            }
+            said.push_str(&line);
+        };
+        // A full pipe would stop the node.
+        thread::spawn(move || log.read_to_end(&mut Vec::new()));
+        Self { dir, child, address }
+    }
+
+    /// Runs the steps in one bash and holds that each succeeds and prints what it shows.
+    fn run(&self, name: &str, steps: &[Step]) {
+        let mut script = String::from("set -euo pipefail\n");
+        for step in steps {
+            script.push_str(&step.commands.replace(ADDRESS, &self.address));
+            script.push_str("\nprintf '\\n\\036\\n'\n");
+        }
+        let output = bash(self.dir.path(), &script)
+            .env("MQUEUE_URL", format!("http://{}", self.address))
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let printed: Vec<&str> = printed.split("\n\u{1e}\n").collect();
+        for (step, printed) in steps.iter().zip(&printed) {
+            if let Some(shown) = &step.shown {
+                let commands = &step.commands;
+                assert!(
+                    is_as_shown(shown, printed),
+                    "{name}:\n{commands}\nshows\n{shown}\nbut printed\n{printed}\n{errors}"
+                );
+            }
+        }
+        let done = printed.len() - 1;
+        let failed = steps
+            .get(done)
+            .map(|step| step.commands.as_str())
+            .unwrap_or_default();
+        assert!(
+            output.status.success() && done == steps.len(),
+            "{name}: failed\n{failed}\n{errors}"
+        );
+    }
+
+    /// What the node answers to `GET path`.
+    fn get(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.address);
+        let output = bash(self.dir.path(), &format!("curl -fsS {url}"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a document on a fresh node; at least `least` of its blocks are commands.
+fn run_document(name: &str, least: usize) {
+    let mut steps = steps(&document(name));
+    let all = steps.len();
+    steps.retain(|step| step.commands.trim() != START);
+    assert!(steps.len() >= least, "{name} has {} blocks to run", steps.len());
+    if name == "README.md" {
+        assert_eq!(all - steps.len(), 1, "{name} starts the node once, by `{START}`");
+    }
+    Node::start().run(name, &steps);
+}
+
+#[test]
+fn the_readme_works_as_typed() {
+    run_document("README.md", 6);
+}
+
+#[test]
+fn the_api_by_example_works_as_typed() {
+    run_document("docs/API.md", 20);
+}
+
+#[test]
+fn the_command_line_by_example_works_as_typed() {
+    run_document("docs/CLI.md", 5);
+}
+
+#[test]
+fn the_operations_guide_works_as_typed() {
+    run_document("docs/OPERATIONS.md", 2);
+}
+
+#[test]
+fn the_operations_guide_lists_every_metric() {
+    let node = Node::start();
+    let token = bash(node.dir.path(), "./target/release/mqueue token")
+        .output()
+        .unwrap();
+    let token = String::from_utf8(token.stdout).unwrap();
+    let url = format!("http://{}/v1/namespaces/default/topics/t/enqueue", node.address);
+    let enqueue = format!(
+        "curl -fsS -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' -d '{{\"items\":[{{\"text\":\"x\"}}]}}' {url}",
+        token.trim()
+    );
+    assert!(bash(node.dir.path(), &enqueue).output().unwrap().status.success());
+    let text = document("docs/OPERATIONS.md");
+    let metrics = node.get("/metrics");
+    let names = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<&str> = names.filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in &names {
+        assert!(
+            text.contains(&format!("`{name}")),
+            "docs/OPERATIONS.md does not list {name}"
+        );
+    }
+    let listed = text.lines().filter_map(|line| line.strip_prefix("| `mqueue_"));
+    let listed = listed.filter_map(|rest| rest.split(['`', '{']).next());
+    for name in listed {
+        let name = format!("mqueue_{name}");
+        assert!(
+            names.contains(&name.as_str()),
+            "docs/OPERATIONS.md lists {name}, which is not there"
+        );
+    }
+}
+
+#[test]
+fn documents_are_read_right() {
+    let text = "a\n```sh\none\n```\n\n```json\n{\"a\": …}\n```\n\n```text\nfree\n```\n```sh\ntwo\n```\nsee\n```text\nx\n```\n";
+    let steps = steps(text);
+    let read: Vec<_> = steps
+        .iter()
+        .map(|step| (step.commands.as_str(), step.shown.as_deref()))
+        .collect();
+    assert_eq!(read, [("one", Some("{\"a\": …}")), ("two", None)]);
+    assert!(is_as_shown("{\"a\": …, \"b\": 1}", "{\"a\":5,\"b\":1}\n"));
+    for (shown, printed) in [("a…c", "abd"), ("a", "ab"), ("a…b…c", "axc"), ("b…", "ab")] {
+        assert!(!is_as_shown(shown, printed), "{shown} {printed}");
+    }
+}
