@@ -81,6 +81,8 @@ pub enum Held {
     Yes(QueuedItem),
     /// This very lease settled its item a short while ago.
     AlreadyDone,
+    /// The lease is good, but another settlement of it is under way: ask again when notified.
+    Busy(Arc<Notify>),
     /// The lease is not the item's current one, or it ended.
     Lost,
     /// The item is not hot; it may be cold.
@@ -142,6 +144,8 @@ pub enum KeyState {
 /// What a flush is to store; see [`HotTier::flush_plan`].
 #[derive(Debug, Default)]
 pub struct FlushPlan {
+    /// The shard's number.
+    pub shard: u16,
     /// Items the shard does not hold as they stand.
     pub upserts: Vec<(TopicKey, QueuedItem)>,
     /// Items the shard may hold and that are gone.
@@ -211,11 +215,13 @@ pub struct Counts {
 /// The hot tier.
 #[async_trait]
 pub trait HotTier: Send + Sync + 'static {
-    /// Adds accepted items whose record at `lsn` is durable, and wakes who waits for them.
+    /// Adds accepted items whose record at `lsn` is durable, and wakes who waits for them. Items that a purge
+    /// behind `lsn` in the log has taken away already are passed over.
     async fn admit(&self, topic: &TopicKey, lsn: Lsn, items: Vec<QueuedItem>);
 
     /// Adds items that the shard holds exactly as they stand. Items that are hot already, or whose deletion
-    /// is under way, are passed over.
+    /// is under way, are passed over. They must have been read between [`HotTier::refill_begin`] and
+    /// [`HotTier::refill_end`], or else an item that was settled and deleted meanwhile would come back.
     async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>);
 
     /// Takes up to `max` eligible items in delivery order, each under a lease of `lease_ms`, else its own.
@@ -262,13 +268,14 @@ pub trait HotTier: Send + Sync + 'static {
     fn set_cold_keys(&self, topic: &TopicKey, until: Timestamp);
 
     /// What shard number `shard` has to store so that it holds all the log says up to `up_to`: at most
-    /// about `limit` items. Ends with [`HotTier::flushed`].
+    /// about `limit` items. Ends with [`HotTier::flushed`]; a shard has one plan at a time.
     async fn flush_plan(&self, shard: u16, up_to: Lsn, limit: usize) -> FlushPlan;
 
-    /// Says whether `plan` was stored.
+    /// Says whether `plan` was stored. When it was not, or when that is not known, all of it is planned again.
     async fn flushed(&self, plan: FlushPlan, stored: bool);
 
-    /// The first log position that shard number `shard` still needs, if any.
+    /// The first log position that shard number `shard` still needs, if any; what a flush under way is
+    /// storing is still needed.
     async fn first_need(&self, shard: u16) -> Option<Lsn>;
 
     /// How many items shard number `shard` has yet to delete.
@@ -286,7 +293,7 @@ pub trait HotTier: Send + Sync + 'static {
     /// Topics that should be refilled before anybody asks.
     async fn wanting_refill(&self) -> Vec<TopicKey>;
 
-    /// Begins a refill of `topic`; nothing of the topic is evicted until [`HotTier::refill_end`]. Returns
+    /// Begins to read cold items of `topic`: one reader at a time; nothing of the topic is evicted until [`HotTier::refill_end`]. Returns
     /// which cold items became due, if any may have.
     async fn refill_begin(&self, topic: &TopicKey) -> Option<DueSpan>;
 
@@ -302,7 +309,7 @@ pub trait HotTier: Send + Sync + 'static {
     /// Where to read on in delivery order, unless nothing cold is due.
     async fn refill_page(&self, topic: &TopicKey) -> Option<RefillPage>;
 
-    /// Ends a refill with the page read; `whole` when nothing comes after it.
+    /// Ends a refill with the page read, if one was; `whole` when nothing comes after it.
     async fn refill_end(&self, topic: &TopicKey, page: Option<(Vec<QueuedItem>, bool)>);
 
     /// Removes every live (or every dead) item of `topic` up to `up_to`, hot and cold, by the durable record
@@ -324,8 +331,9 @@ pub trait HotTier: Send + Sync + 'static {
     /// Stops or resumes deliveries.
     fn set_paused(&self, topic: &TopicKey, paused: bool);
 
-    /// Forgets an empty topic.
-    fn forget(&self, topic: &TopicKey);
+    /// Forgets a topic in which nothing is left, neither items nor anything its shard has to be told; false,
+    /// and nothing is forgotten, when there is something.
+    fn forget(&self, topic: &TopicKey) -> bool;
 }
 
 /// The bytes an item takes in memory beside its payload: its parts, its places in maps and queues.

@@ -17,6 +17,8 @@ use crate::wal::{Wal, WalOptions};
 
 /// Ready items a topic keeps in memory while more are in the shard.
 const PREFETCH_ITEMS: u64 = 4_000;
+/// Most items read from a shard in one statement.
+const REFILL_ITEMS: usize = 2_000;
 
 /// Opens everything `config` names, replays the log, and starts the queue. `secret` is what lease ids are
 /// authenticated with.
@@ -86,6 +88,7 @@ fn limits(config: &Config) -> QueueLimits {
         buffer_ttl_ms: hot.buffer_ttl.as_millis() as i64,
         wal_bytes_soft: config.start.wal.bytes_max / 2,
         flush_items: hot.flush_chunk,
+        refill_items: REFILL_ITEMS,
     }
 }
 

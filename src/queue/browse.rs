@@ -30,22 +30,24 @@ impl Queue {
             ItemState::Dead => Some(PageOf::Dead),
             ItemState::Leased => None,
         };
+        let mut horizon = None;
         if let Some(of) = of {
             let cold = core.shard(topic).page(topic, of, from, limit + 1).await?;
-            let read_whole = cold.len() <= limit;
-            let horizon = cold.last().map(QueuedItem::key);
+            horizon = cold.get(limit).map(QueuedItem::key);
             let cold = core.hot.only_cold(topic, cold).await;
             views.extend(cold.into_iter().map(|queued| HotView {
                 state: cold_state(&queued, now),
                 queued,
             }));
-            if let Some(horizon) = horizon.filter(|_| !read_whole) {
+            if let Some(horizon) = horizon {
                 // Past the last row read there may be more cold ones: a hot item beyond it waits.
                 views.retain(|view| view.queued.key() <= horizon);
             }
         }
         views.sort_unstable_by_key(|view| view.queued.key());
-        let next = views.get(limit).map(|view| view.queued.key());
+        // What the shard showed may be hot or gone: then the page is short and yet not the last.
+        let beyond = horizon.map(OrderKey::successor);
+        let next = views.get(limit).map(|view| view.queued.key()).or(beyond);
         views.truncate(limit);
         Ok(Page {
             entries: views.into_iter().map(view).collect(),
@@ -72,13 +74,7 @@ impl Queue {
             }
             Some(_) => {}
         }
-        core.bring_up(topic, &[id]).await?;
-        let (work, handle) = (core.clone(), handle.clone());
-        let removed = super::uncancelled::uncancelled(async move {
-            work.discard(&handle, &[id], SettleCause::Cancelled).await
-        })
-        .await;
-        match removed {
+        match core.discard(&handle, &[id], SettleCause::Cancelled).await? {
             0 => Err(QueueError::Conflict(
                 "the item changed hands meanwhile; look at it again".into(),
             )),

@@ -42,6 +42,8 @@ pub struct QueueLimits {
     pub wal_bytes_soft: u64,
     /// Items in one checkpoint transaction.
     pub flush_items: usize,
+    /// Most cold items read in one statement; fewer when they are large.
+    pub refill_items: usize,
 }
 
 /// What a queue is put together from.
@@ -99,6 +101,13 @@ pub(super) struct Core {
 impl Queue {
     /// Puts a queue together and starts its loops.
     pub async fn start(parts: Parts, recovered: super::Recovered) -> Result<Self, QueueError> {
+        let queue = Self::open(parts, recovered).await?;
+        queue.start_loops();
+        Ok(queue)
+    }
+
+    /// Puts a queue together without its loops: whoever has it decides when each does a turn.
+    pub(super) async fn open(parts: Parts, recovered: super::Recovered) -> Result<Self, QueueError> {
         let contents = parts.catalog.load().await?;
         let core = Core {
             flush: parts.shards.iter().map(|_| FlushControl::new()).collect(),
@@ -123,7 +132,6 @@ impl Queue {
         };
         let queue = Self { core: Arc::new(core) };
         queue.recover(recovered).await?;
-        queue.start_loops();
         Ok(queue)
     }
 

@@ -7,13 +7,13 @@ use futures_util::future::select_all;
 
 use super::core::{Core, Queue};
 use super::error::QueueError;
-use super::receipts::{Claim, ReceiptKey};
+use super::receipts::{Claim, OpenReceipt, ReceiptKey};
 use super::request::{Delivered, DequeueRequest, Lease};
 use super::topics::{TopicHandle, count};
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::hot::{Finish, Landing, More, TakenItem};
-use crate::model::{Delivery, ItemId, SettleCause, TopicKey};
+use crate::model::{Delivery, ItemId, ItemState, LeaseRef, SettleCause, TopicKey, limits};
 use crate::wal::{DeliverEntry, FrameBuilder};
 
 /// A waiting consumer looks again at least this often.
@@ -41,20 +41,18 @@ impl Queue {
     pub async fn dequeue(&self, request: DequeueRequest) -> Result<Vec<Delivered>, QueueError> {
         let core = &self.core;
         let Some(key) = ReceiptKey::of(&request) else {
-            return self.dequeue_anew(&request).await;
+            return self.dequeue_anew(&request, &mut None).await;
         };
         loop {
             match core.receipts.claim(&key, core.clock.now()) {
                 Claim::Mine(claim) => {
-                    let delivered = self.dequeue_anew(&request).await?;
-                    claim.settle(&delivered, core.clock.now());
-                    return Ok(delivered);
+                    return self.dequeue_anew(&request, &mut Some(claim)).await;
                 }
                 Claim::Theirs(decided) => {
                     let _ = tokio::time::timeout(Duration::from_millis(50), decided.notified()).await;
                 }
-                Claim::Done(delivered) => {
-                    let held = core.still_held(delivered).await;
+                Claim::Done(leases) => {
+                    let held = core.still_held(&leases).await;
                     if !held.is_empty() {
                         return Ok(held);
                     }
@@ -64,7 +62,11 @@ impl Queue {
         }
     }
 
-    async fn dequeue_anew(&self, request: &DequeueRequest) -> Result<Vec<Delivered>, QueueError> {
+    async fn dequeue_anew(
+        &self,
+        request: &DequeueRequest,
+        claim: &mut Option<OpenReceipt>,
+    ) -> Result<Vec<Delivered>, QueueError> {
         let core = &self.core;
         let deadline = core.clock.monotonic().plus_ms(request.wait_ms.into());
         loop {
@@ -81,7 +83,7 @@ impl Queue {
             for arrival in &mut arrivals {
                 arrival.as_mut().enable();
             }
-            let look = core.look(request).await?;
+            let look = core.look(request, claim).await?;
             let left_ms = deadline.0 - core.clock.monotonic().0;
             if !look.delivered.is_empty() || left_ms <= 0 {
                 return Ok(look.delivered);
@@ -110,9 +112,14 @@ impl Queue {
 
 impl Core {
     /// Takes from each topic in turn and logs all hand-outs in one frame.
-    async fn look(self: &Arc<Self>, request: &DequeueRequest) -> Result<Look, QueueError> {
-        let mut hands: Vec<Hand> = Vec::new();
+    async fn look(
+        self: &Arc<Self>,
+        request: &DequeueRequest,
+        claim: &mut Option<OpenReceipt>,
+    ) -> Result<Look, QueueError> {
+        let mut in_hand = InHand::empty(self);
         let mut next_event: Option<Timestamp> = None;
+        let mut failure = None;
         let mut left = request.max_total;
         for (key, max) in &request.topics {
             let Some(handle) = self.topics.get(key) else {
@@ -122,28 +129,21 @@ impl Core {
             if max == 0 {
                 continue;
             }
-            match self.take(&handle, max, request.lease_ms).await {
-                Ok((items, event)) => {
-                    left -= items.len();
+            let hand = in_hand.open(handle);
+            match self.take(hand, max, request.lease_ms).await {
+                Ok(event) => {
+                    left -= hand.items.len();
                     next_event = [next_event, event].into_iter().flatten().min();
-                    if !items.is_empty() {
-                        let at_most_once = handle.settings().delivery == Delivery::AtMostOnce;
-                        hands.push(Hand {
-                            handle,
-                            items,
-                            at_most_once,
-                        });
-                    }
                 }
-                // Another topic's items are in hand: they are answered, and the error comes back next time.
-                Err(_) if !hands.is_empty() => break,
-                Err(error) => return Err(error),
+                // A topic whose shard is down keeps no other topic waiting.
+                Err(error) => failure = Some(error),
             }
         }
-        let delivered = if hands.is_empty() {
-            Vec::new()
-        } else {
-            self.hand_over(hands).await?
+        let hands = in_hand.release();
+        let delivered = match failure {
+            Some(error) if hands.is_empty() => return Err(error),
+            _ if hands.is_empty() => Vec::new(),
+            _ => self.hand_over(hands, claim.take()).await?,
         };
         Ok(Look {
             delivered,
@@ -154,15 +154,24 @@ impl Core {
     /// Takes up to `max` items of one topic, bringing cold ones up when they come first.
     async fn take(
         self: &Arc<Self>,
-        handle: &Arc<TopicHandle>,
+        Hand {
+            handle,
+            items,
+            at_most_once,
+        }: &mut Hand,
         max: usize,
         lease_ms: Option<u32>,
-    ) -> Result<(Vec<TakenItem>, Option<Timestamp>), QueueError> {
-        let mut items = Vec::new();
+    ) -> Result<Option<Timestamp>, QueueError> {
+        // Where the delivery is the ack, nobody else may get the item while a slow disk logs that.
+        let lease_ms = if *at_most_once {
+            Some(limits::LEASE_MS_MAX)
+        } else {
+            lease_ms
+        };
         loop {
             let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await;
             if items.is_empty() {
-                items = taken.items;
+                *items = taken.items;
             } else {
                 items.extend(taken.items);
             }
@@ -170,12 +179,12 @@ impl Core {
                 self.clone().bury(handle.clone(), taken.overdue).await;
             }
             match taken.more {
-                More::Ready => return Ok((items, None)),
-                More::Nothing(event) => return Ok((items, event)),
+                More::Ready => return Ok(None),
+                More::Nothing(event) => return Ok(event),
                 // Some is better than waiting for the shard; the prefetcher brings the rest.
                 More::Cold if !items.is_empty() => {
                     self.running_low.notify_one();
-                    return Ok((items, None));
+                    return Ok(None);
                 }
                 More::Cold => self.refill(handle).await?,
             }
@@ -183,7 +192,11 @@ impl Core {
     }
 
     /// Logs what was taken, and makes the answer once that is durable.
-    async fn hand_over(self: &Arc<Self>, hands: Vec<Hand>) -> Result<Vec<Delivered>, QueueError> {
+    async fn hand_over(
+        self: &Arc<Self>,
+        hands: Vec<Hand>,
+        claim: Option<OpenReceipt>,
+    ) -> Result<Vec<Delivered>, QueueError> {
         let mut frame = FrameBuilder::new();
         for hand in &hands {
             if hand.at_most_once {
@@ -205,12 +218,14 @@ impl Core {
             let (lsn, applying) = match logged {
                 Ok(logged) => logged,
                 Err(error) => {
-                    for hand in &hands {
-                        work.hot.untake(&hand.handle.key, &ids(&hand.items)).await;
-                    }
+                    work.put_back(&hands).await;
                     return Err(QueueError::from(error));
                 }
             };
+            if let Some(claim) = claim {
+                let (leases, until) = leases_of(&hands);
+                claim.settle(leases, until);
+            }
             let mut delivered = Vec::with_capacity(hands.iter().map(|hand| hand.items.len()).sum());
             for hand in hands {
                 count(&hand.handle.counters.delivered, hand.items.len());
@@ -239,6 +254,12 @@ impl Core {
         .await
     }
 
+    async fn put_back(&self, hands: &[Hand]) {
+        for hand in hands {
+            self.hot.untake(&hand.handle.key, &ids(&hand.items)).await;
+        }
+    }
+
     fn delivered(&self, topic: &TopicKey, taken: TakenItem, at_most_once: bool) -> Delivered {
         let standing = taken.queued.standing;
         let id = taken.queued.item.id;
@@ -260,24 +281,84 @@ impl Core {
     }
 
     /// Which of an earlier answer's items its consumer still holds.
-    async fn still_held(&self, delivered: Vec<Delivered>) -> Vec<Delivered> {
+    async fn still_held(&self, leases: &[LeaseRef]) -> Vec<Delivered> {
         let mut held = Vec::new();
-        for delivery in delivered {
-            let view = self.hot.find(&delivery.topic, delivery.item.id).await;
-            let lease = delivery
-                .lease
-                .as_ref()
-                .and_then(|lease| self.lease_key.open(&lease.id));
-            let current = view.zip(lease).is_some_and(|(view, lease)| {
-                view.state == crate::model::ItemState::Leased
-                    && view.queued.standing.generation == lease.generation
+        for lease in leases {
+            let view = self.hot.find(&lease.topic, lease.id).await;
+            let current = view.filter(|view| {
+                view.state == ItemState::Leased && view.queued.standing.generation == lease.generation
             });
-            if current {
-                held.push(delivery);
-            }
+            held.extend(current.map(|view| {
+                let taken = TakenItem {
+                    queued: view.queued,
+                    mark: false,
+                };
+                self.delivered(&lease.topic, taken, false)
+            }));
         }
         held
     }
+}
+
+/// What was taken and is not yet logged. Dropped, as when the consumer hangs up, it is put back: the attempt
+/// is not counted against an item that nobody saw.
+struct InHand {
+    core: Arc<Core>,
+    hands: Vec<Hand>,
+}
+
+impl InHand {
+    fn empty(core: &Arc<Core>) -> Self {
+        Self {
+            core: core.clone(),
+            hands: Vec::new(),
+        }
+    }
+
+    fn open(&mut self, handle: Arc<TopicHandle>) -> &mut Hand {
+        let at_most_once = handle.settings().delivery == Delivery::AtMostOnce;
+        let end = self.hands.len();
+        self.hands.push(Hand {
+            handle,
+            items: Vec::new(),
+            at_most_once,
+        });
+        &mut self.hands[end]
+    }
+
+    fn release(mut self) -> Vec<Hand> {
+        let mut hands = std::mem::take(&mut self.hands);
+        hands.retain(|hand| !hand.items.is_empty());
+        hands
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let mut hands = std::mem::take(&mut self.hands);
+        hands.retain(|hand| !hand.items.is_empty());
+        if !hands.is_empty() {
+            let core = self.core.clone();
+            drop(uncancelled(async move { core.put_back(&hands).await }));
+        }
+    }
+}
+
+/// The leases of what is handed over, and when the last of them ends.
+fn leases_of(hands: &[Hand]) -> (Vec<LeaseRef>, Timestamp) {
+    let mut leases = Vec::new();
+    let mut until = Timestamp::ZERO;
+    for hand in hands.iter().filter(|hand| !hand.at_most_once) {
+        for TakenItem { queued, .. } in &hand.items {
+            leases.push(LeaseRef {
+                topic: hand.handle.key.clone(),
+                id: queued.item.id,
+                generation: queued.standing.generation,
+            });
+            until = until.max(queued.standing.lease_expires_at.unwrap_or_default());
+        }
+    }
+    (leases, until)
 }
 
 fn ids(items: &[TakenItem]) -> Vec<ItemId> {

@@ -10,14 +10,15 @@ use super::request::{Durability, EnqueueResult, Enqueued, NewItem};
 use super::topics::{TopicHandle, count};
 use super::uncancelled::uncancelled;
 use crate::model::{QueuedItem, TopicKey};
-use crate::shard::DedupRow;
+use crate::shard::{DedupRow, TopicRow};
 use crate::wal::{FrameBuilder, Lsn};
 
 /// How long an enqueue waits for memory before it is told to come back.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
 impl Queue {
-    /// Accepts `items` into `topic`; when this returns, every accepted one is as durable as asked for.
+    /// Accepts `items` into `topic`; when this returns, every accepted one is as durable as the answer says:
+    /// as asked for, or only logged when its shard does not commit in time.
     ///
     /// # Errors
     /// [`QueueError::Invalid`] refuses the batch whole. After [`QueueError::LogFailed`] the outcome is
@@ -37,6 +38,8 @@ impl Queue {
 
         let (results, batch) = core.assign(&handle, items, &keyed);
         if batch.items.is_empty() {
+            // The items that these repeat are in the log already.
+            let durability = core.reach(topic, core.wal.durable_lsn(), durability).await;
             return Ok(Enqueued { durability, results });
         }
         let payloads: usize = batch.items.iter().map(|queued| queued.item.payload.len()).sum();
@@ -60,7 +63,7 @@ impl Queue {
                     return Err(QueueError::from(error));
                 }
             };
-            work.hot.admit(&handle.key, lsn, batch.items).await;
+            work.admit(&handle, lsn, batch.items).await;
             if !batch.keys.is_empty() {
                 work.hot.confirm_keys(&handle.key, lsn, batch.keys).await;
             }
@@ -69,9 +72,7 @@ impl Queue {
             Ok(())
         })
         .await?;
-        if durability == Durability::Stored {
-            core.wait_until_stored(topic, lsn).await?;
-        }
+        let durability = core.reach(topic, lsn, durability).await;
         Ok(Enqueued { durability, results })
     }
 }
@@ -148,9 +149,24 @@ impl Core {
         }
     }
 
-    /// Waits until the shard of `topic` has committed everything up to `lsn`.
-    async fn wait_until_stored(&self, topic: &TopicKey, lsn: Lsn) -> Result<(), QueueError> {
+    /// Admits items whose record at `lsn` is durable.
+    pub(super) async fn admit(&self, handle: &TopicHandle, lsn: Lsn, items: Vec<QueuedItem>) {
+        self.hot.admit(&handle.key, lsn, items).await;
+        if handle.is_deleted() {
+            self.topics.insert(&handle.key, &TopicRow::default());
+        }
+    }
+
+    /// Waits until everything up to `lsn`, which is logged, is as durable as `wanted`; returns what was
+    /// reached. A shard that does not commit in time does not undo the acceptance: the items are logged.
+    async fn reach(&self, topic: &TopicKey, lsn: Lsn, wanted: Durability) -> Durability {
+        if wanted == Durability::Logged {
+            return Durability::Logged;
+        }
         let flush = &self.flush[usize::from(self.shard_number(topic))];
-        flush.store_up_to(lsn).await
+        match flush.store_up_to(lsn).await {
+            Ok(()) => Durability::Stored,
+            Err(_) => Durability::Logged,
+        }
     }
 }

@@ -5,10 +5,12 @@
 //! be evicted.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -21,6 +23,8 @@ use crate::wal::Lsn;
 
 /// How often a flusher looks when nobody calls it.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How far apart the moments are at which the log's position is noted, in milliseconds.
+const SAMPLE_EVERY_MS: i64 = 50;
 /// How long a flusher rests after its shard failed.
 const REST: Duration = Duration::from_millis(500);
 /// How many gone items make a checkpoint of their own worth while.
@@ -37,6 +41,8 @@ pub(super) struct FlushControl {
     /// Everything up to here is wanted stored at once.
     wanted: AtomicU64,
     stored: watch::Sender<Lsn>,
+    /// How far checkpoints reached that may have been stored.
+    attempted: AtomicU64,
     /// What the log's applied position was when; newest last.
     history: Mutex<VecDeque<(Monotonic, Lsn)>>,
     failing: Mutex<Option<String>>,
@@ -50,11 +56,17 @@ impl FlushControl {
             kick: Notify::new(),
             wanted: AtomicU64::new(0),
             stored: watch::Sender::new(Lsn(0)),
+            attempted: AtomicU64::new(0),
             history: Mutex::default(),
             failing: Mutex::default(),
             last_deletes: AtomicU64::new(0),
             everything: AtomicBool::new(false),
         }
+    }
+
+    /// Says what the shard holds at the start: its progress never goes back behind that.
+    pub(super) fn begin_at(&self, stored: Lsn) {
+        self.stored.send_replace(stored);
     }
 
     /// Makes the flusher look now.
@@ -83,8 +95,11 @@ impl FlushControl {
 
     fn note(&self, now: Monotonic, applied: Lsn) {
         let mut history = self.history.lock();
-        if history.back().is_none_or(|(_, lsn)| *lsn < applied) {
-            history.push_back((now, applied));
+        match history.back_mut() {
+            // A little early is not wrong, and the samples of a time to live stay few.
+            Some((at, lsn)) if now.0 - at.0 < SAMPLE_EVERY_MS => *lsn = applied.max(*lsn),
+            Some((_, lsn)) if *lsn >= applied => {}
+            _ => history.push_back((now, applied)),
         }
     }
 
@@ -140,14 +155,13 @@ impl Core {
     fn flush_target(&self, shard: u16) -> Lsn {
         let control = &self.flush[usize::from(shard)];
         let applied = self.wal.applied_lsn();
+        let then = Monotonic(self.clock.monotonic().0 - self.limits.buffer_ttl_ms);
+        let old = control.applied_at(then);
         let short_of_memory = self.hot.bytes() >= self.limits.hot_bytes_high;
         if short_of_memory || control.everything.load(Ordering::Relaxed) {
             return applied;
         }
-        let then = Monotonic(self.clock.monotonic().0 - self.limits.buffer_ttl_ms);
-        let mut target = control
-            .applied_at(then)
-            .max(Lsn(control.wanted.load(Ordering::Relaxed)));
+        let mut target = old.max(Lsn(control.wanted.load(Ordering::Relaxed)));
         if self.wal.status().bytes > self.limits.wal_bytes_soft {
             target = target.max(self.wal.oldest_segment_end().unwrap_or(applied));
         }
@@ -155,7 +169,7 @@ impl Core {
     }
 
     /// Stores one chunk; true when there is more to store at once.
-    async fn flush_once(&self, shard: u16, up_to: Lsn) -> Result<bool, ShardError> {
+    pub(super) async fn flush_once(&self, shard: u16, up_to: Lsn) -> Result<bool, ShardError> {
         let control = &self.flush[usize::from(shard)];
         let needed = self.hot.first_need(shard).await.is_some_and(|need| need <= up_to);
         let deletes = self.hot.pending_deletes(shard).await;
@@ -169,9 +183,22 @@ impl Core {
             return Ok(false);
         }
         control.last_deletes.store(now, Ordering::Relaxed);
-        let plan = self.hot.flush_plan(shard, up_to, self.limits.flush_items).await;
+        // A checkpoint whose answer was lost may have been stored. The next one says no less, or else the
+        // shard would hold more than its progress tells, and a replay would bring that again.
+        let attempted = Lsn(control.attempted.load(Ordering::Relaxed));
+        let (target, items) = if attempted > *control.stored.borrow() {
+            (attempted, usize::from(u16::MAX))
+        } else {
+            (up_to, self.limits.flush_items)
+        };
+        let plan = self.hot.flush_plan(shard, target, items).await;
+        control.attempted.fetch_max(plan.reached.0, Ordering::Relaxed);
         let (reached, size) = (plan.reached, plan.upserts.len() + plan.deletes.len());
-        let stored = self.store(shard, &plan).await;
+        // A panic, too, must give back what the plan took out.
+        let store = AssertUnwindSafe(self.store(shard, &plan)).catch_unwind();
+        let stored = store
+            .await
+            .unwrap_or_else(|_| Err(ShardError::Unavailable("storing panicked".into())));
         self.hot.flushed(plan, stored.is_ok()).await;
         stored?;
         *control.failing.lock() = None;
@@ -180,7 +207,8 @@ impl Core {
     }
 
     async fn store(&self, shard: u16, plan: &FlushPlan) -> Result<(), ShardError> {
-        let mut checkpoint = Checkpoint::at(self.node, plan.reached);
+        let reached = plan.reached.max(*self.flush[usize::from(shard)].stored.borrow());
+        let mut checkpoint = Checkpoint::at(self.node, reached);
         checkpoint.upserts.clone_from(&plan.upserts);
         checkpoint.deletes = plan.deletes.iter().map(|(_, id)| *id).collect();
         checkpoint.purges = plan.purges.iter().map(|(_, purge)| purge.clone()).collect();
@@ -200,7 +228,7 @@ impl Core {
     }
 
     /// Frees the log segments that no shard needs any more.
-    async fn free_log(&self) {
+    pub(super) async fn free_log(&self) {
         let mut free = self.wal.applied_lsn();
         for shard in 0..self.shards.len() as u16 {
             if let Some(need) = self.hot.first_need(shard).await {

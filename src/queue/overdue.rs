@@ -7,6 +7,7 @@ use super::topics::{TopicHandle, count};
 use super::transition::died;
 use super::uncancelled::uncancelled;
 use crate::hot::{Finish, Landing, Overdue, OverdueWhy};
+use crate::model::limits::BATCH_ITEMS_MAX;
 use crate::model::{DeadReason, ExpiryAction, SettleCause, Standing};
 use crate::wal::{FrameBuilder, PatchEntry};
 
@@ -14,70 +15,73 @@ impl Core {
     /// Logs and applies the end of overdue items: dead letters, or dropped as the topic says.
     pub(super) async fn bury(self: Arc<Self>, handle: Arc<TopicHandle>, overdue: Vec<Overdue>) {
         uncancelled(async move {
-            let now = self.clock.now();
-            let keep_expired = handle.settings().on_expiry == ExpiryAction::Dead;
-            let mut patches = Vec::new();
-            let mut dropped = Vec::new();
-            for Overdue { queued, why } in overdue {
-                let (reason, error): (_, &str) = match why {
-                    OverdueWhy::AttemptsExhausted => (
-                        DeadReason::AttemptsExhausted,
-                        "the lease of the last attempt ended without an ack",
-                    ),
-                    OverdueWhy::Expired if keep_expired => (DeadReason::Expired, "the time to live passed"),
-                    OverdueWhy::Expired => {
-                        dropped.push(queued.item.id);
-                        continue;
-                    }
-                };
-                let standing: Standing = died(&queued.standing, reason, now, Some(error.into()));
-                patches.push(PatchEntry {
-                    id: queued.item.id,
-                    standing,
-                });
-            }
-            let mut frame = FrameBuilder::new();
-            if !patches.is_empty() {
-                frame.patch(&handle.key, &patches);
-            }
-            if !dropped.is_empty() {
-                frame.settle(&handle.key, SettleCause::Expired, &dropped);
-            }
-            let logged = match self.wal.append(frame) {
-                Ok(pending) => {
-                    let lsn = pending.lsn();
-                    pending.durable().await.map(|applying| (lsn, applying))
-                }
-                Err(error) => Err(error),
-            };
-            let ids: Vec<_> = patches
-                .iter()
-                .map(|patch| patch.id)
-                .chain(dropped.iter().copied())
-                .collect();
-            match logged {
-                Ok((lsn, applying)) => {
-                    count(&handle.counters.dead, patches.len());
-                    count(&handle.counters.expired, dropped.len());
-                    let dead = patches.into_iter().map(|patch| Finish {
-                        id: patch.id,
-                        to: Landing::Standing(patch.standing),
-                    });
-                    let gone = dropped.into_iter().map(|id| Finish {
-                        id,
-                        to: Landing::Gone(SettleCause::Expired),
-                    });
-                    self.hot
-                        .finish(&handle.key, lsn, dead.chain(gone).collect())
-                        .await;
-                    drop(applying);
-                }
-                Err(error) => {
-                    tracing::error!(topic = %handle.key, %error, "overdue items could not be logged");
-                    self.hot.unhold(&handle.key, &ids).await;
-                }
+            let mut overdue = overdue;
+            while !overdue.is_empty() {
+                // A frame has a largest size, and a flush stores one frame whole.
+                let rest = overdue.split_off(overdue.len().min(BATCH_ITEMS_MAX));
+                self.bury_batch(&handle, std::mem::replace(&mut overdue, rest))
+                    .await;
             }
         })
         .await;
+    }
+
+    async fn bury_batch(&self, handle: &TopicHandle, overdue: Vec<Overdue>) {
+        let now = self.clock.now();
+        let keep_expired = handle.settings().on_expiry == ExpiryAction::Dead;
+        let mut patches = Vec::new();
+        let mut dropped = Vec::new();
+        for Overdue { queued, why } in overdue {
+            let (reason, error): (_, &str) = match why {
+                OverdueWhy::AttemptsExhausted => (
+                    DeadReason::AttemptsExhausted,
+                    "the lease of the last attempt ended without an ack",
+                ),
+                OverdueWhy::Expired if keep_expired => (DeadReason::Expired, "the time to live passed"),
+                OverdueWhy::Expired => {
+                    dropped.push(queued.item.id);
+                    continue;
+                }
+            };
+            let standing: Standing = died(&queued.standing, reason, now, Some(error.into()));
+            patches.push(PatchEntry {
+                id: queued.item.id,
+                standing,
+            });
+        }
+        let mut frame = FrameBuilder::new();
+        if !patches.is_empty() {
+            frame.patch(&handle.key, &patches);
+        }
+        if !dropped.is_empty() {
+            frame.settle(&handle.key, SettleCause::Expired, &dropped);
+        }
+        let ids: Vec<_> = patches
+            .iter()
+            .map(|patch| patch.id)
+            .chain(dropped.iter().copied())
+            .collect();
+        match self.log(frame).await {
+            Ok((lsn, applying)) => {
+                count(&handle.counters.dead, patches.len());
+                count(&handle.counters.expired, dropped.len());
+                let dead = patches.into_iter().map(|patch| Finish {
+                    id: patch.id,
+                    to: Landing::Standing(patch.standing),
+                });
+                let gone = dropped.into_iter().map(|id| Finish {
+                    id,
+                    to: Landing::Gone(SettleCause::Expired),
+                });
+                self.hot
+                    .finish(&handle.key, lsn, dead.chain(gone).collect())
+                    .await;
+                drop(applying);
+            }
+            Err(error) => {
+                tracing::error!(topic = %handle.key, %error, "overdue items could not be logged");
+                self.hot.unhold(&handle.key, &ids).await;
+            }
+        }
     }
 }

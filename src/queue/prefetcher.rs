@@ -7,21 +7,32 @@ use std::time::Duration;
 use super::core::Core;
 use super::topics::TopicHandle;
 use super::uncancelled::uncancelled;
-use crate::hot::DueSpan;
-use crate::model::{ItemId, QueuedItem, TopicKey};
+use crate::hot::{DueSpan, Held, HoldRequest, item_bytes};
+use crate::model::{ItemId, QueuedItem};
 use crate::shard::{PageOf, ShardError};
 
 /// How often the prefetcher looks when nobody calls it.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long it rests after a shard failed.
 const REST: Duration = Duration::from_millis(500);
-/// Items read in one statement.
-const PAGE_ITEMS: usize = 2_000;
+/// Fewest items read in one statement, however large they are.
+const PAGE_ITEMS_MIN: usize = 16;
+/// Bytes that a statement should read: what a page takes on top of the memory budget.
+const PAGE_BYTES: usize = 8 << 20;
 
 impl Core {
     /// One turn: wait for a reason, then refill every topic that runs low.
     pub(super) async fn prefetch_tick(self: Arc<Self>) {
         let _ = tokio::time::timeout(LOOK_EVERY, self.running_low.notified()).await;
+        self.prefetch().await;
+    }
+
+    /// Refills every topic that runs low by one page.
+    pub(super) async fn prefetch(self: &Arc<Self>) {
+        // Above the low mark, what is read ahead would only push out what was read before.
+        if self.hot.bytes() >= self.limits.hot_bytes_low {
+            return;
+        }
         for key in self.hot.wanting_refill().await {
             let Some(handle) = self.topics.get(&key) else {
                 continue;
@@ -45,7 +56,7 @@ impl Core {
             if handle.refills.load(Ordering::Acquire) != before {
                 return Ok(());
             }
-            let read = core.read_cold(&handle.key).await;
+            let read = core.read_cold(&handle).await;
             let (page, result) = match read {
                 Ok(page) => (page, Ok(())),
                 Err(error) => (None, Err(error)),
@@ -57,26 +68,66 @@ impl Core {
         .await
     }
 
+    /// Brings cold items up, as far as the shard has them, and holds what `requests` ask for.
+    ///
+    /// Held at once, they cannot be evicted again in between. To be called in work that is not cancelled: it
+    /// must end what it began to read, and its caller what it holds.
+    pub(super) async fn hold_cold(
+        &self,
+        handle: &TopicHandle,
+        requests: &[HoldRequest],
+    ) -> Result<Vec<Held>, ShardError> {
+        let topic = &handle.key;
+        let _reading = handle.refill.lock().await;
+        self.hot.refill_begin(topic).await;
+        let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
+        let held = match self.shard(topic).fetch(&ids).await {
+            Ok(rows) => {
+                let of_topic = rows.into_iter().filter(|(key, _)| key == topic);
+                self.hot
+                    .adopt(topic, of_topic.map(|(_, item)| item).collect())
+                    .await;
+                Ok(self.hot.hold(topic, requests).await)
+            }
+            Err(error) => Err(error),
+        };
+        self.hot.refill_end(topic, None).await;
+        held
+    }
+
     /// Reads what became due, and then the next page in delivery order with whether it is the last.
-    async fn read_cold(&self, topic: &TopicKey) -> Result<Option<(Vec<QueuedItem>, bool)>, ShardError> {
+    async fn read_cold(&self, handle: &TopicHandle) -> Result<Option<(Vec<QueuedItem>, bool)>, ShardError> {
+        let topic = &handle.key;
         if let Some(span) = self.hot.refill_begin(topic).await {
-            self.refill_due(topic, span).await?;
+            self.refill_due(handle, span).await?;
         }
         let Some(page) = self.hot.refill_page(topic).await else {
             return Ok(None);
         };
         let of = PageOf::Due(page.due_by);
-        let items = self.shard(topic).page(topic, of, page.from, PAGE_ITEMS).await?;
-        let whole = items.len() < PAGE_ITEMS;
+        let limit = self.page_items(handle);
+        let items = self.shard(topic).page(topic, of, page.from, limit).await?;
+        note_size(handle, &items);
+        let whole = items.len() < limit;
         Ok(Some((items, whole)))
     }
 
+    /// How many items of a topic to read at once, by the size they had last time.
+    fn page_items(&self, handle: &TopicHandle) -> usize {
+        let item_bytes = handle.cold_item_bytes.load(Ordering::Relaxed).max(1);
+        let most = self.limits.refill_items;
+        (PAGE_BYTES / item_bytes).clamp(PAGE_ITEMS_MIN.min(most), most)
+    }
+
     /// Brings up what became due in the cold part.
-    async fn refill_due(&self, topic: &TopicKey, span: DueSpan) -> Result<(), ShardError> {
+    async fn refill_due(&self, handle: &TopicHandle, span: DueSpan) -> Result<(), ShardError> {
+        let topic = &handle.key;
         let shard = self.shard(topic);
-        let items = shard.newly_due(topic, span.after, span.until, PAGE_ITEMS).await?;
+        let limit = self.page_items(handle);
+        let items = shard.newly_due(topic, span.after, span.until, limit).await?;
+        note_size(handle, &items);
         let (passed, next_due) = match items.last() {
-            Some(last) if items.len() == PAGE_ITEMS => {
+            Some(last) if items.len() == limit => {
                 let due = last.standing.due;
                 ((due, last.item.id), Some(due))
             }
@@ -87,5 +138,14 @@ impl Core {
         };
         self.hot.refill_due(topic, items, passed, next_due).await;
         Ok(())
+    }
+}
+
+fn note_size(handle: &TopicHandle, items: &[QueuedItem]) {
+    if !items.is_empty() {
+        let bytes: usize = items.iter().map(|queued| item_bytes(&queued.item)).sum();
+        handle
+            .cold_item_bytes
+            .store(bytes / items.len(), Ordering::Relaxed);
     }
 }

@@ -3,17 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+
 use super::core::Core;
-use super::topics::{TopicHandle, count};
-use crate::hot::{Finish, Held, HoldRequest, Landing};
-use crate::model::{ItemId, SettleCause};
-use crate::shard::ShardError;
+use super::error::QueueError;
+use super::settle::held_ids;
+use super::topics::TopicHandle;
+use super::uncancelled::uncancelled;
+use crate::clock::Timestamp;
+use crate::hot::{Finish, Held, HoldRequest, Landing, Overdue, OverdueWhy};
+use crate::model::{ItemId, SettleCause, TopicKey};
 use crate::wal::FrameBuilder;
 
 /// How often time is looked at. Waiting consumers do not depend on it: they wake themselves.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often rates are sampled and useless things are looked for.
 const CLEAN_EVERY: Duration = Duration::from_secs(1);
+/// How often a topic is looked through for dead letters that were kept long enough, in milliseconds.
+const RETENTION_EVERY_MS: i64 = 60_000;
+/// How many topics at a time: each takes a query.
+const RETENTION_TOPICS: usize = 20;
 /// Items removed in one step.
 const STEP_ITEMS: usize = 1_000;
 
@@ -21,6 +30,11 @@ impl Core {
     /// One turn: due items become ready, ended leases come back, and what can go out no more is buried.
     pub(super) async fn reap_tick(self: Arc<Self>) {
         tokio::time::sleep(LOOK_EVERY).await;
+        self.reap().await;
+    }
+
+    /// Moves what time moves, once.
+    pub(super) async fn reap(self: &Arc<Self>) {
         for (key, overdue) in self.hot.advance().await {
             if let Some(handle) = self.topics.get(&key) {
                 self.clone().bury(handle, overdue).await;
@@ -36,66 +50,113 @@ impl Core {
             handle.sample(now_ms);
         }
         if let Err(error) = self.clean_up().await {
-            tracing::warn!(%error, "a shard could not be cleaned up");
+            tracing::warn!(%error, "what time has made useless could not be removed");
         }
     }
 
-    async fn clean_up(self: &Arc<Self>) -> Result<(), ShardError> {
+    /// Removes what time has made useless, a step at a time.
+    pub(super) async fn clean_up(self: &Arc<Self>) -> Result<(), QueueError> {
         let now = self.clock.now();
         for shard in &self.shards {
-            // Brought up, they are buried by the reaper like any other expired item.
+            let mut expired: HashMap<TopicKey, Vec<HoldRequest>> = HashMap::new();
             for (topic, item) in shard.expired(now, STEP_ITEMS).await? {
-                self.hot.adopt(&topic, vec![item]).await;
+                let id = item.item.id;
+                let of_topic = expired.entry(topic).or_default();
+                of_topic.push(HoldRequest { id, generation: None });
+            }
+            for (topic, requests) in expired {
+                if let Some(handle) = self.topics.get(&topic) {
+                    self.clone().bury_expired(handle, requests).await?;
+                }
             }
             shard.forget_keys(now).await?;
         }
-        for handle in self.topics.all() {
-            let Some(keep_ms) = handle.settings().dead_retention_ms else {
-                continue;
-            };
-            if self.hot.counts(&handle.key).dead == 0 {
-                continue;
-            }
-            let before = now.plus_ms(-keep_ms);
-            let old = self
-                .shard(&handle.key)
-                .dead_before(&handle.key, before, STEP_ITEMS)
-                .await?;
-            if !old.is_empty() {
-                self.bring_up(&handle.key, &old)
-                    .await
-                    .map_err(|e| ShardError::Unavailable(e.to_string()))?;
-                self.discard(&handle, &old, SettleCause::Discarded).await;
-            }
+        let due = |handle: &Arc<TopicHandle>| {
+            handle.settings().dead_retention_ms.is_some()
+                && handle.retention_looked_at() <= now.plus_ms(-RETENTION_EVERY_MS)
+                && self.hot.counts(&handle.key).dead > 0
+        };
+        for handle in self.topics.all().into_iter().filter(due).take(RETENTION_TOPICS) {
+            self.discard_old(&handle, now).await?;
         }
         Ok(())
     }
 
-    /// Removes items that nobody holds a lease on; returns how many there were.
+    /// Discards dead letters that were kept for as long as their topic says.
+    async fn discard_old(
+        self: &Arc<Self>,
+        handle: &Arc<TopicHandle>,
+        now: Timestamp,
+    ) -> Result<(), QueueError> {
+        let Some(keep_ms) = handle.settings().dead_retention_ms else {
+            return Ok(());
+        };
+        let before = now.plus_ms(-keep_ms);
+        let shard = self.shard(&handle.key);
+        let old = shard.dead_before(&handle.key, before, STEP_ITEMS).await?;
+        if !old.is_empty() {
+            self.discard(handle, &old, SettleCause::Discarded).await?;
+        }
+        if old.len() < STEP_ITEMS {
+            handle.set_retention_looked_at(now);
+        }
+        Ok(())
+    }
+
+    /// Buries cold items whose time to live passed; what is leased is left to its consumer.
+    async fn bury_expired(
+        self: Arc<Self>,
+        handle: Arc<TopicHandle>,
+        requests: Vec<HoldRequest>,
+    ) -> Result<(), QueueError> {
+        uncancelled(async move {
+            let now = self.clock.now();
+            let (mut overdue, mut others) = (Vec::new(), Vec::new());
+            for held in self.hold_cold(&handle, &requests).await? {
+                let Held::Yes(queued) = held else { continue };
+                let expired = queued.item.expires_at.is_some_and(|end| end <= now);
+                if expired && queued.standing.dead.is_none() {
+                    let why = OverdueWhy::Expired;
+                    overdue.push(Overdue { queued, why });
+                } else {
+                    others.push(queued.item.id);
+                }
+            }
+            self.hot.unhold(&handle.key, &others).await;
+            self.bury(handle, overdue).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes items that nobody holds a lease on, hot or cold; returns how many there were.
     pub(super) async fn discard(
         self: &Arc<Self>,
         handle: &Arc<TopicHandle>,
         ids: &[ItemId],
         cause: SettleCause,
-    ) -> usize {
-        let topic = &handle.key;
-        let requests: Vec<_> = ids
-            .iter()
-            .map(|&id| HoldRequest { id, generation: None })
-            .collect();
-        let held = self.hot.hold(topic, &requests).await;
-        let held: Vec<_> = held
-            .into_iter()
-            .filter_map(|held| match held {
-                Held::Yes(queued) => Some(queued.item.id),
-                _ => None,
-            })
-            .collect();
-        if held.is_empty() {
-            return 0;
-        }
+    ) -> Result<usize, QueueError> {
+        let request = |&id: &ItemId| HoldRequest { id, generation: None };
+        let requests: Vec<_> = ids.iter().map(request).collect();
+        let (core, handle) = (self.clone(), handle.clone());
+        uncancelled(async move {
+            let held = held_ids(&core.hold_cold(&handle, &requests).await?);
+            if held.is_empty() {
+                return Ok(0);
+            }
+            core.discard_held(&handle.key, &held, cause).await
+        })
+        .await
+    }
+
+    async fn discard_held(
+        &self,
+        topic: &TopicKey,
+        held: &[ItemId],
+        cause: SettleCause,
+    ) -> Result<usize, QueueError> {
         let mut frame = FrameBuilder::new();
-        frame.settle(topic, cause, &held);
+        frame.settle(topic, cause, held);
         match self.log(frame).await {
             Ok((lsn, applying)) => {
                 let gone = |&id: &ItemId| Finish {
@@ -104,15 +165,11 @@ impl Core {
                 };
                 self.hot.finish(topic, lsn, held.iter().map(gone).collect()).await;
                 drop(applying);
-                if cause == SettleCause::Expired {
-                    count(&handle.counters.expired, held.len());
-                }
-                held.len()
+                Ok(held.len())
             }
             Err(error) => {
-                tracing::error!(%topic, %error, "a removal could not be logged");
-                self.hot.unhold(topic, &held).await;
-                0
+                self.hot.unhold(topic, held).await;
+                Err(error)
             }
         }
     }

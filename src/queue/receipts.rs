@@ -7,12 +7,14 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::request::{Delivered, DequeueRequest};
+use super::request::DequeueRequest;
 use crate::clock::Timestamp;
-use crate::model::Namespace;
+use crate::model::{LeaseRef, Namespace};
 
-/// Most answers remembered; the oldest go first.
+/// Most requests remembered; the oldest go first.
 const REMEMBERED: usize = 10_000;
+/// Most leases remembered, of all requests together.
+const LEASES_REMEMBERED: usize = 200_000;
 
 /// Whose request it is: namespace, consumer and `request_id`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,20 +36,74 @@ impl ReceiptKey {
 enum Receipt {
     Open(Arc<Notify>),
     Done {
-        delivered: Vec<Delivered>,
+        leases: Arc<[LeaseRef]>,
         until: Timestamp,
     },
 }
 
-/// The remembered answers. They live in memory: after a restart a retried `request_id` is a new request,
-/// and the first batch comes back when its leases end.
+impl Receipt {
+    fn leases(&self) -> usize {
+        match self {
+            Self::Open(_) => 0,
+            Self::Done { leases, .. } => leases.len(),
+        }
+    }
+}
+
+/// The remembered answers: the leases, not the items, which would stay in memory long after their ack.
+///
+/// They live in memory: after a restart a retried `request_id` is a new request, and the first batch comes
+/// back when its leases end.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Receipts(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    receipts: HashMap<ReceiptKey, Receipt>,
-    order: VecDeque<ReceiptKey>,
+    receipts: HashMap<ReceiptKey, (u64, Receipt)>,
+    /// Receipts by age. A number that is not the receipt's any more is stale.
+    order: VecDeque<(u64, ReceiptKey)>,
+    numbered: u64,
+    leases: usize,
+}
+
+impl Inner {
+    fn insert(&mut self, key: &ReceiptKey, receipt: Receipt) -> u64 {
+        self.remove(key);
+        self.numbered += 1;
+        self.leases += receipt.leases();
+        self.receipts.insert(key.clone(), (self.numbered, receipt));
+        self.order.push_back((self.numbered, key.clone()));
+        while self.receipts.len() > REMEMBERED || self.leases > LEASES_REMEMBERED {
+            let Some((number, oldest)) = self.order.pop_front() else {
+                break;
+            };
+            if self.is_current(number, &oldest) {
+                self.remove(&oldest);
+            }
+        }
+        if self.order.len() > 2 * REMEMBERED {
+            let receipts = &self.receipts;
+            self.order
+                .retain(|(number, key)| receipts.get(key).is_some_and(|(current, _)| current == number));
+        }
+        self.numbered
+    }
+
+    fn is_current(&self, number: u64, key: &ReceiptKey) -> bool {
+        self.receipts
+            .get(key)
+            .is_some_and(|(current, _)| *current == number)
+    }
+
+    fn remove(&mut self, key: &ReceiptKey) {
+        let Some((_, receipt)) = self.receipts.remove(key) else {
+            return;
+        };
+        self.leases -= receipt.leases();
+        if let Receipt::Open(decided) = receipt {
+            decided.notify_waiters();
+        }
+    }
 }
 
 /// What [`Receipts::claim`] found.
@@ -56,8 +112,8 @@ pub(super) enum Claim {
     Mine(OpenReceipt),
     /// The same request is under way.
     Theirs(Arc<Notify>),
-    /// The same request was answered with this.
-    Done(Vec<Delivered>),
+    /// The same request was answered with these leases.
+    Done(Arc<[LeaseRef]>),
 }
 
 impl Receipts {
@@ -65,51 +121,25 @@ impl Receipts {
     pub(super) fn claim(&self, key: &ReceiptKey, now: Timestamp) -> Claim {
         let mut inner = self.0.lock();
         match inner.receipts.get(key) {
-            Some(Receipt::Open(decided)) => return Claim::Theirs(decided.clone()),
-            Some(Receipt::Done { delivered, until }) if *until > now => {
-                return Claim::Done(delivered.clone());
+            Some((_, Receipt::Open(decided))) => return Claim::Theirs(decided.clone()),
+            Some((_, Receipt::Done { leases, until })) if *until > now => {
+                return Claim::Done(leases.clone());
             }
             _ => {}
         }
-        if inner
-            .receipts
-            .insert(key.clone(), Receipt::Open(Arc::default()))
-            .is_none()
-        {
-            inner.order.push_back(key.clone());
-        }
-        if inner.order.len() > REMEMBERED
-            && let Some(oldest) = inner.order.pop_front()
-        {
-            inner.receipts.remove(&oldest);
-        }
+        let number = inner.insert(key, Receipt::Open(Arc::default()));
         Claim::Mine(OpenReceipt {
             receipts: self.clone(),
             key: key.clone(),
-            settled: false,
+            number,
         })
     }
 
     /// Forgets an answer that means nothing any more.
     pub(super) fn forget(&self, key: &ReceiptKey) {
         let mut inner = self.0.lock();
-        if matches!(inner.receipts.get(key), Some(Receipt::Done { .. })) {
-            inner.receipts.remove(key);
-            inner.order.retain(|other| other != key);
-        }
-    }
-
-    fn close(&self, key: &ReceiptKey, receipt: Option<Receipt>) {
-        let mut inner = self.0.lock();
-        let open = match receipt {
-            Some(receipt) => inner.receipts.insert(key.clone(), receipt),
-            None => {
-                inner.order.retain(|other| other != key);
-                inner.receipts.remove(key)
-            }
-        };
-        if let Some(Receipt::Open(decided)) = open {
-            decided.notify_waiters();
+        if matches!(inner.receipts.get(key), Some((_, Receipt::Done { .. }))) {
+            inner.remove(key);
         }
     }
 }
@@ -118,32 +148,93 @@ impl Receipts {
 pub(super) struct OpenReceipt {
     receipts: Receipts,
     key: ReceiptKey,
-    settled: bool,
+    number: u64,
 }
 
 impl OpenReceipt {
-    /// Remembers the answer while its longest lease lives; an empty answer is not worth repeating.
-    pub(super) fn settle(mut self, delivered: &[Delivered], now: Timestamp) {
-        let ends = delivered
-            .iter()
-            .filter_map(|d| d.lease.as_ref().map(|lease| lease.expires_at));
-        if let Some(until) = ends.max().filter(|until| *until > now) {
-            self.receipts.close(
-                &self.key,
-                Some(Receipt::Done {
-                    delivered: delivered.to_vec(),
-                    until,
-                }),
-            );
-            self.settled = true;
+    /// Remembers the answer until its longest lease ends; an empty answer is not worth repeating.
+    pub(super) fn settle(self, leases: Vec<LeaseRef>, until: Timestamp) {
+        if !leases.is_empty() {
+            let leases = leases.into();
+            let mut inner = self.receipts.0.lock();
+            inner.insert(&self.key, Receipt::Done { leases, until });
         }
     }
 }
 
 impl Drop for OpenReceipt {
     fn drop(&mut self) {
-        if !self.settled {
-            self.receipts.close(&self.key, None);
+        let mut inner = self.receipts.0.lock();
+        if inner.is_current(self.number, &self.key) {
+            inner.remove(&self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ItemId, TopicKey};
+
+    const NOW: Timestamp = Timestamp::from_ms(1_000);
+
+    fn key(n: usize) -> ReceiptKey {
+        ReceiptKey("a".parse().unwrap(), "c".into(), n.to_string().into())
+    }
+
+    fn leases(count: usize) -> Vec<LeaseRef> {
+        let topic = TopicKey::parse("a", "t").unwrap();
+        (0..count as u64)
+            .map(|id| LeaseRef {
+                topic: topic.clone(),
+                id: ItemId(id),
+                generation: 1,
+            })
+            .collect()
+    }
+
+    fn claimed(receipts: &Receipts, key: &ReceiptKey) -> OpenReceipt {
+        match receipts.claim(key, NOW) {
+            Claim::Mine(claim) => claim,
+            _ => panic!("the request is known already"),
+        }
+    }
+
+    #[test]
+    fn a_settled_request_is_answered_again_until_its_leases_end() {
+        let receipts = Receipts::default();
+        claimed(&receipts, &key(1)).settle(leases(2), NOW.plus_ms(10));
+        assert!(matches!(receipts.claim(&key(1), NOW), Claim::Done(leases) if leases.len() == 2));
+        let late = receipts.claim(&key(1), NOW.plus_ms(10));
+        assert!(matches!(late, Claim::Mine(_)));
+    }
+
+    #[test]
+    fn a_dropped_claim_was_never_made() {
+        let receipts = Receipts::default();
+        let claim = claimed(&receipts, &key(1));
+        assert!(matches!(receipts.claim(&key(1), NOW), Claim::Theirs(_)));
+        drop(claim);
+        claimed(&receipts, &key(1)).settle(Vec::new(), NOW);
+        claimed(&receipts, &key(1));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_in_requests_and_in_leases() {
+        let receipts = Receipts::default();
+        let open = claimed(&receipts, &key(0));
+        for n in 1..3 * REMEMBERED {
+            claimed(&receipts, &key(n)).settle(leases(1), NOW.plus_ms(1));
+        }
+        // Its place was taken meanwhile; settled late, it takes one like any other.
+        open.settle(leases(1), NOW.plus_ms(1));
+        for n in 0..500 {
+            claimed(&receipts, &key(1_000_000 + n)).settle(leases(1_000), NOW.plus_ms(1));
+        }
+        let inner = receipts.0.lock();
+        assert!(inner.receipts.len() <= REMEMBERED && inner.order.len() <= 2 * REMEMBERED + 1);
+        assert!(inner.leases <= LEASES_REMEMBERED);
+        let counted: usize = inner.receipts.values().map(|(_, receipt)| receipt.leases()).sum();
+        assert_eq!(counted, inner.leases);
     }
 }

@@ -197,12 +197,14 @@ impl Queue {
     pub(super) async fn recover(&self, recovered: Recovered) -> Result<(), QueueError> {
         let core = &self.core;
         let now = core.clock.now();
+        self.start_over_with_lost_logs().await?;
         for topic in &recovered.topics {
             core.topics.insert(topic, &TopicRow::default());
         }
         self.bring_shards_up_to_date(&recovered.deletes, &recovered.purges, recovered.touched)
             .await?;
-        for shard in &core.shards {
+        for (shard, control) in core.shards.iter().zip(&core.flush) {
+            control.begin_at(shard.progress(core.node).await?);
             core.ids.raise_floor(shard.highest_id().await?);
             let counts = shard.counts(now).await?;
             for count in &counts {
@@ -224,6 +226,26 @@ impl Queue {
         for (lsn, topic, item) in recovered.keys {
             if let Some(row) = self.key_row(&topic, &item, now) {
                 core.hot.confirm_keys(&topic, lsn, vec![row]).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A shard that heard more of the log than the log says has outlived it: this one is new and counts from
+    /// the start. Left alone, the shard would seem to hold what was never brought to it.
+    async fn start_over_with_lost_logs(&self) -> Result<(), QueueError> {
+        let core = &self.core;
+        let end = core.wal.durable_lsn();
+        for (number, shard) in core.shards.iter().enumerate() {
+            let progress = shard.progress(core.node).await?;
+            if progress > end {
+                tracing::warn!(
+                    shard = number,
+                    stored = progress.0,
+                    log = end.0,
+                    "the log that this shard knew is gone; what only it held is lost"
+                );
+                shard.checkpoint(&Checkpoint::at(core.node, end)).await?;
             }
         }
         Ok(())

@@ -282,7 +282,8 @@ pub struct Page<T, C = OrderKey> {
     pub next: Option<C>,
 }
 
-/// Which dead letters to bring back, and how.
+/// Which dead letters to bring back, and how. One whose time to live passed comes back as a new item with a
+/// new id, and its time to live begins anew.
 #[derive(Debug, Clone, Default)]
 pub struct Redrive {
     /// Only these; all when absent.

@@ -124,7 +124,7 @@ impl Queue {
 
     /// Removes a topic with everything in it; returns how many items that were. It may appear again.
     pub async fn delete_topic(&self, topic: &TopicKey) -> Result<u64, QueueError> {
-        self.core.topic(topic)?;
+        let handle = self.core.topic(topic)?;
         let (live, _) = self.remove_all(topic, false).await?;
         let (dead, lsn) = self.remove_all(topic, true).await?;
         // The topic leaves memory only when the shard has nothing left to be told about it.
@@ -132,8 +132,13 @@ impl Queue {
             .store_up_to(lsn)
             .await?;
         self.core.catalog.delete_topic(topic).await?;
+        handle.set_deleted();
         self.core.topics.remove(topic);
-        self.core.hot.forget(topic);
+        if !self.core.hot.forget(topic) {
+            // An item came in meanwhile: the topic has appeared again.
+            self.core.hot.set_paused(topic, false);
+            self.core.topics.insert(topic, &TopicRow::default());
+        }
         Ok(live + dead)
     }
 

@@ -1,6 +1,7 @@
 //! Settle: ack, nack, extend, release, reject. Hold the item by its lease, log, and only then apply.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -14,6 +15,11 @@ use crate::clock::Timestamp;
 use crate::hot::{Finish, Held, HoldRequest, Landing};
 use crate::model::{DeadReason, ItemId, ItemState, LeaseRef, QueuedItem, SettleCause, TopicKey, limits};
 use crate::wal::{FrameBuilder, Lsn, PatchEntry};
+
+/// How often an item that another settlement holds is asked for again, at least.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// How many times.
+const ASK_MAX: usize = 250;
 
 /// The actions of one request on one topic, with their places in the request.
 struct Group {
@@ -93,14 +99,10 @@ impl Core {
         let mut results: Vec<_> = actions.iter().map(lost).collect();
         let mut frame = FrameBuilder::new();
         let mut outcomes = Vec::new();
-        for group in self.group(actions) {
-            match self.hold_group(&group).await {
-                Ok(held) => outcomes.push(self.decide(group, held, &mut frame, &mut results)),
-                Err(error) => {
-                    self.let_go(&outcomes).await;
-                    return Err(error);
-                }
-            }
+        let groups = self.group(actions);
+        let held = self.hold_all(&groups).await?;
+        for (group, held) in groups.into_iter().zip(held) {
+            outcomes.push(self.decide(group, held, &mut frame, &mut results));
         }
         if frame.is_empty() {
             return Ok(results);
@@ -149,8 +151,44 @@ impl Core {
         groups
     }
 
+    /// Holds the items of all groups at one moment. While another settlement has one of them, none is kept:
+    /// two requests must not wait for each other.
+    async fn hold_all(self: &Arc<Self>, groups: &[Group]) -> Result<Vec<Vec<Held>>, QueueError> {
+        for _ in 0..ASK_MAX {
+            let mut all = Vec::with_capacity(groups.len());
+            let mut failed = None;
+            for group in groups {
+                match self.hold_group(group).await {
+                    Ok(held) => all.push(held),
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
+            }
+            let busy = all.iter().flatten().find_map(|held| match held {
+                Held::Busy(decided) => Some(decided.clone()),
+                _ => None,
+            });
+            if failed.is_none() && busy.is_none() {
+                return Ok(all);
+            }
+            for (group, held) in groups.iter().zip(&all) {
+                self.hot.unhold(&group.handle.key, &held_ids(held)).await;
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if let Some(decided) = busy {
+                // The time-out covers a decision that came between asking and listening.
+                let _ = tokio::time::timeout(ASK_AGAIN, decided.notified()).await;
+            }
+        }
+        Err(QueueError::Overloaded)
+    }
+
     /// Holds a group's items. One that is not in memory may be in the shard, leased before a restart.
-    async fn hold_group(&self, group: &Group) -> Result<Vec<Held>, QueueError> {
+    async fn hold_group(self: &Arc<Self>, group: &Group) -> Result<Vec<Held>, QueueError> {
         let topic = &group.handle.key;
         let request = |(_, action): &(usize, LeaseAction)| HoldRequest {
             id: action.lease.id,
@@ -165,27 +203,20 @@ impl Core {
         if unknown.is_empty() {
             return Ok(held);
         }
-        let ids: Vec<_> = unknown.iter().map(|index| requests[*index].id).collect();
-        if let Err(error) = self.bring_up(topic, &ids).await {
-            self.hot.unhold(topic, &held_ids(&held)).await;
-            return Err(error);
-        }
         let again: Vec<_> = unknown.iter().map(|index| requests[*index]).collect();
-        for (index, found) in unknown.into_iter().zip(self.hot.hold(topic, &again).await) {
-            held[index] = found;
+        match self.hold_cold(&group.handle, &again).await {
+            Ok(found) => {
+                for (index, found) in unknown.into_iter().zip(found) {
+                    held[index] = found;
+                }
+            }
+            Err(error) => {
+                self.hot.unhold(topic, &held_ids(&held)).await;
+                return Err(error.into());
+            }
         }
+        mark_repeats(&requests, &mut held);
         Ok(held)
-    }
-
-    /// Brings cold items up into memory, as far as the shard has them.
-    pub(super) async fn bring_up(&self, topic: &TopicKey, ids: &[ItemId]) -> Result<(), QueueError> {
-        let rows = self.shard(topic).fetch(ids).await?;
-        let of_topic = rows
-            .into_iter()
-            .filter(|(key, _)| key == topic)
-            .map(|(_, item)| item);
-        self.hot.adopt(topic, of_topic.collect()).await;
-        Ok(())
     }
 
     /// Decides what becomes of each held item, and writes it to `frame`.
@@ -208,7 +239,7 @@ impl Core {
                     results[index].status = SettleStatus::AlreadyDone;
                     continue;
                 }
-                Held::Lost | Held::Unknown => continue,
+                Held::Lost | Held::Busy(_) | Held::Unknown => continue,
             };
             results[index].status = SettleStatus::Ok;
             if matches!(action.verb, Verb::Nack { .. } | Verb::Reject { .. }) {
@@ -290,7 +321,7 @@ fn mark_repeats(requests: &[HoldRequest], held: &mut [Held]) {
                 .iter()
                 .position(|request| *request == requests[index])
         };
-        if matches!(held[index], Held::Lost)
+        if matches!(held[index], Held::Busy(_))
             && first().is_some_and(|first| matches!(held[first], Held::Yes(_)))
         {
             held[index] = Held::AlreadyDone;

@@ -1,7 +1,7 @@
 //! The topics this node knows, their settings and their counters.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::request::{TopicRates, TopicTotals};
+use crate::clock::Timestamp;
 use crate::model::{Namespace, Settings, SettingsPatch, TopicKey, TopicName};
 use crate::shard::{CatalogContents, TopicRow};
 
@@ -29,13 +30,21 @@ pub(super) struct TopicHandle {
     own: RwLock<SettingsPatch>,
     effective: ArcSwap<Settings>,
     paused: AtomicBool,
+    deleted: AtomicBool,
     pub(super) counters: Counters,
     rates: Mutex<RateWindow>,
     /// Held by whoever reads the topic's cold part.
     pub(super) refill: tokio::sync::Mutex<()>,
     /// How many times they were brought up.
     pub(super) refills: AtomicU64,
+    /// What an item of the cold part took on average when it was last read, in bytes.
+    pub(super) cold_item_bytes: AtomicUsize,
+    /// When no dead letter was left that had been kept long enough, in milliseconds since the epoch.
+    retention_looked_at_ms: AtomicI64,
 }
+
+/// Before the first cold item was read, they are taken to be this large, in bytes.
+const COLD_ITEM_BYTES: usize = 16 << 10;
 
 /// What happened in a topic since the node started.
 #[derive(Debug, Default)]
@@ -80,10 +89,13 @@ impl TopicHandle {
             own: RwLock::new(row.settings.clone()),
             effective: ArcSwap::from_pointee(effective),
             paused: AtomicBool::new(row.paused),
+            deleted: AtomicBool::new(false),
             counters: Counters::default(),
             rates: Mutex::default(),
             refill: tokio::sync::Mutex::new(()),
             refills: AtomicU64::new(0),
+            cold_item_bytes: AtomicUsize::new(COLD_ITEM_BYTES),
+            retention_looked_at_ms: AtomicI64::new(0),
         }
     }
 
@@ -101,6 +113,24 @@ impl TopicHandle {
 
     pub(super) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Whether the topic was deleted since the handle was got: whoever then still brings it an item makes
+    /// it appear again.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn retention_looked_at(&self) -> Timestamp {
+        Timestamp::from_ms(self.retention_looked_at_ms.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_retention_looked_at(&self, now: Timestamp) {
+        self.retention_looked_at_ms.store(now.ms(), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
     }
 
     pub(super) fn set_paused(&self, paused: bool) {

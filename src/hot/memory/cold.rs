@@ -5,6 +5,7 @@ use hashbrown::HashSet;
 use crate::clock::Timestamp;
 use crate::hot::{DueCursor, DueSpan, RefillPage};
 use crate::model::{ItemId, OrderKey, QueuedItem};
+use crate::wal::Lsn;
 
 /// The last id there can be: a cursor with it is past everything at its instant.
 const LAST_ID: ItemId = ItemId(u64::MAX);
@@ -25,11 +26,21 @@ pub(super) struct Cold {
     refilling: bool,
     /// Deleted from the shard while a refill was reading it: the page may still show them.
     tombstones: HashSet<ItemId, foldhash::fast::RandomState>,
-    /// Live items up to here were purged, but the shard may still hold them.
-    purged_live: Option<ItemId>,
+    /// The highest id of a live item that went cold since the start.
+    newest: ItemId,
+    /// Live items that were purged, but the shard may still hold them.
+    purged_live: Option<Purged>,
     /// The same for dead letters.
-    purged_dead: Option<ItemId>,
-    purge_stored: bool,
+    purged_dead: Option<Purged>,
+}
+
+/// Purges that what the shard shows may not have heard of.
+#[derive(Debug, Clone, Copy)]
+struct Purged {
+    /// The last of them.
+    lsn: Lsn,
+    up_to: ItemId,
+    stored: bool,
 }
 
 impl Cold {
@@ -76,6 +87,7 @@ impl Cold {
             self.watermark = self.watermark.max((now, LAST_ID));
         }
         let (key, due) = (item.key(), item.standing.due);
+        self.newest = self.newest.max(key.id);
         if (due, key.id) <= self.watermark {
             self.due += 1;
             self.floor = Some(self.floor.map_or(key, |floor| floor.min(key)));
@@ -97,28 +109,59 @@ impl Cold {
         *count = count.saturating_sub(1);
     }
 
-    /// Forgets what a purge removed; returns how many items that were.
-    pub(super) fn purge(&mut self, dead: bool, up_to: ItemId) -> u64 {
-        self.purge_stored = false;
+    /// Forgets what the purge at `lsn` removed; returns how many items that were.
+    pub(super) fn purge(&mut self, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
+        let before = if dead { self.purged_dead } else { self.purged_live };
+        let purged = Some(Purged {
+            lsn: before.map_or(lsn, |before| before.lsn.max(lsn)),
+            up_to: before.map_or(up_to, |before| before.up_to.max(up_to)),
+            stored: false,
+        });
         if dead {
-            self.purged_dead = Some(up_to);
+            self.purged_dead = purged;
             return std::mem::take(&mut self.dead);
         }
-        self.purged_live = Some(up_to);
-        (self.floor, self.next_due) = (None, None);
+        self.purged_live = purged;
+        (self.floor, self.next_due) = if self.newest > up_to {
+            // Something younger went cold already: the shard is looked through for it.
+            (Some(OrderKey::MIN), Some(Timestamp::ZERO))
+        } else {
+            (None, None)
+        };
         std::mem::take(&mut self.due) + std::mem::take(&mut self.later)
     }
 
-    /// The shard holds nothing of what was purged any more.
-    pub(super) fn purge_stored(&mut self) {
-        self.purge_stored = true;
-        self.settle_purge();
+    /// The shard heard of the purge at `lsn`.
+    pub(super) fn purge_stored(&mut self, lsn: Lsn, dead: bool) {
+        let purged = if dead {
+            &mut self.purged_dead
+        } else {
+            &mut self.purged_live
+        };
+        if let Some(purged) = purged
+            && purged.lsn <= lsn
+        {
+            purged.stored = true;
+        }
+        self.settle_purges();
     }
 
-    fn settle_purge(&mut self) {
-        if self.purge_stored && !self.refilling {
-            (self.purged_live, self.purged_dead) = (None, None);
+    /// A page that is being read may show what the shard held before the purge.
+    fn settle_purges(&mut self) {
+        if self.refilling {
+            return;
         }
+        for purged in [&mut self.purged_live, &mut self.purged_dead] {
+            if purged.is_some_and(|purged| purged.stored) {
+                *purged = None;
+            }
+        }
+    }
+
+    /// Whether the shard holds nothing of the topic, and nobody is reading it.
+    pub(super) fn is_empty(&self) -> bool {
+        let nothing = self.due == 0 && self.later == 0 && self.dead == 0;
+        nothing && self.floor.is_none() && self.next_due.is_none() && !self.is_unsettled()
     }
 
     /// Begins a refill; returns what may have become due.
@@ -161,7 +204,7 @@ impl Cold {
     pub(super) fn end(&mut self) {
         self.refilling = false;
         self.tombstones.clear();
-        self.settle_purge();
+        self.settle_purges();
     }
 
     /// Notes that the shard deleted `id` this moment.
@@ -178,6 +221,6 @@ impl Cold {
         } else {
             self.purged_live
         };
-        purged.is_some_and(|up_to| item.item.id <= up_to) || self.tombstones.contains(&item.item.id)
+        purged.is_some_and(|purged| item.item.id <= purged.up_to) || self.tombstones.contains(&item.item.id)
     }
 }

@@ -1,8 +1,6 @@
 //! What of a topic the shard lacks, in log order, and what becomes of entries when it was stored.
 
-use std::collections::VecDeque;
-
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::ordered::OrderedQueue;
 use super::topic::{Entry, Place, Topic};
@@ -18,8 +16,10 @@ type Entries = HashMap<ItemId, Box<Entry>, IdHashing>;
 #[derive(Debug)]
 pub(super) struct Unstored {
     needs: OrderedQueue<(Lsn, ItemId)>,
-    deletes: VecDeque<(Lsn, ItemId)>,
-    deleting: HashSet<ItemId, foldhash::fast::RandomState>,
+    /// Deletes that no flush has taken up. Settlements are applied in about the order of the log, not in it.
+    deletes: OrderedQueue<(Lsn, ItemId)>,
+    /// These and the ones being flushed.
+    deleting: HashMap<ItemId, Lsn, foldhash::fast::RandomState>,
     purges: Vec<(Lsn, Purge)>,
 }
 
@@ -33,8 +33,8 @@ impl Unstored {
     pub(super) fn new() -> Self {
         Self {
             needs: OrderedQueue::new(),
-            deletes: VecDeque::new(),
-            deleting: HashSet::default(),
+            deletes: OrderedQueue::new(),
+            deleting: HashMap::default(),
             purges: Vec::new(),
         }
     }
@@ -50,13 +50,13 @@ impl Unstored {
     }
 
     pub(super) fn delete(&mut self, lsn: Lsn, id: ItemId) {
-        if self.deleting.insert(id) {
-            self.deletes.push_back((lsn, id));
+        if self.deleting.insert(id, lsn).is_none() {
+            self.deletes.push((lsn, id));
         }
     }
 
     pub(super) fn is_deleting(&self, id: ItemId) -> bool {
-        self.deleting.contains(&id)
+        self.deleting.contains_key(&id)
     }
 
     pub(super) fn deletes(&self) -> usize {
@@ -78,20 +78,19 @@ impl Topic {
             self.unstored.needs.pop_first();
         }
         let item = self.unstored.needs.first().map(|(lsn, _)| lsn);
-        let delete = self.unstored.deletes.front().map(|(lsn, _)| *lsn);
-        let purge = self.unstored.purges.first().map(|(lsn, _)| *lsn);
+        let delete = self.next_delete();
+        let purge = self.unstored.purges.iter().map(|(lsn, _)| *lsn).min();
         [item, delete, purge].into_iter().flatten().min()
     }
 
-    /// The first `limit` needs at or before `up_to`, in log order.
-    pub(super) fn needs_up_to(&self, up_to: Lsn, limit: usize) -> Vec<(Lsn, ItemId)> {
-        let wanted = self.unstored.needs.iter().take_while(|(lsn, _)| *lsn <= up_to);
-        let mut found: Vec<_> = wanted
-            .filter(|need| needs(&self.entries, need))
-            .take(limit)
-            .collect();
-        found.dedup();
-        found
+    /// The needs at or before `up_to`, in log order.
+    pub(super) fn needs_up_to(&self, up_to: Lsn) -> impl Iterator<Item = (Lsn, ItemId)> + '_ {
+        let wanted = self
+            .unstored
+            .needs
+            .iter()
+            .take_while(move |(lsn, _)| *lsn <= up_to);
+        wanted.filter(|need| needs(&self.entries, need))
     }
 
     /// Marks an entry as being stored and returns it as it stands; the change that made it needed is in it.
@@ -105,7 +104,8 @@ impl Topic {
         self.entries.get(&id).map(|entry| entry.queued.clone())
     }
 
-    /// Settles an entry whose snapshot was stored, or was not. Stored dead letters leave memory.
+    /// Settles an entry whose snapshot was stored, or was not: of a commit that failed nobody knows. Stored
+    /// dead letters leave memory.
     pub(super) fn end_flush(&mut self, id: ItemId, stored: bool) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -115,8 +115,8 @@ impl Topic {
         }
         entry.flushing = false;
         let later = std::mem::take(&mut entry.need_after);
+        entry.maybe_stored = true;
         if stored {
-            entry.stored = true;
             entry.need = later;
         }
         if entry.need > Lsn(0) {
@@ -127,24 +127,24 @@ impl Topic {
         }
     }
 
-    /// Takes up to `limit` pending deletes out; they stay known as going until [`Topic::end_deletes`].
-    pub(super) fn begin_deletes(&mut self, limit: usize) -> Vec<(Lsn, ItemId)> {
-        let count = self.unstored.deletes.len().min(limit);
-        self.unstored.deletes.drain(..count).collect()
+    /// Takes up to `limit` pending deletes out, in log order; they stay known as going until
+    /// [`Topic::end_delete`].
+    pub(super) fn begin_deletes(&mut self, limit: usize) -> Vec<ItemId> {
+        let taken = std::iter::from_fn(|| self.unstored.deletes.pop_first());
+        taken.take(limit).map(|(_, id)| id).collect()
     }
 
-    /// The first delete that is still waiting.
+    /// The first delete that no flush has taken up.
     pub(super) fn next_delete(&self) -> Option<Lsn> {
-        self.unstored.deletes.front().map(|(lsn, _)| *lsn)
+        self.unstored.deletes.first().map(|(lsn, _)| lsn)
     }
 
     pub(super) fn end_delete(&mut self, id: ItemId, stored: bool) {
         if stored {
             self.unstored.deleting.remove(&id);
             self.cold.deleted(id);
-        } else {
-            // Positions of deletes that failed are lost with the plan; the lowest one is always safe.
-            self.unstored.deletes.push_front((Lsn(1), id));
+        } else if let Some(&lsn) = self.unstored.deleting.get(&id) {
+            self.unstored.deletes.push((lsn, id));
         }
     }
 
@@ -152,12 +152,20 @@ impl Topic {
         std::mem::take(&mut self.unstored.purges)
     }
 
-    pub(super) fn end_purge(&mut self, purge: (Lsn, Purge), stored: bool) {
+    pub(super) fn end_purge(&mut self, (lsn, purge): (Lsn, Purge), stored: bool) {
         if stored {
-            self.cold.purge_stored();
+            self.cold.purge_stored(lsn, purge.dead);
         } else {
-            self.unstored.purges.insert(0, purge);
+            self.unstored.purges.push((lsn, purge));
         }
+    }
+
+    /// Whether nothing is left of the topic: nothing in memory, nothing in the shard, nothing to tell it.
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.entries.is_empty()
+            && self.first_need().is_none()
+            && self.unstored.deleting.is_empty()
+            && self.cold.is_empty()
     }
 
     /// Drops stored, unchanged waiting items, least urgent first, until `bytes` are free.
@@ -202,11 +210,7 @@ impl Topic {
 
     /// Drops dead letters that the shard holds; nobody waits for them.
     pub(super) fn evict_dead(&mut self) -> usize {
-        let clean = |key: &&OrderKey| {
-            self.entries
-                .get(&key.id)
-                .is_some_and(|e| e.stored && e.need == Lsn(0) && !e.flushing)
-        };
+        let clean = |key: &&OrderKey| self.entries.get(&key.id).is_some_and(|entry| entry.is_clean());
         let ids: Vec<_> = self.dead.iter().filter(clean).map(|key| key.id).collect();
         let mut freed = 0;
         for id in ids {
@@ -220,8 +224,7 @@ impl Topic {
 
     fn evict_one(&mut self, id: ItemId, place: Place, now: Timestamp) -> Option<usize> {
         let entry = self.entries.get(&id)?;
-        let clean = entry.stored && entry.need == Lsn(0) && !entry.flushing;
-        if entry.place != place || !clean {
+        if entry.place != place || !entry.is_clean() {
             return None;
         }
         let entry = self.remove(id)?;

@@ -1,6 +1,5 @@
 //! A topic's idempotency keys: which were used within the window, and for what.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -31,7 +30,7 @@ enum Key {
 pub(super) struct Keys {
     keys: HashMap<u128, Key, foldhash::fast::RandomState>,
     by_expiry: OrderedQueue<(Timestamp, u128)>,
-    unstored: VecDeque<(Lsn, u128)>,
+    unstored: OrderedQueue<(Lsn, u128)>,
     /// The shard may know keys that are not here; the last of them expires then.
     pub(super) cold_until: Timestamp,
 }
@@ -41,7 +40,7 @@ impl Keys {
         Self {
             keys: HashMap::default(),
             by_expiry: OrderedQueue::new(),
-            unstored: VecDeque::new(),
+            unstored: OrderedQueue::new(),
             cold_until: Timestamp::ZERO,
         }
     }
@@ -66,7 +65,7 @@ impl Keys {
     pub(super) fn confirm(&mut self, lsn: Lsn, row: DedupRow) {
         let key_hash = row.key_hash;
         self.by_expiry.push((row.expires_at, key_hash));
-        self.unstored.push_back((lsn, key_hash));
+        self.unstored.push((lsn, key_hash));
         if let Some(Key::Reserved(decided)) = self.keys.insert(key_hash, Key::Used { row, stored: false }) {
             decided.notify_waiters();
         }
@@ -105,20 +104,20 @@ impl Keys {
 
     /// The first log position whose key the shard lacks.
     pub(super) fn first_need(&mut self) -> Option<Lsn> {
-        while let Some((_, key_hash)) = self.unstored.front() {
-            if matches!(self.keys.get(key_hash), Some(Key::Used { stored: false, .. })) {
-                break;
+        while let Some((lsn, key_hash)) = self.unstored.first() {
+            if matches!(self.keys.get(&key_hash), Some(Key::Used { stored: false, .. })) {
+                return Some(lsn);
             }
-            self.unstored.pop_front();
+            self.unstored.pop_first();
         }
-        self.unstored.front().map(|(lsn, _)| *lsn)
+        None
     }
 
     /// The rows the shard lacks up to `up_to`.
     pub(super) fn unstored_up_to(&self, up_to: Lsn, topic: &TopicKey) -> Vec<DedupRow> {
         let wanted = self.unstored.iter().take_while(|(lsn, _)| *lsn <= up_to);
         wanted
-            .filter_map(|(_, key_hash)| match self.keys.get(key_hash) {
+            .filter_map(|(_, key_hash)| match self.keys.get(&key_hash) {
                 Some(Key::Used { row, stored: false }) => Some(DedupRow {
                     topic: topic.clone(),
                     ..row.clone()
@@ -128,9 +127,12 @@ impl Keys {
             .collect()
     }
 
-    /// Notes that the shard remembers `key_hash` now, and keeps memory within its bound.
-    pub(super) fn stored(&mut self, key_hash: u128) {
-        if let Some(Key::Used { stored, .. }) = self.keys.get_mut(&key_hash) {
+    /// Notes that the shard remembers `row` now, and keeps memory within its bound.
+    pub(super) fn stored(&mut self, row: &DedupRow) {
+        // Meanwhile the key's window may have passed and another item may have been accepted under it.
+        if let Some(Key::Used { row: current, stored }) = self.keys.get_mut(&row.key_hash)
+            && current.id == row.id
+        {
             *stored = true;
         }
         while self.keys.len() > KEPT {

@@ -49,7 +49,10 @@ impl<K: Ord + Copy> OrderedQueue<K> {
                 }
             }
         }
-        self.runs[self.latest].push_back(key);
+        let run = &mut self.runs[self.latest];
+        if run.back() != Some(&key) {
+            run.push_back(key);
+        }
     }
 
     /// The run with the smallest first key, and that key.
@@ -110,25 +113,17 @@ impl<K: Ord + Copy> OrderedQueue<K> {
         }
     }
 
-    /// All keys in ascending order, stale ones included.
+    /// All keys in ascending order, each once, stale ones included.
     pub(super) fn iter(&self) -> impl Iterator<Item = K> + '_ {
-        let mut runs: Vec<_> = self
-            .runs
-            .iter()
-            .map(|run| run.iter().copied().peekable())
-            .collect();
-        let mut early = self.early.iter().copied().peekable();
-        std::iter::from_fn(move || {
-            let firsts = runs
-                .iter_mut()
-                .enumerate()
-                .filter_map(|(n, run)| Some((n, *run.peek()?)));
-            match (firsts.min_by(|(_, a), (_, b)| a.cmp(b)), early.peek()) {
-                (Some((_, a)), Some(b)) if *b < a => early.next(),
-                (Some((run, _)), _) => runs[run].next(),
-                (None, _) => early.next(),
-            }
-        })
+        let runs = self.runs.iter().map(|run| run.iter());
+        merged(runs.collect(), self.early.iter())
+    }
+
+    /// The keys at and after `from`, as [`OrderedQueue::iter`] has them.
+    pub(super) fn iter_from(&self, from: K) -> impl Iterator<Item = K> + '_ {
+        let rest = |run: &VecDeque<K>| run.partition_point(|key| *key < from);
+        let runs = self.runs.iter().map(|run| run.range(rest(run)..));
+        merged(runs.collect(), self.early.range(from..))
     }
 
     /// Says that one key still held here means nothing any more; true when it is time to compact.
@@ -137,14 +132,23 @@ impl<K: Ord + Copy> OrderedQueue<K> {
         self.stale > COMPACT_MIN && self.stale * 2 > self.len()
     }
 
-    fn len(&self) -> usize {
+    /// How many keys there are, stale and repeated ones included.
+    pub(super) fn len(&self) -> usize {
         self.runs.iter().map(VecDeque::len).sum::<usize>() + self.early.len()
     }
 
-    /// Drops every key that is not `live`.
+    /// Drops every key that is not `live`, and repeats of those that are: a key that became stale and was
+    /// pushed again is here twice.
     pub(super) fn compact(&mut self, mut live: impl FnMut(&K) -> bool) {
-        for run in &mut self.runs {
-            run.retain(&mut live);
+        for n in 0..self.runs.len() {
+            let (before, rest) = self.runs.split_at_mut(n);
+            let Some(run) = rest.first_mut() else { break };
+            let mut last = None;
+            run.retain(|key| {
+                let repeated = last.replace(*key) == Some(*key)
+                    || before.iter().any(|run| run.binary_search(key).is_ok());
+                !repeated && live(key)
+            });
             if run.capacity() > 4 * run.len() + COMPACT_MIN {
                 run.shrink_to(2 * run.len());
             }
@@ -153,9 +157,40 @@ impl<K: Ord + Copy> OrderedQueue<K> {
         if self.runs.is_empty() {
             self.runs.push(VecDeque::new());
         }
-        self.early.retain(live);
+        let runs = &self.runs;
+        self.early
+            .retain(|key| live(key) && runs.iter().all(|run| run.binary_search(key).is_err()));
         (self.latest, self.stale) = (0, 0);
     }
+}
+
+/// Several ascending sequences as one, every key once.
+fn merged<'a, K: Ord + Copy + 'a>(
+    runs: Vec<impl Iterator<Item = &'a K>>,
+    early: impl Iterator<Item = &'a K>,
+) -> impl Iterator<Item = K> {
+    let mut runs: Vec<_> = runs.into_iter().map(|run| run.copied().peekable()).collect();
+    let mut early = early.copied().peekable();
+    let mut next = move || {
+        let firsts = runs
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(n, run)| Some((n, *run.peek()?)));
+        match (firsts.min_by(|(_, a), (_, b)| a.cmp(b)), early.peek()) {
+            (Some((_, a)), Some(b)) if *b < a => early.next(),
+            (Some((run, _)), _) => runs[run].next(),
+            (None, _) => early.next(),
+        }
+    };
+    let mut last = None;
+    std::iter::from_fn(move || {
+        loop {
+            let key = next()?;
+            if last.replace(key) != Some(key) {
+                return Some(key);
+            }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -199,5 +234,25 @@ mod tests {
             }
         }
         assert!(queue.iter().count() < 3_000);
+    }
+
+    #[test]
+    fn a_key_pushed_again_and_again_is_one_key() {
+        let mut queue = OrderedQueue::new();
+        for key in 0..10_u32 {
+            queue.push(key);
+        }
+        for round in 0..100_000 {
+            queue.push([9, 3, 7, 5, 1][round % 5]);
+            if queue.note_stale() {
+                queue.compact(|_| true);
+            }
+        }
+        assert!(queue.len() < 3_000, "{} keys", queue.len());
+        queue.compact(|_| true);
+        assert_eq!(queue.len(), 10);
+        queue.push(4);
+        assert!(queue.iter().eq(0..10));
+        assert!(queue.iter_from(4).eq(4..10));
     }
 }

@@ -29,11 +29,6 @@ impl SettledRing {
         }
     }
 
-    /// Forgets one lease that goes on after all; its place in the order is left to age.
-    pub(super) fn remove(&mut self, id: ItemId, generation: u32) {
-        self.known.remove(&(id, generation));
-    }
-
     pub(super) fn contains(&self, id: ItemId, generation: u32) -> bool {
         self.known.contains(&(id, generation))
     }

@@ -1,5 +1,6 @@
 //! The [`HotTier`] over all topics.
 
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
@@ -15,7 +16,7 @@ use crate::hot::{
     Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, HotTier, HotView, KeyProbe, KeyState,
     More, Overdue, RefillPage, Taken,
 };
-use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, Slot, TopicKey};
+use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, Slot, TopicKey, limits};
 use crate::shard::{DedupRow, StoredCounts};
 use crate::wal::Lsn;
 
@@ -43,6 +44,9 @@ pub struct MemoryTier {
     options: MemoryOptions,
     cells: RwLock<HashMap<TopicKey, Arc<Cell>>>,
     bytes: AtomicUsize,
+    /// What each shard needed when the flush under way for it began. A flush takes needs out before they
+    /// are stored; whoever frees the log must see them all the same.
+    in_flight: Mutex<HashMap<u16, Lsn>>,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,7 @@ impl MemoryTier {
             options,
             cells: RwLock::default(),
             bytes: AtomicUsize::new(0),
+            in_flight: Mutex::default(),
         }
     }
 
@@ -103,10 +108,31 @@ impl MemoryTier {
 
     /// Runs one transition of a topic and keeps the sums beside it true.
     fn step<R>(&self, cell: &Cell, transition: impl FnOnce(&mut Topic, Moment) -> R) -> R {
+        self.step_locked(cell, &mut cell.topic.lock(), transition)
+    }
+
+    /// The same for what must not get lost in a topic that is being forgotten this moment.
+    fn step_in<R>(&self, key: &TopicKey, transition: impl FnOnce(&mut Topic, Moment) -> R) -> (Arc<Cell>, R) {
+        loop {
+            let cell = self.cell(key);
+            let mut topic = cell.topic.lock();
+            if !topic.forgotten {
+                let result = self.step_locked(&cell, &mut topic, transition);
+                drop(topic);
+                return (cell, result);
+            }
+        }
+    }
+
+    fn step_locked<R>(
+        &self,
+        cell: &Cell,
+        topic: &mut Topic,
+        transition: impl FnOnce(&mut Topic, Moment) -> R,
+    ) -> R {
         let at = self.moment();
-        let mut topic = cell.topic.lock();
         let before = topic.bytes;
-        let result = transition(&mut topic, at);
+        let result = transition(topic, at);
         let after = topic.bytes;
         let next = topic.next_advance(at).map_or(i64::MAX, Timestamp::ms);
         cell.next_advance_ms.store(next, Ordering::Relaxed);
@@ -117,21 +143,47 @@ impl MemoryTier {
         }
         result
     }
+
+    /// What has to be stored first, in log order: the first `limit` needs at or before `up_to`, and as many
+    /// more as one frame can have.
+    fn first_needs(&self, cells: &[Arc<Cell>], up_to: Lsn, limit: usize) -> Vec<(Lsn, usize, ItemId)> {
+        let kept = limit + limits::BATCH_ITEMS_MAX;
+        let mut first: BinaryHeap<(Lsn, usize, ItemId)> = BinaryHeap::new();
+        for (index, cell) in cells.iter().enumerate() {
+            let topic = cell.topic.lock();
+            for (lsn, id) in topic.needs_up_to(up_to) {
+                if first.len() > kept {
+                    if first.peek().is_some_and(|last| *last < (lsn, index, id)) {
+                        break;
+                    }
+                    first.pop();
+                }
+                first.push((lsn, index, id));
+            }
+        }
+        first.into_sorted_vec()
+    }
+
+    /// The first log position that a shard needs, with what is being stored left out.
+    fn first_waiting(&self, shard: u16) -> Option<Lsn> {
+        let of_cell = |cell: Arc<Cell>| {
+            let item = cell.topic.lock().first_need();
+            let key = cell.keys.lock().first_need();
+            [item, key].into_iter().flatten().min()
+        };
+        self.cells_of(shard).into_iter().filter_map(of_cell).min()
+    }
 }
 
 #[async_trait]
 impl HotTier for MemoryTier {
     async fn admit(&self, topic: &TopicKey, lsn: Lsn, items: Vec<QueuedItem>) {
-        let cell = self.cell(topic);
-        self.step(&cell, |topic, at| {
-            items.into_iter().for_each(|item| topic.add(item, lsn, false, at));
-        });
+        let (cell, ()) = self.step_in(topic, |topic, at| topic.admit(lsn, items, at));
         cell.arrived.notify_one();
     }
 
     async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>) {
-        let cell = self.cell(topic);
-        self.step(&cell, |topic, at| topic.adopt(items, at));
+        let (cell, ()) = self.step_in(topic, |topic, at| topic.adopt(items, at));
         cell.arrived.notify_one();
     }
 
@@ -248,20 +300,29 @@ impl HotTier for MemoryTier {
     }
 
     async fn flush_plan(&self, shard: u16, up_to: Lsn, limit: usize) -> FlushPlan {
-        let cells = self.cells_of(shard);
-        let mut needs = Vec::new();
-        for (index, cell) in cells.iter().enumerate() {
-            let found = cell
-                .topic
-                .lock()
-                .needs_up_to(up_to, limit + crate::model::limits::BATCH_ITEMS_MAX);
-            needs.extend(found.into_iter().map(|(lsn, id)| (lsn, index, id)));
+        if let Some(need) = self.first_waiting(shard) {
+            self.in_flight.lock().insert(shard, need);
         }
-        needs.sort_unstable();
+        let cells = self.cells_of(shard);
         let mut plan = FlushPlan {
+            shard,
             reached: up_to,
             ..FlushPlan::default()
         };
+        // Deletes come first: how far they reach bounds what else may be told with them.
+        for cell in &cells {
+            let mut topic = cell.topic.lock();
+            let room = (4 * limit).saturating_sub(plan.deletes.len());
+            let key = topic.key.clone();
+            let deletes = topic.begin_deletes(room);
+            plan.deletes
+                .extend(deletes.into_iter().map(|id| (key.clone(), id)));
+            if let Some(rest) = topic.next_delete() {
+                plan.reached = plan.reached.min(Lsn(rest.0 - 1));
+            }
+            plan.purges.extend(topic.begin_purges());
+        }
+        let mut needs = self.first_needs(&cells, plan.reached, limit);
         // A frame is stored whole or not at all, so that one number says what the shard holds.
         if let Some(&(cut, ..)) = needs.get(limit) {
             let whole = needs.iter().take_while(|(lsn, ..)| *lsn < cut).count();
@@ -280,19 +341,7 @@ impl HotTier for MemoryTier {
             }
         }
         for cell in &cells {
-            let mut topic = cell.topic.lock();
-            let key = topic.key.clone();
-            let room = (4 * limit).saturating_sub(plan.deletes.len());
-            plan.deletes.extend(
-                topic
-                    .begin_deletes(room)
-                    .into_iter()
-                    .map(|(_, id)| (key.clone(), id)),
-            );
-            if let Some(rest) = topic.next_delete() {
-                plan.reached = plan.reached.min(Lsn(rest.0 - 1));
-            }
-            plan.purges.extend(topic.begin_purges());
+            let key = cell.topic.lock().key.clone();
             plan.dedup
                 .extend(cell.keys.lock().unstored_up_to(plan.reached, &key));
         }
@@ -313,18 +362,20 @@ impl HotTier for MemoryTier {
         }
         if stored {
             for row in plan.dedup {
-                self.cell(&row.topic).keys.lock().stored(row.key_hash);
+                self.cell(&row.topic).keys.lock().stored(&row);
             }
         }
+        self.in_flight.lock().remove(&plan.shard);
     }
 
     async fn first_need(&self, shard: u16) -> Option<Lsn> {
-        let of_cell = |cell: Arc<Cell>| {
-            let item = cell.topic.lock().first_need();
-            let key = cell.keys.lock().first_need();
-            [item, key].into_iter().flatten().min()
-        };
-        self.cells_of(shard).into_iter().filter_map(of_cell).min()
+        // Locked while looking: no flush begins or ends in between.
+        let in_flight = self.in_flight.lock();
+        let waiting = self.first_waiting(shard);
+        [in_flight.get(&shard).copied(), waiting]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     async fn pending_deletes(&self, shard: u16) -> usize {
@@ -398,26 +449,29 @@ impl HotTier for MemoryTier {
     async fn refill_end(&self, topic: &TopicKey, page: Option<(Vec<QueuedItem>, bool)>) {
         let cell = self.cell(topic);
         self.step(&cell, |topic, at| {
+            let read_on = page.is_some();
             if let Some((items, whole)) = page {
                 let last = items.last().map(QueuedItem::key);
                 topic.adopt(items, at);
                 topic.cold.read_to(last, whole);
             }
             topic.cold.end();
-            topic.evict_dead();
+            if read_on {
+                topic.evict_dead();
+            }
         });
         cell.arrived.notify_one();
     }
 
     async fn purge(&self, topic: &TopicKey, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
-        self.step(&self.cell(topic), |topic, _| topic.purge(lsn, dead, up_to))
+        self.step_in(topic, |topic, _| topic.purge(lsn, dead, up_to)).1
     }
 
     async fn browse(&self, topic: &TopicKey, state: ItemState, from: OrderKey, limit: usize) -> Vec<HotView> {
         let Some(cell) = self.known_cell(topic) else {
             return Vec::new();
         };
-        self.step(&cell, |topic, _| topic.browse(state, from, limit))
+        cell.topic.lock().browse(state, from, limit)
     }
 
     async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Vec<QueuedItem> {
@@ -432,7 +486,7 @@ impl HotTier for MemoryTier {
         let Some(cell) = self.known_cell(topic) else {
             return Counts::default();
         };
-        let topic = cell.topic.lock();
+        let mut topic = cell.topic.lock();
         Counts {
             ready: topic.tally.ready + topic.cold.due,
             scheduled: topic.tally.scheduled + topic.cold.later,
@@ -444,12 +498,21 @@ impl HotTier for MemoryTier {
     }
 
     fn set_paused(&self, topic: &TopicKey, paused: bool) {
-        let cell = self.cell(topic);
-        self.step(&cell, |topic, _| topic.paused = paused);
+        let (cell, ()) = self.step_in(topic, |topic, _| topic.paused = paused);
         cell.arrived.notify_one();
     }
 
-    fn forget(&self, topic: &TopicKey) {
-        self.cells.write().remove(topic);
+    fn forget(&self, topic: &TopicKey) -> bool {
+        let mut cells = self.cells.write();
+        let Some(cell) = cells.get(topic).cloned() else {
+            return true;
+        };
+        let mut found = cell.topic.lock();
+        if !found.is_empty() || cell.keys.lock().first_need().is_some() {
+            return false;
+        }
+        found.forgotten = true;
+        cells.remove(topic);
+        true
     }
 }

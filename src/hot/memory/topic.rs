@@ -3,8 +3,10 @@
 //! Every queue in here holds keys that may have become stale; an entry's [`Place`] is the truth.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
+use tokio::sync::Notify;
 
 use super::cold::Cold;
 use super::flush::Unstored;
@@ -61,7 +63,22 @@ pub(super) struct Entry {
     /// The same, counted from the snapshot that a flush under way is storing.
     pub(super) need_after: Lsn,
     pub(super) flushing: bool,
-    pub(super) stored: bool,
+    /// The shard may hold it: a flush of it was stored, or failed and nobody knows how far it came.
+    pub(super) maybe_stored: bool,
+    /// Its time to live is in the queue of those.
+    expiry_queued: bool,
+}
+
+impl Entry {
+    /// Whether the shard holds the item exactly as it stands.
+    pub(super) fn is_clean(&self) -> bool {
+        self.maybe_stored && self.need == Lsn(0) && !self.flushing
+    }
+
+    /// Whether the shard may hold the item in some state, now or when the flush under way ends.
+    fn may_be_stored(&self) -> bool {
+        self.maybe_stored || self.flushing
+    }
 }
 
 /// How many hot items stand where.
@@ -85,10 +102,16 @@ pub(super) struct Topic {
     pub(super) dead: BTreeSet<OrderKey>,
     pub(super) unstored: Unstored,
     pub(super) cold: Cold,
-    pub(super) settled: SettledRing,
+    settled: SettledRing,
+    /// Raised when held items are let go, one way or the other.
+    pub(super) let_go: Arc<Notify>,
+    /// The last purge of live items.
+    last_purge: (Lsn, ItemId),
     pub(super) tally: Tally,
     pub(super) paused: bool,
     pub(super) bytes: usize,
+    /// Out of the tier: whoever still finds it looks for the topic anew.
+    pub(super) forgotten: bool,
 }
 
 impl Topic {
@@ -104,18 +127,33 @@ impl Topic {
             unstored: Unstored::new(),
             cold: Cold::default(),
             settled: SettledRing::default(),
+            let_go: Arc::default(),
+            last_purge: (Lsn(0), ItemId(0)),
             tally: Tally::default(),
             paused: false,
             bytes: 0,
+            forgotten: false,
+        }
+    }
+
+    /// Adds accepted items. Those that a purge behind them in the log took away come too late: their caller
+    /// was overtaken between the log and here.
+    pub(super) fn admit(&mut self, lsn: Lsn, items: Vec<QueuedItem>, at: Moment) {
+        let (purge, up_to) = self.last_purge;
+        for item in items {
+            if lsn > purge || item.item.id > up_to {
+                self.add(item, lsn, false, at);
+            }
         }
     }
 
     /// Adds an item; `need` is the log position the shard lacks, zero when it lacks nothing.
-    pub(super) fn add(&mut self, queued: QueuedItem, need: Lsn, stored: bool, at: Moment) {
+    fn add(&mut self, queued: QueuedItem, need: Lsn, maybe_stored: bool, at: Moment) {
         let id = queued.item.id;
         if let Some(expires_at) = queued.item.expires_at {
             self.expiries.push((expires_at, id));
         }
+        let expiry_queued = queued.item.expires_at.is_some();
         self.bytes += item_bytes(&queued.item);
         let place = Self::place_of(&queued, at);
         let entry = Entry {
@@ -124,7 +162,8 @@ impl Topic {
             need,
             need_after: Lsn(0),
             flushing: false,
-            stored,
+            maybe_stored,
+            expiry_queued,
         };
         if need > Lsn(0) {
             self.unstored.push(need, id);
@@ -140,6 +179,10 @@ impl Topic {
         match standing.lease_expires_at {
             Some(end) if end > at.now => Place::Leased {
                 deadline: at.monotonic.plus_ms(end.since_ms(at.now)),
+            },
+            // The last lease ended unseen, or its end could not be logged: it is still to be seen.
+            Some(_) if standing.attempt >= queued.item.max_attempts => Place::Leased {
+                deadline: at.monotonic,
             },
             _ if standing.due > at.now => Place::Scheduled,
             _ => Place::Ready,
@@ -182,6 +225,7 @@ impl Topic {
         // The time to live of a leased item may have passed unheeded: it is looked at again from here on.
         if let Some(expires_at) = entry.queued.item.expires_at
             && matches!(to, Place::Ready | Place::Scheduled)
+            && !std::mem::replace(&mut entry.expiry_queued, true)
         {
             self.expiries.push((expires_at, id));
         }
@@ -323,7 +367,8 @@ impl Topic {
     /// Holds a waiting item whose time to live passed. A leased one keeps its consumer: it is looked at
     /// again when it comes back.
     fn expire_item(&mut self, id: ItemId, expires_at: Timestamp) -> Option<Overdue> {
-        let entry = self.entries.get(&id)?;
+        let entry = self.entries.get_mut(&id)?;
+        entry.expiry_queued = false;
         let place = entry.place;
         if entry.queued.item.expires_at != Some(expires_at)
             || !matches!(place, Place::Ready | Place::Scheduled)
@@ -342,8 +387,11 @@ impl Topic {
     /// Adds what the shard showed, unless memory knows better.
     pub(super) fn adopt(&mut self, items: Vec<QueuedItem>, at: Moment) {
         for item in self.only_cold(items) {
-            self.cold.left(&item);
-            self.add(item, Lsn(0), true, at);
+            // A row that was read twice is one item.
+            if !self.entries.contains_key(&item.item.id) {
+                self.cold.left(&item);
+                self.add(item, Lsn(0), true, at);
+            }
         }
     }
 
@@ -363,11 +411,18 @@ impl Topic {
         };
         let ids: Vec<_> = self.entries.iter().filter(goes).map(|(id, _)| *id).collect();
         for &id in &ids {
+            // What the shard holds as it stands goes with its part of the purge; of the rest it may hold
+            // another state, which the purge passes over.
             if let Some(entry) = self.remove(id)
-                && (entry.stored || entry.flushing)
+                && entry.may_be_stored()
+                && !entry.is_clean()
             {
                 self.unstored.delete(lsn, id);
             }
+        }
+        if !dead {
+            let (purge, last) = self.last_purge;
+            self.last_purge = (purge.max(lsn), last.max(up_to));
         }
         self.unstored.purge(
             lsn,
@@ -377,7 +432,7 @@ impl Topic {
                 up_to,
             },
         );
-        ids.len() as u64 + self.cold.purge(dead, up_to)
+        ids.len() as u64 + self.cold.purge(lsn, dead, up_to)
     }
 
     /// Takes up to `max` eligible items in delivery order under new leases.
@@ -432,7 +487,7 @@ impl Topic {
         standing.lease_expires_at = Some(at.now.plus_ms(lease_ms));
         let taken = TakenItem {
             queued: entry.queued.clone(),
-            mark: entry.stored || entry.flushing,
+            mark: entry.may_be_stored(),
         };
         self.move_to(
             id,
@@ -454,9 +509,14 @@ impl Topic {
         }
         entry.queued.standing.attempt = entry.queued.standing.attempt.saturating_sub(1);
         entry.queued.standing.lease_expires_at = None;
+        let may_be_stored = entry.may_be_stored();
         let (to, key) = (Self::place_of(&entry.queued, at), entry.queued.key());
         self.move_to(id, to);
         self.leave(place, key);
+        if may_be_stored {
+            // A flush in between may have stored the lease, and no record says that it was taken back.
+            self.mark(id, Lsn(1));
+        }
     }
 
     /// Notes that the log knows something about `id` since `lsn` that the shard may not.
@@ -490,6 +550,9 @@ impl Topic {
             {
                 Some(deadline)
             }
+            (Some(generation), Place::Held { deadline: Some(_) }) if generation == current => {
+                return Held::Busy(self.let_go.clone());
+            }
             (Some(generation), _) => {
                 let done = self.settled.contains(request.id, generation);
                 return if done { Held::AlreadyDone } else { Held::Lost };
@@ -516,6 +579,7 @@ impl Topic {
             None => Self::place_of(&entry.queued, at),
         };
         self.move_to(id, to);
+        self.let_go.notify_waiters();
     }
 
     /// Sends an item to where the record at `lsn` says.
@@ -525,22 +589,20 @@ impl Topic {
             return;
         };
         let (place, old_key) = (entry.place, entry.queued.key());
-        if matches!(place, Place::Held { deadline: Some(_) } | Place::Leased { .. }) {
+        let goes_on = matches!(&finish.to, Landing::Standing(standing)
+            if standing.lease_expires_at.is_some_and(|end| end > at.now));
+        if !goes_on && matches!(place, Place::Held { deadline: Some(_) } | Place::Leased { .. }) {
             self.settled.insert(id, entry.queued.standing.generation);
         }
         match finish.to {
             Landing::Gone(_) => {
-                let may_be_stored = entry.stored || entry.flushing;
+                let may_be_stored = entry.may_be_stored();
                 self.remove(id);
                 if may_be_stored {
                     self.unstored.delete(lsn, id);
                 }
             }
             Landing::Standing(standing) => {
-                let still_leased = standing.lease_expires_at.is_some_and(|end| end > at.now);
-                if still_leased {
-                    self.settled.remove(id, standing.generation);
-                }
                 entry.queued.standing = standing;
                 let to = Self::place_of(&entry.queued, at);
                 self.move_to(id, to);
@@ -548,6 +610,7 @@ impl Topic {
                 self.mark(id, lsn);
             }
         }
+        self.let_go.notify_waiters();
     }
 
     /// When something changes by itself next, as far as memory and the cold part's horizon know.
@@ -576,14 +639,12 @@ impl Topic {
     }
 
     /// Up to `limit` items in `state` from `from` on, in key order.
-    pub(super) fn browse(&mut self, state: ItemState, from: OrderKey, limit: usize) -> Vec<HotView> {
+    pub(super) fn browse(&self, state: ItemState, from: OrderKey, limit: usize) -> Vec<HotView> {
         let in_state = |id: &ItemId| self.find(*id).filter(|view| view.state == state);
         match state {
             ItemState::Ready => {
-                let keys = self.ready.iter().filter(|key| *key >= from);
-                let mut views: Vec<_> = keys.filter_map(|key| in_state(&key.id)).take(limit).collect();
-                views.dedup_by_key(|view| view.queued.item.id);
-                views
+                let keys = self.ready.iter_from(from);
+                keys.filter_map(|key| in_state(&key.id)).take(limit).collect()
             }
             ItemState::Dead => self
                 .dead
@@ -591,23 +652,32 @@ impl Topic {
                 .filter_map(|key| in_state(&key.id))
                 .take(limit)
                 .collect(),
-            // These wait in the order of time; a page in key order takes a pass.
+            // These wait in the order of time; a page in key order takes a pass over all, without a copy.
             ItemState::Scheduled | ItemState::Leased => {
-                let mut views: Vec<_> = self.entries.keys().filter_map(in_state).collect();
-                views.retain(|view| view.queued.key() >= from);
-                views.sort_unstable_by_key(|view| view.queued.key());
-                views.truncate(limit);
-                views
+                let wanted = self.entries.values().filter(|entry| entry.place.state() == state);
+                let mut keys: Vec<_> = wanted
+                    .map(|entry| entry.queued.key())
+                    .filter(|key| *key >= from)
+                    .collect();
+                if keys.len() > limit {
+                    keys.select_nth_unstable(limit);
+                    keys.truncate(limit);
+                }
+                keys.sort_unstable();
+                keys.iter().filter_map(|key| self.find(key.id)).collect()
             }
         }
     }
 
-    /// When the first ready item was due.
-    pub(super) fn oldest_ready_due(&self) -> Option<Timestamp> {
-        let live = |key: &OrderKey| self.entries.get(&key.id).is_some_and(|e| e.place == Place::Ready);
-        self.ready
-            .iter()
-            .find(live)
-            .map(|key| Timestamp::from_ms(key.rank))
+    /// When the first ready item was due. Stale keys before it are dropped: they are looked at once.
+    pub(super) fn oldest_ready_due(&mut self) -> Option<Timestamp> {
+        loop {
+            let key = self.ready.first()?;
+            let entry = self.entries.get(&key.id);
+            if entry.is_some_and(|entry| entry.place == Place::Ready && entry.queued.key() == key) {
+                return Some(Timestamp::from_ms(key.rank));
+            }
+            self.ready.pop_first();
+        }
     }
 }
