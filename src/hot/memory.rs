@@ -3,6 +3,7 @@
 //! One short critical section per call under the topic's own lock; nothing in here waits.
 
 mod cold;
+mod evict;
 mod flush;
 mod keys;
 mod ordered;

@@ -32,9 +32,9 @@ pub struct QueueLimits {
     pub topics_per_namespace_max: usize,
     /// Memory for hot items, in bytes.
     pub hot_bytes_max: usize,
-    /// Memory use at which items are stored and evicted early, in bytes.
+    /// Memory use at which items that are stored begin to be evicted, in bytes.
     pub hot_bytes_high: usize,
-    /// Memory use down to which they are evicted, in bytes.
+    /// Memory use at which items begin to be stored early, in bytes.
     pub hot_bytes_low: usize,
     /// How long accepted items stay out of the shard, in milliseconds.
     pub buffer_ttl_ms: i64,

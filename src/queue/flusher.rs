@@ -157,7 +157,8 @@ impl Core {
         let applied = self.wal.applied_lsn();
         let then = Monotonic(self.clock.monotonic().0 - self.limits.buffer_ttl_ms);
         let old = control.applied_at(then);
-        let short_of_memory = self.hot.bytes() >= self.limits.hot_bytes_high;
+        // What is stored before memory is short can be dropped when it is, and the least urgent of it first.
+        let short_of_memory = self.hot.bytes() >= self.limits.hot_bytes_low;
         if short_of_memory || control.everything.load(Ordering::Relaxed) {
             return applied;
         }
@@ -219,8 +220,9 @@ impl Core {
     /// Drops stored items from memory while it is short, and wakes who waits for room.
     async fn make_room(&self) {
         let bytes = self.hot.bytes();
-        if bytes > self.limits.hot_bytes_high {
-            self.hot.evict(bytes - self.limits.hot_bytes_low).await;
+        let (low, high) = (self.limits.hot_bytes_low, self.limits.hot_bytes_high);
+        if bytes > high {
+            self.hot.evict(bytes - high + (high - low) / 4).await;
         }
         if self.hot.bytes() < self.limits.hot_bytes_max {
             self.room.notify_waiters();

@@ -3,14 +3,10 @@
 use hashbrown::HashMap;
 
 use super::ordered::OrderedQueue;
-use super::topic::{Entry, Place, Topic};
-use crate::clock::Timestamp;
-use crate::hot::item_bytes;
-use crate::model::{IdHashing, ItemId, OrderKey, QueuedItem};
+use super::topic::{Entries, Place, Topic};
+use crate::model::{ItemId, QueuedItem};
 use crate::shard::Purge;
 use crate::wal::Lsn;
-
-type Entries = HashMap<ItemId, Box<Entry>, IdHashing>;
 
 /// What the shard lacks.
 #[derive(Debug)]
@@ -121,6 +117,8 @@ impl Topic {
         }
         if entry.need > Lsn(0) {
             self.unstored.push(entry.need, id);
+        } else if matches!(entry.place, Place::Ready | Place::Scheduled) {
+            self.offer(id);
         } else if entry.place == Place::Dead && !self.cold.is_unsettled() {
             self.remove(id);
             self.cold.dead += 1;
@@ -166,69 +164,5 @@ impl Topic {
             && self.first_need().is_none()
             && self.unstored.deleting.is_empty()
             && self.cold.is_empty()
-    }
-
-    /// Drops stored, unchanged waiting items, least urgent first, until `bytes` are free.
-    pub(super) fn evict(&mut self, bytes: usize, now: Timestamp) -> usize {
-        const LOOK_AT_MOST: usize = 16_384;
-        if self.cold.is_unsettled() {
-            return 0;
-        }
-        let mut freed = self.evict_dead();
-        let mut kept = Vec::new();
-        for _ in 0..LOOK_AT_MOST {
-            if freed >= bytes {
-                break;
-            }
-            let Some((due, id)) = self.scheduled.pop_last() else {
-                break;
-            };
-            match self.evict_one(id, Place::Scheduled, now) {
-                Some(bytes) => freed += bytes,
-                None if self.entries.get(&id).is_some_and(|e| e.place == Place::Scheduled) => {
-                    kept.push((due, id));
-                }
-                None => {}
-            }
-        }
-        kept.drain(..).rev().for_each(|key| self.scheduled.push(key));
-        let mut kept = Vec::new();
-        for _ in 0..LOOK_AT_MOST {
-            if freed >= bytes {
-                break;
-            }
-            let Some(key) = self.ready.pop_last() else { break };
-            match self.evict_one(key.id, Place::Ready, now) {
-                Some(bytes) => freed += bytes,
-                None if self.entries.get(&key.id).is_some_and(|e| e.place == Place::Ready) => kept.push(key),
-                None => {}
-            }
-        }
-        kept.drain(..).rev().for_each(|key| self.ready.push(key));
-        freed
-    }
-
-    /// Drops dead letters that the shard holds; nobody waits for them.
-    pub(super) fn evict_dead(&mut self) -> usize {
-        let clean = |key: &&OrderKey| self.entries.get(&key.id).is_some_and(|entry| entry.is_clean());
-        let ids: Vec<_> = self.dead.iter().filter(clean).map(|key| key.id).collect();
-        let mut freed = 0;
-        for id in ids {
-            if let Some(entry) = self.remove(id) {
-                self.cold.dead += 1;
-                freed += item_bytes(&entry.queued.item);
-            }
-        }
-        freed
-    }
-
-    fn evict_one(&mut self, id: ItemId, place: Place, now: Timestamp) -> Option<usize> {
-        let entry = self.entries.get(&id)?;
-        if entry.place != place || !entry.is_clean() {
-            return None;
-        }
-        let entry = self.remove(id)?;
-        self.cold.evicted(&entry.queued, now);
-        Some(item_bytes(&entry.queued.item))
     }
 }

@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use tokio::sync::Notify;
 
 use super::cold::Cold;
+use super::evict::Evictable;
 use super::flush::Unstored;
 use super::ordered::OrderedQueue;
 use super::settled::SettledRing;
@@ -81,6 +82,9 @@ impl Entry {
     }
 }
 
+/// The hot items of a topic. Boxed, so that growing the table moves little.
+pub(super) type Entries = HashMap<ItemId, Box<Entry>, IdHashing>;
+
 /// How many hot items stand where.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Tally {
@@ -94,13 +98,14 @@ pub(super) struct Tally {
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) key: TopicKey,
-    pub(super) entries: HashMap<ItemId, Box<Entry>, IdHashing>,
+    pub(super) entries: Entries,
     pub(super) ready: OrderedQueue<OrderKey>,
     pub(super) scheduled: OrderedQueue<(Timestamp, ItemId)>,
     leases: OrderedQueue<(Monotonic, ItemId, u32)>,
     expiries: OrderedQueue<(Timestamp, ItemId)>,
     pub(super) dead: BTreeSet<OrderKey>,
     pub(super) unstored: Unstored,
+    pub(super) evictable: Evictable,
     pub(super) cold: Cold,
     settled: SettledRing,
     /// Raised when held items are let go, one way or the other.
@@ -125,6 +130,7 @@ impl Topic {
             expiries: OrderedQueue::new(),
             dead: BTreeSet::new(),
             unstored: Unstored::new(),
+            evictable: Evictable::new(),
             cold: Cold::default(),
             settled: SettledRing::default(),
             let_go: Arc::default(),
@@ -212,6 +218,7 @@ impl Topic {
             Place::Held { .. } => self.tally.leased += 1,
         }
         self.entries.insert(id, Box::new(entry));
+        self.offer(id);
     }
 
     /// Moves an entry to another place, counting both; its old key, if it is still queued, is left stale.
@@ -220,6 +227,7 @@ impl Topic {
             return;
         };
         let from = std::mem::replace(&mut entry.place, to);
+        let was_offered = entry.is_clean();
         let key = entry.queued.key();
         let (due, generation) = (entry.queued.standing.due, entry.queued.standing.generation);
         // The time to live of a leased item may have passed unheeded: it is looked at again from here on.
@@ -248,6 +256,10 @@ impl Topic {
                 self.tally.dead += 1;
             }
             Place::Held { .. } => self.tally.leased += 1,
+        }
+        if was_offered {
+            self.evictable.note_stale(from, &self.entries);
+            self.offer(id);
         }
     }
 
@@ -296,6 +308,9 @@ impl Topic {
         let entry = *self.entries.remove(&id)?;
         self.bytes -= item_bytes(&entry.queued.item);
         self.uncount(entry.place);
+        if entry.is_clean() {
+            self.evictable.note_stale(entry.place, &self.entries);
+        }
         self.leave(entry.place, entry.queued.key());
         if entry.queued.item.expires_at.is_some() && self.expiries.note_stale() {
             let entries = &self.entries;
