@@ -41,6 +41,8 @@ pub(super) struct FlushControl {
     /// Everything up to here is wanted stored at once.
     wanted: AtomicU64,
     stored: watch::Sender<Lsn>,
+    /// How far checkpoints reached that may have been stored.
+    attempted: AtomicU64,
     /// What the log's applied position was when; newest last.
     history: Mutex<VecDeque<(Monotonic, Lsn)>>,
     failing: Mutex<Option<String>>,
@@ -54,6 +56,7 @@ impl FlushControl {
             kick: Notify::new(),
             wanted: AtomicU64::new(0),
             stored: watch::Sender::new(Lsn(0)),
+            attempted: AtomicU64::new(0),
             history: Mutex::default(),
             failing: Mutex::default(),
             last_deletes: AtomicU64::new(0),
@@ -180,7 +183,16 @@ impl Core {
             return Ok(false);
         }
         control.last_deletes.store(now, Ordering::Relaxed);
-        let plan = self.hot.flush_plan(shard, up_to, self.limits.flush_items).await;
+        // A checkpoint whose answer was lost may have been stored. The next one says no less, or else the
+        // shard would hold more than its progress tells, and a replay would bring that again.
+        let attempted = Lsn(control.attempted.load(Ordering::Relaxed));
+        let (target, items) = if attempted > *control.stored.borrow() {
+            (attempted, usize::from(u16::MAX))
+        } else {
+            (up_to, self.limits.flush_items)
+        };
+        let plan = self.hot.flush_plan(shard, target, items).await;
+        control.attempted.fetch_max(plan.reached.0, Ordering::Relaxed);
         let (reached, size) = (plan.reached, plan.upserts.len() + plan.deletes.len());
         // A panic, too, must give back what the plan took out.
         let store = AssertUnwindSafe(self.store(shard, &plan)).catch_unwind();

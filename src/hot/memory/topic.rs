@@ -387,8 +387,11 @@ impl Topic {
     /// Adds what the shard showed, unless memory knows better.
     pub(super) fn adopt(&mut self, items: Vec<QueuedItem>, at: Moment) {
         for item in self.only_cold(items) {
-            self.cold.left(&item);
-            self.add(item, Lsn(0), true, at);
+            // A row that was read twice is one item.
+            if !self.entries.contains_key(&item.item.id) {
+                self.cold.left(&item);
+                self.add(item, Lsn(0), true, at);
+            }
         }
     }
 
