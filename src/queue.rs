@@ -26,6 +26,9 @@ mod topics;
 mod transition;
 mod uncancelled;
 
+#[cfg(test)]
+mod tests;
+
 pub use admission::ItemLimits;
 pub use core::{Parts, Queue, QueueLimits};
 pub use error::QueueError;
