@@ -162,8 +162,13 @@ const LONG: &[(&str, usize, &str)] = &[
         "one fixture and what the whole API promises through it",
     ),
     (
+        "src/hot/memory/tier.rs",
+        550,
+        "one implementation: every call of the hot tier's contract",
+    ),
+    (
         "src/hot/memory/topic.rs",
-        650,
+        700,
         "one state machine: every transition of a topic's items",
     ),
     (

@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "tests are read, not linked to")]
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "helpers of tests fail like tests"
 )]
