@@ -13,9 +13,9 @@ pub struct HotConfig {
     pub buffer_ttl: Duration,
     /// Items written to a shard in one statement.
     pub flush_chunk: usize,
-    /// Share of `bytes_max` at which items start being moved to their shards early.
+    /// Share of `bytes_max` at which stored items begin to leave memory.
     pub high_water: f64,
-    /// Share of `bytes_max` at which that stops.
+    /// Share of `bytes_max` at which items begin to be stored early.
     pub low_water: f64,
 }
 

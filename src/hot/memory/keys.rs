@@ -118,7 +118,7 @@ impl Keys {
     pub(super) fn unstored_up_to(&self, up_to: Lsn, topic: &TopicKey) -> Vec<DedupRow> {
         let wanted = self.unstored.iter().take_while(|(lsn, _)| *lsn <= up_to);
         wanted
-            .filter_map(|(_, key_hash)| match self.keys.get(&key_hash) {
+            .filter_map(|(lsn, key_hash)| match self.keys.get(&key_hash) {
                 Some(Key::Used { row, need }) if *need == lsn => Some(DedupRow {
                     topic: topic.clone(),
                     ..row.clone()
