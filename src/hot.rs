@@ -11,6 +11,9 @@
 
 mod memory;
 
+#[cfg(test)]
+mod conformance;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

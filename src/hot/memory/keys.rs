@@ -21,7 +21,8 @@ enum Key {
     Reserved(Arc<Notify>),
     Used {
         row: DedupRow,
-        stored: bool,
+        /// The log position the shard lacks; zero when it remembers the key.
+        need: Lsn,
     },
 }
 
@@ -66,7 +67,7 @@ impl Keys {
         let key_hash = row.key_hash;
         self.by_expiry.push((row.expires_at, key_hash));
         self.unstored.push((lsn, key_hash));
-        if let Some(Key::Reserved(decided)) = self.keys.insert(key_hash, Key::Used { row, stored: false }) {
+        if let Some(Key::Reserved(decided)) = self.keys.insert(key_hash, Key::Used { row, need: lsn }) {
             decided.notify_waiters();
         }
     }
@@ -75,7 +76,7 @@ impl Keys {
     pub(super) fn recall(&mut self, row: DedupRow) {
         if !self.keys.contains_key(&row.key_hash) {
             self.by_expiry.push((row.expires_at, row.key_hash));
-            self.keys.insert(row.key_hash, Key::Used { row, stored: true });
+            self.keys.insert(row.key_hash, Key::Used { row, need: Lsn(0) });
         }
     }
 
@@ -105,7 +106,7 @@ impl Keys {
     /// The first log position whose key the shard lacks.
     pub(super) fn first_need(&mut self) -> Option<Lsn> {
         while let Some((lsn, key_hash)) = self.unstored.first() {
-            if matches!(self.keys.get(&key_hash), Some(Key::Used { stored: false, .. })) {
+            if matches!(self.keys.get(&key_hash), Some(Key::Used { need, .. }) if *need == lsn) {
                 return Some(lsn);
             }
             self.unstored.pop_first();
@@ -117,8 +118,8 @@ impl Keys {
     pub(super) fn unstored_up_to(&self, up_to: Lsn, topic: &TopicKey) -> Vec<DedupRow> {
         let wanted = self.unstored.iter().take_while(|(lsn, _)| *lsn <= up_to);
         wanted
-            .filter_map(|(_, key_hash)| match self.keys.get(&key_hash) {
-                Some(Key::Used { row, stored: false }) => Some(DedupRow {
+            .filter_map(|(lsn, key_hash)| match self.keys.get(&key_hash) {
+                Some(Key::Used { row, need }) if *need == lsn => Some(DedupRow {
                     topic: topic.clone(),
                     ..row.clone()
                 }),
@@ -130,17 +131,17 @@ impl Keys {
     /// Notes that the shard remembers `row` now, and keeps memory within its bound.
     pub(super) fn stored(&mut self, row: &DedupRow) {
         // Meanwhile the key's window may have passed and another item may have been accepted under it.
-        if let Some(Key::Used { row: current, stored }) = self.keys.get_mut(&row.key_hash)
+        if let Some(Key::Used { row: current, need }) = self.keys.get_mut(&row.key_hash)
             && current.id == row.id
         {
-            *stored = true;
+            *need = Lsn(0);
         }
         while self.keys.len() > KEPT {
             let Some(oldest) = self.by_expiry.pop_first() else {
                 break;
             };
             match self.keys.get(&oldest.1) {
-                Some(Key::Used { stored: true, .. }) => {
+                Some(Key::Used { need: Lsn(0), .. }) => {
                     self.keys.remove(&oldest.1);
                     self.cold_until = self.cold_until.max(oldest.0);
                 }

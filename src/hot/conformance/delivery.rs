@@ -1,0 +1,255 @@
+//! Order, due times, leases, and what is in the way of more.
+
+use futures_util::poll;
+
+use super::{Fixture, item, lasting, on_every_tier, patched, urgent};
+use crate::hot::{More, OverdueWhy};
+use crate::model::{ItemId, ItemState, OrderKey};
+use crate::wal::Lsn;
+
+on_every_tier!(
+    items_go_out_in_order_and_only_once,
+    a_topic_nobody_used_has_nothing,
+    a_later_item_is_not_early_and_takes_its_place,
+    what_was_taken_carries_its_lease,
+    an_ended_lease_brings_the_item_back,
+    the_last_ended_lease_is_overdue_and_held,
+    an_admitted_item_keeps_its_lease,
+    a_passed_time_to_live_is_overdue_once,
+    a_leased_item_expires_when_it_comes_back,
+    what_is_put_back_stands_as_before,
+    a_paused_topic_hands_nothing_out,
+    an_arrival_is_signalled,
+    lists_show_every_state_in_order,
+    numbers_follow_every_move,
+    topics_are_apart,
+);
+
+async fn items_go_out_in_order_and_only_once(f: Fixture) {
+    f.admit(1, vec![item(3), urgent(4, 9), item(2)]).await;
+    f.admit(2, vec![urgent(5, 1)]).await;
+    assert_eq!(f.take(2).await, (vec![5, 2], More::Ready));
+    assert_eq!(f.take(9).await.0, [3, 4]);
+    assert_eq!(f.take(9).await.0, [0; 0]);
+}
+
+async fn a_topic_nobody_used_has_nothing(f: Fixture) {
+    assert_eq!(f.take(1).await, (vec![], More::Nothing(None)));
+    assert_eq!(f.numbers(), [0; 4]);
+    assert!(f.tier.find(&f.topic, ItemId(1)).await.is_none());
+    assert!(f.tier.forget(&f.topic));
+}
+
+async fn a_later_item_is_not_early_and_takes_its_place(f: Fixture) {
+    let later = f.clock.now().plus_ms(1_000);
+    f.admit(
+        1,
+        vec![item(1), patched(urgent(2, 1), |standing| standing.due = later)],
+    )
+    .await;
+    assert_eq!(f.numbers(), [1, 1, 0, 0]);
+    f.clock.advance(999);
+    assert_eq!(f.take(9).await.0, [1]);
+    f.admit(2, vec![item(3)]).await;
+    f.clock.advance(1);
+    assert_eq!(f.take(9).await.0, [2, 3]);
+}
+
+async fn what_was_taken_carries_its_lease(f: Fixture) {
+    f.admit(1, vec![item(1), item(2)]).await;
+    let now = f.clock.now();
+    for (lease_ms, end_ms) in [(None, 30_000), (Some(1_000), 1_000)] {
+        let taken = f.tier.take(&f.topic, 1, lease_ms).await.items.remove(0);
+        let standing = &taken.queued.standing;
+        assert_eq!((standing.generation, standing.attempt), (1, 1));
+        assert_eq!(standing.lease_expires_at, Some(now.plus_ms(end_ms)));
+        assert!(!taken.mark, "the shard knows nothing of it");
+    }
+}
+
+async fn an_ended_lease_brings_the_item_back(f: Fixture) {
+    f.admit(1, vec![item(1)]).await;
+    f.take(1).await;
+    f.clock.advance(29_999);
+    assert_eq!(
+        f.take(1).await,
+        (vec![], More::Nothing(Some(f.clock.now().plus_ms(1))))
+    );
+    f.clock.advance(1);
+    let again = f.tier.take(&f.topic, 1, None).await.items.remove(0);
+    assert_eq!(
+        (again.queued.standing.generation, again.queued.standing.attempt),
+        (2, 2)
+    );
+    assert_eq!(f.counts().leases_expired, 1);
+}
+
+async fn the_last_ended_lease_is_overdue_and_held(f: Fixture) {
+    f.admit(1, vec![item(1)]).await;
+    for _ in 0..3 {
+        assert_eq!(f.take(1).await.0, [1]);
+        f.clock.advance(30_000);
+    }
+    let overdue = f.tier.advance().await.remove(0).1;
+    assert_eq!(
+        (overdue.len(), overdue[0].why),
+        (1, OverdueWhy::AttemptsExhausted)
+    );
+    assert_eq!(f.take(1).await.0, [0; 0]);
+    assert_eq!(f.numbers(), [0, 0, 1, 0]);
+    // Let go unsaid, as when the log is full, it is overdue again and never goes out once more.
+    f.tier.unhold(&f.topic, &[ItemId(1)]).await;
+    let again = f.tier.take(&f.topic, 1, None).await;
+    assert_eq!((again.items.len(), again.overdue.len()), (0, 1));
+}
+
+async fn an_admitted_item_keeps_its_lease(f: Fixture) {
+    let end = f.clock.now().plus_ms(500);
+    let leased = patched(item(1), |standing| {
+        (standing.generation, standing.attempt, standing.lease_expires_at) = (4, 2, Some(end));
+    });
+    f.admit(1, vec![leased]).await;
+    assert_eq!(f.numbers(), [0, 0, 1, 0]);
+    f.held(1, Some(4)).await;
+    f.tier.unhold(&f.topic, &[ItemId(1)]).await;
+    f.clock.advance(500);
+    assert_eq!(f.take(1).await.0, [1]);
+    // One whose last lease ended unseen must not go out again.
+    let ended = patched(item(2), |standing| {
+        (standing.generation, standing.attempt, standing.lease_expires_at) = (3, 3, Some(end));
+    });
+    f.admit(2, vec![ended]).await;
+    let taken = f.tier.take(&f.topic, 9, None).await;
+    assert_eq!((taken.items.len(), taken.overdue.len()), (0, 1));
+}
+
+async fn a_passed_time_to_live_is_overdue_once(f: Fixture) {
+    f.admit(1, vec![lasting(1, 1_000), item(2)]).await;
+    f.clock.advance(1_000);
+    let taken = f.tier.take(&f.topic, 9, None).await;
+    assert_eq!((taken.items.len(), taken.overdue.len()), (1, 1));
+    assert_eq!(taken.overdue[0].why, OverdueWhy::Expired);
+    assert!(f.tier.advance().await.is_empty());
+    f.tier.unhold(&f.topic, &[ItemId(1)]).await;
+    assert_eq!(f.tier.advance().await.len(), 1);
+}
+
+async fn a_leased_item_expires_when_it_comes_back(f: Fixture) {
+    f.admit(1, vec![lasting(1, 1_000)]).await;
+    f.take(1).await;
+    f.clock.advance(1_000);
+    assert!(f.tier.advance().await.is_empty());
+    f.held(1, Some(1)).await;
+    f.tier.unhold(&f.topic, &[ItemId(1)]).await;
+    f.clock.advance(29_000);
+    let overdue = f.tier.advance().await.remove(0).1;
+    assert_eq!(overdue[0].why, OverdueWhy::Expired);
+}
+
+async fn what_is_put_back_stands_as_before(f: Fixture) {
+    f.admit(1, vec![item(1), item(2)]).await;
+    f.take(1).await;
+    f.tier.untake(&f.topic, &[ItemId(1)]).await;
+    assert_eq!(f.numbers(), [2, 0, 0, 0]);
+    let again = f.tier.take(&f.topic, 1, None).await.items.remove(0);
+    let standing = again.queued.standing;
+    assert_eq!(
+        (again.queued.item.id.0, standing.attempt, standing.generation),
+        (1, 1, 2)
+    );
+    // What the shard may have seen of it in between is corrected, though no record says so.
+    f.flush(1, 9, true).await;
+    f.tier.untake(&f.topic, &[ItemId(1)]).await;
+    assert_eq!(f.flush(1, 9, true).await.0, [1]);
+}
+
+async fn a_paused_topic_hands_nothing_out(f: Fixture) {
+    f.admit(1, vec![item(1)]).await;
+    f.tier.set_paused(&f.topic, true);
+    f.admit(2, vec![item(2)]).await;
+    assert_eq!(f.take(9).await, (vec![], More::Nothing(None)));
+    f.tier.set_paused(&f.topic, false);
+    assert_eq!(f.take(9).await.0, [1, 2]);
+}
+
+async fn an_arrival_is_signalled(f: Fixture) {
+    let signal = f.tier.signal(&f.topic);
+    let waiting = signal.notified();
+    tokio::pin!(waiting);
+    assert!(poll!(&mut waiting).is_pending());
+    f.admit(1, vec![item(1), item(2)]).await;
+    assert!(poll!(&mut waiting).is_ready());
+    // More is ready than one takes: the next is woken in turn.
+    let next = signal.notified();
+    tokio::pin!(next);
+    assert!(poll!(&mut next).is_pending());
+    f.take(1).await;
+    assert!(poll!(&mut next).is_ready());
+    let returned = signal.notified();
+    tokio::pin!(returned);
+    assert!(poll!(&mut returned).is_pending());
+    f.patch(2, 1, 1, |standing| standing.lease_expires_at = None)
+        .await;
+    assert!(poll!(&mut returned).is_ready());
+}
+
+async fn lists_show_every_state_in_order(f: Fixture) {
+    let later = f.clock.now().plus_ms(1_000);
+    let put_off = |queued| patched(queued, |standing| standing.due = later);
+    f.admit(1, (1..=5).map(item).collect()).await;
+    f.admit(
+        2,
+        (11..=15).map(|id| put_off(urgent(id, 20 - id as i32))).collect(),
+    )
+    .await;
+    f.take(2).await;
+    let list = async |state, from, limit| {
+        let views = f.tier.browse(&f.topic, state, from, limit).await;
+        assert!(views.iter().all(|view| view.state == state));
+        views.iter().map(|view| view.queued.item.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(list(ItemState::Ready, OrderKey::MIN, 2).await, [3, 4]);
+    assert_eq!(list(ItemState::Ready, item(4).key(), 9).await, [4, 5]);
+    assert_eq!(list(ItemState::Leased, OrderKey::MIN, 9).await, [1, 2]);
+    assert_eq!(list(ItemState::Scheduled, OrderKey::MIN, 2).await, [15, 14]);
+    let from = put_off(urgent(13, 7)).key();
+    assert_eq!(list(ItemState::Scheduled, from, 9).await, [13, 12, 11]);
+    assert_eq!(list(ItemState::Dead, OrderKey::MIN, 9).await, [0; 0]);
+}
+
+async fn numbers_follow_every_move(f: Fixture) {
+    let later = f.clock.now().plus_ms(40_000);
+    f.admit(
+        1,
+        vec![
+            item(1),
+            item(2),
+            patched(item(3), |standing| standing.due = later),
+        ],
+    )
+    .await;
+    assert_eq!(f.counts().oldest_ready_due, Some(f.clock.now()));
+    f.take(1).await;
+    assert_eq!(f.numbers(), [1, 1, 1, 0]);
+    f.held(1, Some(1)).await;
+    assert_eq!(f.numbers(), [1, 1, 1, 0]);
+    f.finish(2, 1, crate::hot::Landing::Gone(crate::model::SettleCause::Acked))
+        .await;
+    assert_eq!(f.numbers(), [1, 1, 0, 0]);
+    f.take(1).await;
+    assert_eq!((f.numbers(), f.counts().oldest_ready_due), ([0, 1, 1, 0], None));
+    f.clock.advance(40_000);
+    f.tier.advance().await;
+    assert_eq!(f.numbers(), [2, 0, 0, 0]);
+    assert!(f.tier.bytes() > 200);
+}
+
+async fn topics_are_apart(f: Fixture) {
+    let other = crate::model::TopicKey::parse("n", "st").unwrap();
+    f.admit(1, vec![item(1)]).await;
+    f.tier.admit(&other, Lsn(2), vec![item(2)]).await;
+    f.tier.set_paused(&other, true);
+    assert_eq!(f.take(9).await.0, [1]);
+    assert_eq!(f.tier.counts(&other).ready, 1);
+    assert!(f.tier.find(&other, ItemId(1)).await.is_none());
+}

@@ -1,0 +1,145 @@
+//! A fresh tier for one test, and the items to put into it.
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, Timestamp};
+use crate::hot::{
+    Counts, Finish, Held, HoldRequest, HotTier, Landing, MemoryOptions, MemoryTier, More, Taken,
+};
+use crate::model::{Item, ItemId, PayloadKind, QueuedItem, SettleCause, Standing, TopicKey};
+use crate::wal::Lsn;
+
+/// Where every test's clock begins.
+const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+pub(super) struct Fixture {
+    pub(super) tier: Arc<dyn HotTier>,
+    pub(super) clock: Clock,
+    pub(super) topic: TopicKey,
+}
+
+/// An item that is due at once; smaller ids go first.
+pub(super) fn item(id: u64) -> QueuedItem {
+    urgent(id, 5)
+}
+
+pub(super) fn urgent(id: u64, priority: i32) -> QueuedItem {
+    QueuedItem::accepted(Item {
+        id: ItemId(id),
+        priority,
+        lease_ms: 30_000,
+        max_attempts: 3,
+        kind: PayloadKind::Bytes,
+        enqueued_at: START,
+        deliver_after: START,
+        expires_at: None,
+        payload: vec![7; 100].into(),
+        extra: None,
+    })
+}
+
+/// The item with a time to live.
+pub(super) fn lasting(id: u64, ttl_ms: i64) -> QueuedItem {
+    let item = Item {
+        expires_at: Some(START.plus_ms(ttl_ms)),
+        ..(*item(id).item).clone()
+    };
+    QueuedItem::accepted(item)
+}
+
+/// The item with its standing changed.
+pub(super) fn patched(mut queued: QueuedItem, change: impl FnOnce(&mut Standing)) -> QueuedItem {
+    change(&mut queued.standing);
+    queued
+}
+
+impl Fixture {
+    /// In memory, with one shard for all topics.
+    pub(super) fn memory() -> Self {
+        let clock = Clock::manual(START);
+        let options = MemoryOptions {
+            clock: clock.clone(),
+            shard_of: Box::new(|_| 0),
+            prefetch_items: 10,
+        };
+        Self {
+            tier: Arc::new(MemoryTier::new(options)),
+            clock,
+            topic: TopicKey::parse("ns", "t").unwrap(),
+        }
+    }
+
+    pub(super) async fn admit(&self, lsn: u64, items: Vec<QueuedItem>) {
+        self.tier.admit(&self.topic, Lsn(lsn), items).await;
+    }
+
+    /// Takes up to `max`; nothing must be overdue.
+    pub(super) async fn take(&self, max: usize) -> (Vec<u64>, More) {
+        let Taken { items, overdue, more } = self.tier.take(&self.topic, max, None).await;
+        assert!(overdue.is_empty());
+        (items.iter().map(|taken| taken.queued.item.id.0).collect(), more)
+    }
+
+    pub(super) async fn hold(&self, id: u64, generation: Option<u32>) -> Held {
+        let id = ItemId(id);
+        let request = HoldRequest { id, generation };
+        self.tier.hold(&self.topic, &[request]).await.remove(0)
+    }
+
+    /// Holds an item that must be there to be held.
+    pub(super) async fn held(&self, id: u64, generation: Option<u32>) -> QueuedItem {
+        match self.hold(id, generation).await {
+            Held::Yes(queued) => queued,
+            other => panic!("item {id} is not held but {other:?}"),
+        }
+    }
+
+    pub(super) async fn finish(&self, lsn: u64, id: u64, to: Landing) {
+        let id = ItemId(id);
+        let finish = Finish { id, to };
+        self.tier.finish(&self.topic, Lsn(lsn), vec![finish]).await;
+    }
+
+    /// Settles the item's lease of `generation` for good.
+    pub(super) async fn ack(&self, lsn: u64, id: u64, generation: u32) {
+        self.held(id, Some(generation)).await;
+        self.finish(lsn, id, Landing::Gone(SettleCause::Acked)).await;
+    }
+
+    /// Lets the item stand otherwise.
+    pub(super) async fn patch(&self, lsn: u64, id: u64, generation: u32, change: impl FnOnce(&mut Standing)) {
+        let queued = patched(self.held(id, Some(generation)).await, change);
+        self.finish(lsn, id, Landing::Standing(queued.standing)).await;
+    }
+
+    /// Stores everything up to `up_to`, at most `limit` items; returns the ids and how far that reached.
+    pub(super) async fn flush(&self, up_to: u64, limit: usize, stored: bool) -> (Vec<u64>, Vec<u64>, u64) {
+        let plan = self.tier.flush_plan(0, Lsn(up_to), limit).await;
+        let upserts = plan.upserts.iter().map(|(_, queued)| queued.item.id.0).collect();
+        let deletes = plan.deletes.iter().map(|(_, id)| id.0).collect();
+        let reached = plan.reached.0;
+        self.tier.flushed(plan, stored).await;
+        (upserts, deletes, reached)
+    }
+
+    /// Admits items at `lsn`, stores them, and drops them from memory.
+    pub(super) async fn cool(&self, lsn: u64, items: Vec<QueuedItem>) {
+        self.admit(lsn, items).await;
+        self.flush(lsn, 1_000, true).await;
+        self.tier.evict(usize::MAX).await;
+    }
+
+    pub(super) async fn first_need(&self) -> Option<u64> {
+        self.tier.first_need(0).await.map(|lsn| lsn.0)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.tier.counts(&self.topic)
+    }
+
+    /// Ready, scheduled, leased, dead.
+    pub(super) fn numbers(&self) -> [u64; 4] {
+        let counts = self.counts();
+        [counts.ready, counts.scheduled, counts.leased, counts.dead]
+    }
+}
