@@ -142,11 +142,11 @@ async fn what_is_counted_at_the_start_is_cold(f: Fixture) {
 async fn topics_that_run_low_want_a_refill(f: Fixture) {
     assert_eq!(f.tier.wanting_refill().await, []);
     f.cool(1, (1..=30).map(item).collect()).await;
-    assert_eq!(f.tier.wanting_refill().await, [f.topic.clone()]);
+    assert!(f.tier.wanting_refill().await.contains(&f.topic));
     refill(&f, &(1..=30).map(item).collect::<Vec<_>>(), 20).await;
     assert_eq!(f.tier.wanting_refill().await, []);
     f.take(15).await;
-    assert_eq!(f.tier.wanting_refill().await, [f.topic.clone()]);
+    assert!(f.tier.wanting_refill().await.contains(&f.topic));
     f.tier
         .admit(&f.topic, Lsn(2), (40..=50).map(item).collect())
         .await;

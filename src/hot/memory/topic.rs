@@ -421,10 +421,13 @@ impl Topic {
 
     /// Removes every live or every dead item up to `up_to` by the record at `lsn`; returns how many.
     pub(super) fn purge(&mut self, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
-        let goes = |(id, entry): &(&ItemId, &Box<Entry>)| {
-            **id <= up_to && entry.queued.standing.dead.is_some() == dead
-        };
-        let ids: Vec<_> = self.entries.iter().filter(goes).map(|(id, _)| *id).collect();
+        let ids: Vec<_> = self
+            .entries
+            .values()
+            .filter(|entry| entry.queued.standing.dead.is_some() == dead)
+            .map(|entry| entry.queued.item.id)
+            .filter(|id| *id <= up_to)
+            .collect();
         for &id in &ids {
             // What the shard holds as it stands goes with its part of the purge; of the rest it may hold
             // another state, which the purge passes over.
