@@ -172,6 +172,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "one state machine: every transition of a topic's items",
     ),
     (
+        "src/queue/tests/property.rs",
+        550,
+        "one model of the queue, and the steps it is compared by",
+    ),
+    (
         "src/tenant/auth.rs",
         550,
         "verifying, caching and minting share one claim format",
