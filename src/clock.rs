@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The latest instant that RFC 3339 can write: the last millisecond of the year 9999.
-    pub const MAX: Self = Self(253_402_300_799_999);
+    /// The latest instant: on the last day of 9999 but one, so that it can be written in every time zone.
+    pub const MAX: Self = Self(253_402_207_200_000);
     /// The Unix epoch, the earliest instant an item can carry.
     pub const ZERO: Self = Self(0);
 
@@ -38,7 +38,7 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Reads an RFC 3339 instant; finer than a millisecond is cut, outside 1970 to 9999 is refused.
+    /// Reads an RFC 3339 instant; finer than a millisecond is cut, outside 1970 to [`Timestamp::MAX`] is refused.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let instant: jiff::Timestamp = text.parse().map_err(|_| TimestampError::Syntax)?;
         let ms = instant.as_millisecond();
@@ -222,5 +222,6 @@ mod tests {
         );
         assert_eq!(Timestamp::parse("tomorrow"), Err(TimestampError::Syntax));
         assert_eq!(Timestamp::MAX.plus_ms(1), Timestamp::MAX);
+        assert_eq!(Timestamp::parse(&Timestamp::MAX.to_string()), Ok(Timestamp::MAX));
     }
 }

@@ -7,8 +7,10 @@ mod evict;
 mod flush;
 mod keys;
 mod ordered;
+mod settle;
 mod settled;
 mod tier;
+mod timers;
 mod topic;
 
 pub use tier::{MemoryOptions, MemoryTier};

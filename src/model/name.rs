@@ -238,6 +238,6 @@ mod tests {
         );
     }
 
-    const SLOT_OF_ORDERS: u16 = 1;
-    const SLOT_OF_A_B: u16 = 0;
+    const SLOT_OF_ORDERS: u16 = 1_445;
+    const SLOT_OF_A_B: u16 = 2_534;
 }

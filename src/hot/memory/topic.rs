@@ -14,11 +14,8 @@ use super::flush::Unstored;
 use super::ordered::OrderedQueue;
 use super::settled::SettledRing;
 use crate::clock::{Monotonic, Timestamp};
-use crate::hot::{
-    Finish, Held, HoldRequest, HotView, Landing, More, Overdue, OverdueWhy, Taken, TakenItem, item_bytes,
-};
+use crate::hot::{HotView, More, Overdue, OverdueWhy, Taken, TakenItem, item_bytes};
 use crate::model::{IdHashing, ItemId, ItemState, OrderKey, QueuedItem, TopicKey};
-use crate::shard::Purge;
 use crate::wal::Lsn;
 
 /// Both readings of the clock at one moment.
@@ -67,7 +64,7 @@ pub(super) struct Entry {
     /// The shard may hold it: a flush of it was stored, or failed and nobody knows how far it came.
     pub(super) maybe_stored: bool,
     /// Its time to live is in the queue of those.
-    expiry_queued: bool,
+    pub(super) expiry_queued: bool,
 }
 
 impl Entry {
@@ -77,7 +74,7 @@ impl Entry {
     }
 
     /// Whether the shard may hold the item in some state, now or when the flush under way ends.
-    fn may_be_stored(&self) -> bool {
+    pub(super) fn may_be_stored(&self) -> bool {
         self.maybe_stored || self.flushing
     }
 }
@@ -101,17 +98,17 @@ pub(super) struct Topic {
     pub(super) entries: Entries,
     pub(super) ready: OrderedQueue<OrderKey>,
     pub(super) scheduled: OrderedQueue<(Timestamp, ItemId)>,
-    leases: OrderedQueue<(Monotonic, ItemId, u32)>,
-    expiries: OrderedQueue<(Timestamp, ItemId)>,
+    pub(super) leases: OrderedQueue<(Monotonic, ItemId, u32)>,
+    pub(super) expiries: OrderedQueue<(Timestamp, ItemId)>,
     pub(super) dead: BTreeSet<OrderKey>,
     pub(super) unstored: Unstored,
     pub(super) evictable: Evictable,
     pub(super) cold: Cold,
-    settled: SettledRing,
+    pub(super) settled: SettledRing,
     /// Raised when held items are let go, one way or the other.
     pub(super) let_go: Arc<Notify>,
     /// The last purge of live items.
-    last_purge: (Lsn, ItemId),
+    pub(super) last_purge: (Lsn, ItemId),
     pub(super) tally: Tally,
     pub(super) paused: bool,
     pub(super) bytes: usize,
@@ -177,7 +174,7 @@ impl Topic {
         self.put(entry);
     }
 
-    fn place_of(queued: &QueuedItem, at: Moment) -> Place {
+    pub(super) fn place_of(queued: &QueuedItem, at: Moment) -> Place {
         let standing = &queued.standing;
         if standing.dead.is_some() {
             return Place::Dead;
@@ -196,7 +193,7 @@ impl Topic {
     }
 
     /// Files an entry under its place.
-    fn put(&mut self, entry: Entry) {
+    pub(super) fn put(&mut self, entry: Entry) {
         let (id, key) = (entry.queued.item.id, entry.queued.key());
         match entry.place {
             Place::Ready => {
@@ -222,7 +219,7 @@ impl Topic {
     }
 
     /// Moves an entry to another place, counting both; its old key, if it is still queued, is left stale.
-    fn move_to(&mut self, id: ItemId, to: Place) {
+    pub(super) fn move_to(&mut self, id: ItemId, to: Place) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -263,7 +260,7 @@ impl Topic {
         }
     }
 
-    fn uncount(&mut self, place: Place) {
+    pub(super) fn uncount(&mut self, place: Place) {
         let count = match place {
             Place::Ready => &mut self.tally.ready,
             Place::Scheduled => &mut self.tally.scheduled,
@@ -322,83 +319,6 @@ impl Topic {
         Some(entry)
     }
 
-    /// Moves what became due or lost its lease by `at`; returns what can go out no more.
-    pub(super) fn advance(&mut self, at: Moment) -> Vec<Overdue> {
-        while let Some((due, id)) = self.scheduled.first() {
-            if due > at.now {
-                break;
-            }
-            self.scheduled.pop_first();
-            let live = self
-                .entries
-                .get(&id)
-                .is_some_and(|e| e.place == Place::Scheduled && e.queued.standing.due == due);
-            if live {
-                self.move_to(id, Place::Ready);
-            }
-        }
-        let mut overdue = self.expire_leases(at);
-        while let Some((expires_at, id)) = self.expiries.first() {
-            if expires_at > at.now {
-                break;
-            }
-            self.expiries.pop_first();
-            overdue.extend(self.expire_item(id, expires_at));
-        }
-        overdue
-    }
-
-    fn expire_leases(&mut self, at: Moment) -> Vec<Overdue> {
-        let mut overdue = Vec::new();
-        while let Some((deadline, id, _)) = self.leases.first() {
-            if deadline > at.monotonic {
-                break;
-            }
-            self.leases.pop_first();
-            let Some(entry) = self.entries.get(&id) else {
-                continue;
-            };
-            if entry.place != (Place::Leased { deadline }) {
-                continue;
-            }
-            self.tally.leases_expired += 1;
-            let standing = &entry.queued.standing;
-            if standing.attempt >= entry.queued.item.max_attempts {
-                let queued = entry.queued.clone();
-                self.move_to(id, Place::Held { deadline: None });
-                overdue.push(Overdue {
-                    queued,
-                    why: OverdueWhy::AttemptsExhausted,
-                });
-            } else if standing.due > at.now {
-                self.move_to(id, Place::Scheduled);
-            } else {
-                self.move_to(id, Place::Ready);
-            }
-        }
-        overdue
-    }
-
-    /// Holds a waiting item whose time to live passed. A leased one keeps its consumer: it is looked at
-    /// again when it comes back.
-    fn expire_item(&mut self, id: ItemId, expires_at: Timestamp) -> Option<Overdue> {
-        let entry = self.entries.get_mut(&id)?;
-        entry.expiry_queued = false;
-        let place = entry.place;
-        if entry.queued.item.expires_at != Some(expires_at)
-            || !matches!(place, Place::Ready | Place::Scheduled)
-        {
-            return None;
-        }
-        let (queued, key) = (entry.queued.clone(), entry.queued.key());
-        self.move_to(id, Place::Held { deadline: None });
-        self.leave(place, key);
-        Some(Overdue {
-            queued,
-            why: OverdueWhy::Expired,
-        })
-    }
-
     /// Adds what the shard showed, unless memory knows better.
     pub(super) fn adopt(&mut self, items: Vec<QueuedItem>, at: Moment) {
         for item in self.only_cold(items) {
@@ -417,40 +337,6 @@ impl Topic {
             !self.entries.contains_key(&id) && !self.unstored.is_deleting(id) && !self.cold.is_gone(item)
         });
         items
-    }
-
-    /// Removes every live or every dead item up to `up_to` by the record at `lsn`; returns how many.
-    pub(super) fn purge(&mut self, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
-        let ids: Vec<_> = self
-            .entries
-            .values()
-            .filter(|entry| entry.queued.standing.dead.is_some() == dead)
-            .map(|entry| entry.queued.item.id)
-            .filter(|id| *id <= up_to)
-            .collect();
-        for &id in &ids {
-            // What the shard holds as it stands goes with its part of the purge; of the rest it may hold
-            // another state, which the purge passes over.
-            if let Some(entry) = self.remove(id)
-                && entry.may_be_stored()
-                && !entry.is_clean()
-            {
-                self.unstored.delete(lsn, id);
-            }
-        }
-        if !dead {
-            let (purge, last) = self.last_purge;
-            self.last_purge = (purge.max(lsn), last.max(up_to));
-        }
-        self.unstored.purge(
-            lsn,
-            Purge {
-                topic: self.key.clone(),
-                dead,
-                up_to,
-            },
-        );
-        ids.len() as u64 + self.cold.purge(lsn, dead, up_to)
     }
 
     /// Takes up to `max` eligible items in delivery order under new leases.
@@ -496,7 +382,7 @@ impl Topic {
         Taken { items, overdue, more }
     }
 
-    fn hand_out(&mut self, id: ItemId, lease_ms: Option<u32>, at: Moment) -> Option<TakenItem> {
+    pub(super) fn hand_out(&mut self, id: ItemId, lease_ms: Option<u32>, at: Moment) -> Option<TakenItem> {
         let entry = self.entries.get_mut(&id)?;
         let lease_ms = i64::from(lease_ms.unwrap_or(entry.queued.item.lease_ms));
         let standing = &mut entry.queued.standing;
@@ -550,101 +436,6 @@ impl Topic {
             entry.need = lsn;
             self.unstored.push(lsn, id);
         }
-    }
-
-    /// Holds an item for a settlement.
-    pub(super) fn hold(&mut self, request: HoldRequest, at: Moment) -> Held {
-        let Some(entry) = self.entries.get_mut(&request.id) else {
-            return match request.generation {
-                Some(generation) if self.settled.contains(request.id, generation) => Held::AlreadyDone,
-                _ => Held::Unknown,
-            };
-        };
-        let place = entry.place;
-        let (key, current) = (entry.queued.key(), entry.queued.standing.generation);
-        let deadline = match (request.generation, place) {
-            (Some(generation), Place::Leased { deadline })
-                if generation == current && deadline > at.monotonic =>
-            {
-                Some(deadline)
-            }
-            (Some(generation), Place::Held { deadline: Some(_) }) if generation == current => {
-                return Held::Busy(self.let_go.clone());
-            }
-            (Some(generation), _) => {
-                let done = self.settled.contains(request.id, generation);
-                return if done { Held::AlreadyDone } else { Held::Lost };
-            }
-            (None, Place::Ready | Place::Scheduled | Place::Dead) => None,
-            (None, _) => return Held::Lost,
-        };
-        let queued = entry.queued.clone();
-        self.move_to(request.id, Place::Held { deadline });
-        self.leave(place, key);
-        Held::Yes(queued)
-    }
-
-    /// Lets a held item stand as it stood.
-    pub(super) fn unhold(&mut self, id: ItemId, at: Moment) {
-        let Some(entry) = self.entries.get(&id) else {
-            return;
-        };
-        let Place::Held { deadline } = entry.place else {
-            return;
-        };
-        let to = match deadline {
-            Some(deadline) => Place::Leased { deadline },
-            None => Self::place_of(&entry.queued, at),
-        };
-        self.move_to(id, to);
-        self.let_go.notify_waiters();
-    }
-
-    /// Sends an item to where the record at `lsn` says.
-    pub(super) fn finish(&mut self, finish: Finish, lsn: Lsn, at: Moment) {
-        let id = finish.id;
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        let (place, old_key) = (entry.place, entry.queued.key());
-        let goes_on = matches!(&finish.to, Landing::Standing(standing)
-            if standing.lease_expires_at.is_some_and(|end| end > at.now));
-        if !goes_on && matches!(place, Place::Held { deadline: Some(_) } | Place::Leased { .. }) {
-            self.settled.insert(id, entry.queued.standing.generation);
-        }
-        match finish.to {
-            Landing::Gone(_) => {
-                let may_be_stored = entry.may_be_stored();
-                self.remove(id);
-                if may_be_stored {
-                    self.unstored.delete(lsn, id);
-                }
-            }
-            Landing::Standing(standing) => {
-                entry.queued.standing = standing;
-                let to = Self::place_of(&entry.queued, at);
-                self.move_to(id, to);
-                self.leave(place, old_key);
-                self.mark(id, lsn);
-            }
-        }
-        self.let_go.notify_waiters();
-    }
-
-    /// When something changes by itself next, as far as memory and the cold part's horizon know.
-    pub(super) fn next_event(&self, at: Moment) -> Option<Timestamp> {
-        let due = self.scheduled.first().map(|(due, _)| due);
-        let lease = self
-            .leases
-            .first()
-            .map(|(deadline, ..)| at.now.plus_ms(deadline.0 - at.monotonic.0));
-        [due, lease, self.cold.next_due()].into_iter().flatten().min()
-    }
-
-    /// The same, items' times to live included: when [`Topic::advance`] has something to do.
-    pub(super) fn next_advance(&self, at: Moment) -> Option<Timestamp> {
-        let expiry = self.expiries.first().map(|(expires_at, _)| expires_at);
-        [self.next_event(at), expiry].into_iter().flatten().min()
     }
 
     /// One item as it stands.

@@ -1,0 +1,122 @@
+//! How items leave a topic's care or come back to it: held for a settlement, finished, purged.
+
+use super::topic::{Moment, Place, Topic};
+use crate::hot::{Finish, Held, HoldRequest, Landing};
+use crate::model::ItemId;
+use crate::shard::Purge;
+use crate::wal::Lsn;
+
+impl Topic {
+    /// Holds an item for a settlement.
+    pub(super) fn hold(&mut self, request: HoldRequest, at: Moment) -> Held {
+        let Some(entry) = self.entries.get_mut(&request.id) else {
+            return match request.generation {
+                Some(generation) if self.settled.contains(request.id, generation) => Held::AlreadyDone,
+                _ => Held::Unknown,
+            };
+        };
+        let place = entry.place;
+        let (key, current) = (entry.queued.key(), entry.queued.standing.generation);
+        let deadline = match (request.generation, place) {
+            (Some(generation), Place::Leased { deadline })
+                if generation == current && deadline > at.monotonic =>
+            {
+                Some(deadline)
+            }
+            (Some(generation), Place::Held { deadline: Some(_) }) if generation == current => {
+                return Held::Busy(self.let_go.clone());
+            }
+            (Some(generation), _) => {
+                let done = self.settled.contains(request.id, generation);
+                return if done { Held::AlreadyDone } else { Held::Lost };
+            }
+            (None, Place::Ready | Place::Scheduled | Place::Dead) => None,
+            (None, _) => return Held::Lost,
+        };
+        let queued = entry.queued.clone();
+        self.move_to(request.id, Place::Held { deadline });
+        self.leave(place, key);
+        Held::Yes(queued)
+    }
+
+    /// Lets a held item stand as it stood.
+    pub(super) fn unhold(&mut self, id: ItemId, at: Moment) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let Place::Held { deadline } = entry.place else {
+            return;
+        };
+        let to = match deadline {
+            Some(deadline) => Place::Leased { deadline },
+            None => Self::place_of(&entry.queued, at),
+        };
+        self.move_to(id, to);
+        self.let_go.notify_waiters();
+    }
+
+    /// Sends an item to where the record at `lsn` says.
+    pub(super) fn finish(&mut self, finish: Finish, lsn: Lsn, at: Moment) {
+        let id = finish.id;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let (place, old_key) = (entry.place, entry.queued.key());
+        let goes_on = matches!(&finish.to, Landing::Standing(standing)
+            if standing.lease_expires_at.is_some_and(|end| end > at.now));
+        if !goes_on && matches!(place, Place::Held { deadline: Some(_) } | Place::Leased { .. }) {
+            self.settled.insert(id, entry.queued.standing.generation);
+        }
+        match finish.to {
+            Landing::Gone(_) => {
+                let may_be_stored = entry.may_be_stored();
+                self.remove(id);
+                if may_be_stored {
+                    self.unstored.delete(lsn, id);
+                }
+            }
+            Landing::Standing(standing) => {
+                entry.queued.standing = standing;
+                let to = Self::place_of(&entry.queued, at);
+                self.move_to(id, to);
+                self.leave(place, old_key);
+                self.mark(id, lsn);
+            }
+        }
+        self.let_go.notify_waiters();
+    }
+
+    /// Removes every live or every dead item up to `up_to` by the record at `lsn`; returns how many.
+    pub(super) fn purge(&mut self, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
+        let ids: Vec<_> = self
+            .entries
+            .values()
+            .filter(|entry| entry.queued.standing.dead.is_some() == dead)
+            .map(|entry| entry.queued.item.id)
+            .filter(|id| *id <= up_to)
+            .collect();
+        for &id in &ids {
+            // What the shard holds as it stands goes with its part of the purge; of the rest it may hold
+            // another state, which the purge passes over.
+            if let Some(entry) = self.remove(id)
+                && entry.may_be_stored()
+                && !entry.is_clean()
+            {
+                self.unstored.delete(lsn, id);
+            }
+        }
+        if !dead {
+            let (purge, last) = self.last_purge;
+            self.last_purge = (purge.max(lsn), last.max(up_to));
+        }
+        self.unstored.purge(
+            lsn,
+            Purge {
+                topic: self.key.clone(),
+                dead,
+                up_to,
+            },
+        );
+        ids.len() as u64 + self.cold.purge(lsn, dead, up_to)
+    }
+}
