@@ -52,6 +52,23 @@ async fn deletes_flushed_right_after_a_start_do_not_take_progress_back() {
     let delivered = node.dequeue(&t, 1).await.remove(0);
     node.ack(&delivered).await;
     // So soon nothing but the delete is due: everything else may wait for the time to live of the buffer.
+    node.advance(1_000).await;
+    assert!(node.flush_shard(0, Lsn(0)).await);
+    assert_eq!(node.rows(&t), 1);
+    let node = node.crash().await;
+    assert_eq!((node.counts(&t), node.rows(&t)), ([1, 0, 0, 0], 1));
+}
+
+#[tokio::test]
+async fn deletes_flushed_after_a_lost_answer_do_not_take_progress_back() {
+    let node = Node::start(1, 100).await;
+    let t = topic("t");
+    node.enqueue(&t, vec![item("acked"), item("left")]).await;
+    node.shard(&t).state.lock().fault = Some(Fault::AnswerLost);
+    assert!(!node.flush().await);
+    let delivered = node.dequeue(&t, 1).await.remove(0);
+    node.ack(&delivered).await;
+    node.advance(1_000).await;
     assert!(node.flush_shard(0, Lsn(0)).await);
     let node = node.crash().await;
     assert_eq!((node.counts(&t), node.rows(&t)), ([1, 0, 0, 0], 1));
