@@ -259,8 +259,8 @@ def replay(table, directory, options):
     errors = node.stop(signal.SIGKILL)
     lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
     replayed = next((line for line in lines if "replay_ms" in line), None)
-    if replayed is None or replayed["live_items"] != options.backlog:
-        sys.exit("the log was not replayed whole")
+    if replayed is None or replayed["live_items"] < options.backlog:
+        sys.exit(f"the log was not replayed whole: {replayed}")
     rate = replayed["live_items"] / max(replayed["replay_ms"], 1) * 1000
     table.row("start-up replay, items/s", f"{rate:,.0f}", f"ready after {ready:.1f} s", wanted="≥ 500,000")
 

@@ -76,8 +76,15 @@ fn rendered(topics: &[Value]) -> String {
         "dead",
         "oldest_ready_age_ms",
     ];
+    // The numbers of a single topic come without what only lists tell.
+    let told = |column: &&str| topics.iter().any(|topic| topic.get(*column).is_some());
+    let columns: Vec<_> = columns.into_iter().filter(told).collect();
     let rates = ["enqueued_per_s", "delivered_per_s", "acked_per_s"];
-    let header: Vec<_> = columns.into_iter().chain(["in/s", "out/s", "acked/s"]).collect();
+    let header: Vec<_> = columns
+        .iter()
+        .copied()
+        .chain(["in/s", "out/s", "acked/s"])
+        .collect();
     let rows = topics.iter().map(|topic| {
         columns
             .iter()

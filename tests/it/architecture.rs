@@ -167,11 +167,6 @@ const LONG: &[(&str, usize, &str)] = &[
         "one implementation: every call of the hot tier's contract",
     ),
     (
-        "src/hot/memory/topic.rs",
-        700,
-        "one state machine: every transition of a topic's items",
-    ),
-    (
         "src/queue/tests/property.rs",
         550,
         "one model of the queue, and the steps it is compared by",
