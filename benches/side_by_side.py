@@ -81,7 +81,13 @@ def mqueue(data, *settings):
     command = [MQUEUE, "serve", "--data-dir", data, "--listen", f"127.0.0.1:{port}", "--log-encoding", "json"]
     for setting in settings:
         command += ["--set", setting]
-    return Server(command, port)
+    server = Server(command, port)
+    # The port is open from the start; it answers once the log is replayed.
+    ready = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    ready.request("GET", "/readyz")
+    if ready.getresponse().status != 200:
+        sys.exit("the node is not ready")
+    return server
 
 
 def token(data):
@@ -260,7 +266,7 @@ def replay(table, directory, options):
     lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
     replayed = next((line for line in lines if "replay_ms" in line), None)
     if replayed is None or replayed["live_items"] < options.backlog:
-        sys.exit(f"the log was not replayed whole: {replayed}")
+        sys.exit(f"the log was not replayed whole: {errors}")
     rate = replayed["live_items"] / max(replayed["replay_ms"], 1) * 1000
     table.row("start-up replay, items/s", f"{rate:,.0f}", f"ready after {ready:.1f} s", wanted="≥ 500,000")
 

@@ -77,7 +77,7 @@ fn rendered(topics: &[Value]) -> String {
         "oldest_ready_age_ms",
     ];
     // The numbers of a single topic come without what only lists tell.
-    let told = |column: &&str| topics.iter().any(|topic| topic.get(*column).is_some());
+    let told = |column: &&str| *column != "paused" || topics.iter().any(|topic| topic.get(*column).is_some());
     let columns: Vec<_> = columns.into_iter().filter(told).collect();
     let rates = ["enqueued_per_s", "delivered_per_s", "acked_per_s"];
     let header: Vec<_> = columns
