@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use crate::clock::Timestamp;
 use crate::model::{Item, ItemId, ItemState, OrderKey, QueuedItem, SettleCause, Standing, TopicKey};
 use crate::shard::{DedupRow, Purge, StoredCounts};
-use crate::wal::Lsn;
+use crate::wal::{Lsn, PatchEntry};
 
 pub use memory::{MemoryOptions, MemoryTier};
 
@@ -108,6 +108,26 @@ pub struct Finish {
     pub id: ItemId,
     /// Its destination.
     pub to: Landing,
+}
+
+impl Finish {
+    /// The item is gone for good.
+    pub fn gone(id: ItemId, cause: SettleCause) -> Self {
+        Self {
+            id,
+            to: Landing::Gone(cause),
+        }
+    }
+}
+
+impl From<PatchEntry> for Finish {
+    /// The item stands as the log says.
+    fn from(patch: PatchEntry) -> Self {
+        Self {
+            id: patch.id,
+            to: Landing::Standing(patch.standing),
+        }
+    }
 }
 
 /// A destination.

@@ -10,7 +10,7 @@ use super::topics::{TopicHandle, count};
 use super::transition::redriven;
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
-use crate::hot::{Finish, Held, HoldRequest, Landing, item_bytes};
+use crate::hot::{Finish, Held, HoldRequest, item_bytes};
 use crate::model::{Item, ItemId, ItemState, OrderKey, QueuedItem, SettleCause, TopicKey};
 use crate::wal::{FrameBuilder, PatchEntry};
 
@@ -181,14 +181,8 @@ impl Core {
             count(&target.counters.enqueued, renewed.len());
             self.admit(target, lsn, renewed).await;
         }
-        let stays = patches.into_iter().map(|patch| Finish {
-            id: patch.id,
-            to: Landing::Standing(patch.standing),
-        });
-        let gone = old.into_iter().map(|id| Finish {
-            id,
-            to: Landing::Gone(SettleCause::Discarded),
-        });
+        let stays = patches.into_iter().map(Finish::from);
+        let gone = old.into_iter().map(|id| Finish::gone(id, SettleCause::Discarded));
         self.hot
             .finish(&handle.key, lsn, stays.chain(gone).collect())
             .await;

@@ -12,7 +12,7 @@ use super::request::{Delivered, DequeueRequest, Lease};
 use super::topics::{TopicHandle, count};
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
-use crate::hot::{Finish, Landing, More, TakenItem};
+use crate::hot::{Finish, More, TakenItem};
 use crate::model::{Delivery, ItemId, ItemState, LeaseRef, SettleCause, TopicKey, limits};
 use crate::wal::{DeliverEntry, FrameBuilder};
 
@@ -231,10 +231,7 @@ impl Core {
                 count(&hand.handle.counters.delivered, hand.items.len());
                 if hand.at_most_once {
                     count(&hand.handle.counters.acked, hand.items.len());
-                    let gone = |id| Finish {
-                        id,
-                        to: Landing::Gone(SettleCause::Acked),
-                    };
+                    let gone = |id| Finish::gone(id, SettleCause::Acked);
                     let finishes = ids(&hand.items).into_iter().map(gone).collect();
                     work.hot.finish(&hand.handle.key, lsn, finishes).await;
                 } else {

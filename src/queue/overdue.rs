@@ -6,7 +6,7 @@ use super::core::Core;
 use super::topics::{TopicHandle, count};
 use super::transition::died;
 use super::uncancelled::uncancelled;
-use crate::hot::{Finish, Landing, Overdue, OverdueWhy};
+use crate::hot::{Finish, Overdue, OverdueWhy};
 use crate::model::limits::BATCH_ITEMS_MAX;
 use crate::model::{DeadReason, ExpiryAction, SettleCause, Standing};
 use crate::wal::{FrameBuilder, PatchEntry};
@@ -65,14 +65,10 @@ impl Core {
             Ok((lsn, applying)) => {
                 count(&handle.counters.dead, patches.len());
                 count(&handle.counters.expired, dropped.len());
-                let dead = patches.into_iter().map(|patch| Finish {
-                    id: patch.id,
-                    to: Landing::Standing(patch.standing),
-                });
-                let gone = dropped.into_iter().map(|id| Finish {
-                    id,
-                    to: Landing::Gone(SettleCause::Expired),
-                });
+                let dead = patches.into_iter().map(Finish::from);
+                let gone = dropped
+                    .into_iter()
+                    .map(|id| Finish::gone(id, SettleCause::Expired));
                 self.hot
                     .finish(&handle.key, lsn, dead.chain(gone).collect())
                     .await;

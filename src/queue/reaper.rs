@@ -11,7 +11,7 @@ use super::settle::held_ids;
 use super::topics::TopicHandle;
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
-use crate::hot::{Finish, Held, HoldRequest, Landing, Overdue, OverdueWhy};
+use crate::hot::{Finish, Held, HoldRequest, Overdue, OverdueWhy};
 use crate::model::{ItemId, SettleCause, TopicKey};
 use crate::wal::FrameBuilder;
 
@@ -159,10 +159,7 @@ impl Core {
         frame.settle(topic, cause, held);
         match self.log(frame).await {
             Ok((lsn, applying)) => {
-                let gone = |&id: &ItemId| Finish {
-                    id,
-                    to: Landing::Gone(cause),
-                };
+                let gone = |&id: &ItemId| Finish::gone(id, cause);
                 self.hot.finish(topic, lsn, held.iter().map(gone).collect()).await;
                 drop(applying);
                 Ok(held.len())

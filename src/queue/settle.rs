@@ -12,7 +12,7 @@ use super::topics::{TopicHandle, count};
 use super::transition::{died, extended, nacked, released};
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
-use crate::hot::{Finish, Held, HoldRequest, Landing};
+use crate::hot::{Finish, Held, HoldRequest};
 use crate::model::{DeadReason, ItemId, ItemState, LeaseRef, QueuedItem, SettleCause, TopicKey, limits};
 use crate::wal::{FrameBuilder, Lsn, PatchEntry};
 
@@ -267,14 +267,8 @@ impl Core {
             .filter(|patch| patch.standing.dead.is_some())
             .count();
         let count = acked.len();
-        let gone = acked.into_iter().map(|id| Finish {
-            id,
-            to: Landing::Gone(SettleCause::Acked),
-        });
-        let stays = patches.into_iter().map(|p| Finish {
-            id: p.id,
-            to: Landing::Standing(p.standing),
-        });
+        let gone = acked.into_iter().map(|id| Finish::gone(id, SettleCause::Acked));
+        let stays = patches.into_iter().map(Finish::from);
         Outcome {
             handle,
             finishes: gone.chain(stays).collect(),
