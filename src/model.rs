@@ -1,5 +1,6 @@
 //! The nouns everything else speaks of: names, ids, items, their order and their states. No I/O.
 
+mod hook;
 mod id;
 mod item;
 mod lease;
@@ -8,9 +9,13 @@ mod name;
 mod order;
 mod settings;
 
+pub use hook::{
+    Binding, Canary, Digest, HookConfig, HookLimits, HookLimitsPatch, HookRef, InputMode, InstanceMode,
+    Manifest, Policies, Policy, Side, TopicPattern,
+};
 pub use id::{IdGenerator, IdHasher, IdHashing, IdParseError, ItemId, NodeId};
 pub use item::{DeadReason, Death, Extra, Item, ItemState, PayloadKind, QueuedItem, SettleCause, Standing};
 pub use lease::{LeaseId, LeaseKey, LeaseRef};
-pub use name::{NameError, Namespace, SLOT_COUNT, Slot, TopicKey, TopicName};
+pub use name::{HookName, NameError, Namespace, SLOT_COUNT, Slot, TopicKey, TopicName};
 pub use order::OrderKey;
 pub use settings::{Backoff, Delivery, ExpiryAction, Settings, SettingsPatch};

@@ -104,6 +104,10 @@ name_type! {
     /// A topic's name within its namespace.
     TopicName
 }
+name_type! {
+    /// A hook's name within its namespace.
+    HookName
+}
 
 /// How many slots topics are spread over; fixed for ever, since stored rows carry their slot.
 pub const SLOT_COUNT: u16 = 4_096;

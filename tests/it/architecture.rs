@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "app",
             "api",
             "tenant",
+            "hooks",
             "wal",
             "telemetry",
             "config",
@@ -30,6 +31,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "api",
             "queue",
             "tenant",
+            "hooks",
             "hot",
             "shard",
             "wal",
@@ -39,8 +41,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "clock",
         ],
     ),
-    ("api", &["queue", "tenant", "wal", "telemetry", "model", "clock"]),
-    ("queue", &["hot", "shard", "wal", "model", "clock"]),
+    (
+        "api",
+        &["queue", "tenant", "hooks", "wal", "telemetry", "model", "clock"],
+    ),
+    (
+        "queue",
+        &["tenant", "hooks", "hot", "shard", "wal", "model", "clock"],
+    ),
+    ("hooks", &["shard", "model", "clock"]),
     ("hot", &["shard", "wal", "model", "clock"]),
     ("shard", &["wal", "model", "clock"]),
     ("wal", &["model", "clock"]),
@@ -87,7 +96,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("dotenvy", &["config"]),
     ("figment", &["config"]),
     ("strsim", &["config"]),
-    ("toml", &["config"]),
+    ("toml", &["config", "hooks"]),
     ("std::env", &["config"]),
     ("secrecy", &["app", "cli", "config", "shard"]),
     // What is observed.
@@ -96,18 +105,25 @@ const PLACES: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["telemetry"]),
     ("prometheus", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
-    ("tracing", &["api", "app", "cli", "queue", "telemetry", "wal"]),
+    (
+        "tracing",
+        &["api", "app", "cli", "hooks", "queue", "telemetry", "wal"],
+    ),
     // The core is pure: no runtime below the queue but where waiting is the job.
-    ("tokio", &["api", "app", "cli", "queue", "hot", "shard", "wal"]),
-    ("tokio_util", &["api", "app", "queue"]),
-    ("futures_util", &["api", "queue", "shard"]),
-    ("async_trait", &["hot", "shard"]),
-    ("arc_swap", &["config", "queue", "tenant"]),
+    (
+        "tokio",
+        &["api", "app", "cli", "hooks", "queue", "hot", "shard", "wal"],
+    ),
+    ("tokio_util", &["api", "app", "hooks", "queue"]),
+    ("futures_util", &["api", "hooks", "queue", "shard"]),
+    ("async_trait", &["hooks", "hot", "shard"]),
+    ("arc_swap", &["config", "hooks", "queue", "tenant"]),
     (
         "parking_lot",
         &[
             "api",
             "cli",
+            "hooks",
             "hot",
             "model",
             "queue",
@@ -118,13 +134,24 @@ const PLACES: &[(&str, &[&str])] = &[
     ),
     (
         "serde_json",
-        &["api", "cli", "model", "shard", "telemetry", "tenant"],
+        &["api", "cli", "hooks", "model", "shard", "telemetry", "tenant"],
     ),
+    // Tenants' code.
+    ("wasmtime", &["hooks"]),
+    ("wasmparser", &["hooks"]),
+    ("wit_component", &["hooks"]),
+    ("wit_parser", &["hooks"]),
+    ("wat", &["hooks"]),
+    ("sled", &["hooks"]),
+    ("sha2", &["hooks"]),
+    ("json_patch", &["hooks"]),
+    ("notify", &["config", "hooks"]),
+    ("notify_debouncer_full", &["config", "hooks"]),
     // Time.
     ("jiff", &["clock"]),
     // Hashes and numbers that outlive a process.
-    ("blake3", &["model", "queue"]),
-    ("rand", &["api", "cli", "config", "queue", "wal"]),
+    ("blake3", &["hooks", "model", "queue"]),
+    ("rand", &["api", "cli", "config", "hooks", "queue", "wal"]),
     // The process.
     ("mimalloc", &["main"]),
 ];

@@ -1,0 +1,263 @@
+//! One call of one version: what chains ask of the engine and what they tell about it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use super::{HookContext, HookItem, Reason};
+use crate::model::{Binding, Digest, HookConfig, HookLimits, HookRef, Manifest, Namespace, Side};
+
+/// A version of a hook, ready to run: immutable.
+#[derive(Debug)]
+pub struct Version {
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// Its name and number.
+    pub hook: HookRef,
+    /// Which module it runs; the engine knows modules by this.
+    pub digest: Digest,
+    /// How it wants to be run.
+    pub manifest: Manifest,
+    /// The limits in force for it.
+    pub limits: HookLimits,
+    /// Its configuration.
+    pub config: Arc<HookConfig>,
+    /// Its secrets: never logged, never shown.
+    pub secrets: Arc<HookConfig>,
+}
+
+/// A binding with its versions at hand.
+#[derive(Debug)]
+pub struct Bound {
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// The binding.
+    pub binding: Binding,
+    /// The version in force.
+    pub active: Arc<Version>,
+    /// The version on trial.
+    pub canary: Option<Arc<Version>>,
+    /// The version that runs on copies.
+    pub shadow: Option<Arc<Version>>,
+    /// The version before.
+    pub previous: Option<Arc<Version>>,
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What to run.
+    pub version: Arc<Version>,
+    /// Which export.
+    pub side: Side,
+    /// Context.
+    pub context: Arc<HookContext>,
+    /// Items, of which those in `range` are for this call.
+    pub items: Arc<[HookItem]>,
+    /// The part of `items` that is for this call; not empty.
+    pub range: Range<usize>,
+    /// A dry run, a test or a shadow: it counts against nobody's breaker.
+    pub rehearsal: bool,
+}
+
+impl Call {
+    /// The items of the call.
+    pub fn items(&self) -> &[HookItem] {
+        &self.items[self.range.clone()]
+    }
+}
+
+/// Changes to an item, as a hook wrote them: unchecked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Edit {
+    /// A new payload.
+    pub payload: Option<Box<[u8]>>,
+    /// All headers anew.
+    pub headers: Option<Vec<(Box<str>, Box<str>)>>,
+    /// A new priority.
+    pub priority: Option<i32>,
+    /// A new earliest delivery, in milliseconds since the Unix epoch.
+    pub deliver_after: Option<u64>,
+    /// Another topic.
+    pub topic: Option<Box<str>>,
+}
+
+/// What an enqueue hook says of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnqueueVerdict {
+    /// Store it as it is.
+    Keep,
+    /// Store it with this payload.
+    Replace(Box<[u8]>),
+    /// Store it changed.
+    Edit(Edit),
+    /// Store these in its place.
+    Split(Vec<Edit>),
+    /// Say yes and store nothing.
+    Drop(Reason),
+    /// Refuse it.
+    Reject(Reason),
+    /// Store it as a dead letter.
+    DeadLetter(Reason),
+}
+
+/// What a dequeue hook says of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DequeueVerdict {
+    /// Hand it out as it is.
+    Deliver,
+    /// Hand out this payload.
+    DeliverAs(Box<[u8]>),
+    /// Hand it out with this payload and these headers.
+    DeliverEdited(Edit),
+    /// Not now, but after so many milliseconds.
+    Defer(u32),
+    /// Acknowledge it, unseen.
+    Drop(Reason),
+    /// Make it a dead letter.
+    DeadLetter(Reason),
+}
+
+/// One verdict per item of a call, in order; `Err` where the hook says that it failed on the item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdicts {
+    /// Of an enqueue call.
+    Enqueue(Vec<Result<EnqueueVerdict, String>>),
+    /// Of a dequeue call.
+    Dequeue(Vec<Result<DequeueVerdict, String>>),
+}
+
+impl Verdicts {
+    /// How many there are: always as many as the call had items.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Enqueue(verdicts) => verdicts.len(),
+            Self::Dequeue(verdicts) => verdicts.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Why a whole call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// What it gave back is not valid, or too large, or not one verdict per item.
+    #[error("the hook's answer is not valid: {0}")]
+    Invalid(String),
+    /// It trapped, with a stack of function names where the module has them; its memory, stack and host-call
+    /// limits are traps too.
+    #[error("the hook trapped: {0}")]
+    Trap(String),
+    /// It ran out of time.
+    #[error("the hook ran longer than {0:?}")]
+    Timeout(Duration),
+    /// It was not run.
+    #[error("the hook was not run: {detail}")]
+    Overload {
+        /// Why.
+        detail: String,
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
+}
+
+/// What a call used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Usage {
+    /// Time on its thread.
+    pub run: Duration,
+    /// Time in the queue for a thread.
+    pub wait: Duration,
+    /// Most linear memory, in bytes.
+    pub memory_bytes: u64,
+    /// Calls of imports.
+    pub host_calls: u32,
+    /// Bytes given in.
+    pub bytes_in: u64,
+    /// Bytes given back.
+    pub bytes_out: u64,
+    /// Instructions, where they were counted: in rehearsals on the counting engine.
+    pub instructions: Option<u64>,
+    /// Log lines beyond the limit.
+    pub log_lines_dropped: u32,
+}
+
+/// How loud a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Finest.
+    Trace,
+    /// For debugging.
+    Debug,
+    /// Normal.
+    Info,
+    /// Odd.
+    Warn,
+    /// Broken.
+    Error,
+}
+
+/// One line of a hook's log: at most 1 KiB, without control characters, secrets masked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// How loud.
+    pub level: LogLevel,
+    /// The line.
+    pub message: Box<str>,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The verdicts.
+    pub outcome: Result<Verdicts, Failure>,
+    /// What it used.
+    pub usage: Usage,
+    /// What it logged.
+    pub log: Vec<LogLine>,
+}
+
+/// Makes calls.
+#[async_trait]
+pub trait Runner: Send + Sync + 'static {
+    /// Makes `call` within the limits of its version, when its namespace's turn comes. Returns in bounded time
+    /// whatever the hook does. A dropped future does not stop the call, which ends on its thread.
+    async fn call(&self, call: Call) -> Report;
+}
+
+/// What comparing a shadow with what counted showed, per item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ShadowOutcome {
+    /// The same verdict.
+    Same,
+    /// Another one.
+    Different,
+    /// The shadow failed.
+    Failed,
+}
+
+/// Is told of everything hooks do.
+pub trait Observer: Send + Sync + 'static {
+    /// A call ended.
+    fn called(&self, call: &Call, report: &Report);
+
+    /// A hook failed on these items of a call, which has just been reported; `detail` is for the hook's owner.
+    fn failed(&self, call: &Call, items: &[HookItem], detail: &str);
+
+    /// A binding's policy was applied without running its hook, because the breaker of the version is open.
+    fn skipped(&self, bound: &Bound, version: &Version, items: usize);
+
+    /// A shadow was compared with what counted.
+    fn compared(&self, bound: &Bound, outcome: ShadowOutcome, items: usize);
+
+    /// The breaker of `version` under `bound` opened (or closed again): whoever owns bindings may roll back.
+    fn breaker(&self, bound: &Arc<Bound>, version: &Arc<Version>, open: bool);
+}
