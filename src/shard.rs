@@ -200,6 +200,9 @@ pub trait Shard: Send + Sync + 'static {
 
     /// Proves that the shard answers.
     async fn ping(&self) -> Result<(), ShardError>;
+
+    /// Lets go of the database once the calls under way are through; later calls fail.
+    async fn close(&self) -> Result<(), ShardError>;
 }
 
 /// A namespace's or topic's own row in the catalog.

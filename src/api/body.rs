@@ -1,6 +1,8 @@
 //! Request bodies: collected with a counted limit and a minimum rate, then read as JSON.
 
+use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,7 +12,9 @@ use poem::{Body, Request};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokio::time::{Instant, timeout_at};
 
 use super::problem::{Code, Problem};
@@ -139,12 +143,7 @@ fn is_json(content_type: &[u8]) -> bool {
 /// # Errors
 /// 400 with the field when the text says one.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
-    // serde's structs also take their fields from a list, by position.
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        let text = "the body does not fit: expected an object, not a list";
-        return Err(Problem::new(Code::MalformedBody, text));
-    }
-    parse_any(bytes)
+    parse_any::<Object<T>>(bytes).map(|object| object.0)
 }
 
 /// Reads `bytes` as JSON of whatever shape `T` has, naming the place of what does not fit.
@@ -164,6 +163,42 @@ pub(crate) fn parse_or_default<'a, T: Deserialize<'a> + Default>(bytes: &'a [u8]
         Ok(T::default())
     } else {
         parse(bytes)
+    }
+}
+
+/// A JSON object: serde's structs alone would also take their fields from a list, by position.
+#[derive(Debug, Default)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Object<T>, A::Error> {
+                Err(A::Error::custom("expected an object, not a list"))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_any(Fields(PhantomData))
+    }
+}
+
+impl<T> Deref for Object<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
     }
 }
 

@@ -4,7 +4,7 @@ use poem::Response;
 use serde::Deserialize;
 
 use super::ApiState;
-use super::body::{Incoming, parse, parse_or_default};
+use super::body::{Incoming, Object, parse, parse_or_default};
 use super::caller::{Caller, topic_name};
 use super::problem::{Code, Problem};
 use super::reply::json;
@@ -238,7 +238,7 @@ pub(crate) async fn discard_dead(
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RedriveBody {
-    filter: RedriveFilter,
+    filter: Object<RedriveFilter>,
     to_topic: Option<String>,
     rate_per_s: Option<u32>,
     limit: Option<u64>,
@@ -283,8 +283,9 @@ fn redrive_of(body: RedriveBody, to_topic: Option<TopicKey>) -> Result<Redrive, 
     if body.limit == Some(0) {
         return invalid("limit", "must be at least 1".to_owned());
     }
-    let ids = &body.filter.ids;
-    if ids
+    let filter = body.filter.0;
+    if filter
+        .ids
         .as_ref()
         .is_some_and(|ids| ids.is_empty() || ids.len() > limits::BATCH_ITEMS_MAX)
     {
@@ -292,11 +293,11 @@ fn redrive_of(body: RedriveBody, to_topic: Option<TopicKey>) -> Result<Redrive, 
         return invalid("filter.ids", detail);
     }
     Ok(Redrive {
-        ids: body.filter.ids,
-        reason: body.filter.reason,
-        error_contains: body.filter.error_contains,
-        died_after: body.filter.died_after,
-        died_before: body.filter.died_before,
+        ids: filter.ids,
+        reason: filter.reason,
+        error_contains: filter.error_contains,
+        died_after: filter.died_after,
+        died_before: filter.died_before,
         limit: body.limit,
         to_topic,
         rate_per_s: body.rate_per_s,

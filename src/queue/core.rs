@@ -174,7 +174,7 @@ impl Queue {
         self.halt().await;
     }
 
-    /// Stops the loops and closes the log at once, storing nothing more: everything accepted is in the log
+    /// Stops the loops and closes log and shards at once, storing nothing more: everything accepted is in the log
     /// and is there at the next start.
     pub async fn halt(&self) {
         self.begin_shutdown();
@@ -184,6 +184,11 @@ impl Queue {
         let wal = self.core.wal.clone();
         // Closing waits for the log's threads.
         let _ = tokio::task::spawn_blocking(move || wal.close()).await;
+        for (number, shard) in self.core.shards.iter().enumerate() {
+            if let Err(error) = shard.close().await {
+                tracing::warn!(shard = number, %error, "a shard was not closed in order");
+            }
+        }
     }
 }
 

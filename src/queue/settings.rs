@@ -83,6 +83,7 @@ impl Queue {
     ) -> Result<TopicView, QueueError> {
         check(&settings)?;
         let handle = self.core.topic_or_new(topic).await?;
+        let _editing = self.core.topics.editing.lock().await;
         let row = TopicRow {
             settings: settings.clone(),
             paused: handle.is_paused(),
@@ -95,6 +96,7 @@ impl Queue {
     /// Stops or resumes deliveries of a topic; enqueues and settlements go on.
     pub async fn pause(&self, topic: &TopicKey, paused: bool) -> Result<(), QueueError> {
         let handle = self.core.topic(topic)?;
+        let _editing = self.core.topics.editing.lock().await;
         self.core
             .catalog
             .put_topic(

@@ -21,6 +21,8 @@ pub(super) struct Topics {
     defaults: ArcSwap<Settings>,
     /// Raised when a topic appears.
     pub(super) created: Notify,
+    /// Held while a topic's row is read, changed and stored, so that no change overwrites another.
+    pub(super) editing: tokio::sync::Mutex<()>,
 }
 
 /// One topic: what is cheap to read on every request.
@@ -175,6 +177,7 @@ impl Topics {
             namespaces: RwLock::new(contents.namespaces.iter().cloned().collect()),
             defaults: ArcSwap::from_pointee(defaults),
             created: Notify::new(),
+            editing: tokio::sync::Mutex::new(()),
         };
         for (key, row) in &contents.topics {
             topics.insert(key, row);

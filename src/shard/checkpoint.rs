@@ -17,14 +17,16 @@ impl SeaShard {
     /// Applies `checkpoint` and commits it.
     pub(super) async fn write(&self, checkpoint: &Checkpoint) -> Result<(), ShardError> {
         let transaction = self.database.begin_write().await?;
+        // First, for its row lock: a checkpoint that was given up on while its commit was under way is through,
+        // one way or the other, before anything of this one is written.
+        let (node, lsn) = checkpoint.progress;
+        self.store_progress(&transaction, node, lsn).await?;
         for purge in &checkpoint.purges {
             self.purge(&transaction, purge).await?;
         }
         self.store_items(&transaction, &checkpoint.upserts).await?;
         self.delete(&transaction, &checkpoint.deletes).await?;
         self.store_keys(&transaction, &checkpoint.dedup).await?;
-        let (node, lsn) = checkpoint.progress;
-        self.store_progress(&transaction, node, lsn).await?;
         self.database.commit(transaction).await
     }
 

@@ -35,11 +35,6 @@ impl SeaShard {
     pub fn catalog(&self) -> Catalog {
         Catalog::new(self.database.clone())
     }
-
-    /// Closes the connections once the calls under way are through; later calls fail.
-    pub async fn close(&self) -> Result<(), ShardError> {
-        self.database.close().await
-    }
 }
 
 /// The values `$1` and `$2` that every question about one topic begins with.
@@ -256,5 +251,9 @@ impl Shard for SeaShard {
     async fn ping(&self) -> Result<(), ShardError> {
         self.database.row(&self.database.reader, "SELECT 1", []).await?;
         Ok(())
+    }
+
+    async fn close(&self) -> Result<(), ShardError> {
+        self.database.close().await
     }
 }

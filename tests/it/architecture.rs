@@ -204,6 +204,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "verifying, caching and minting share one claim format",
     ),
     (
+        "tests/it/architecture.rs",
+        650,
+        "the tables are the architecture, and are read side by side",
+    ),
+    (
         "src/wal/disk/sim.rs",
         550,
         "one simulated disk: a fault is a state of the whole",

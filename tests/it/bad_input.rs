@@ -241,6 +241,12 @@ async fn consumers_requests_that_are_wrong() {
         malformed(DEQUEUE, "null", ""),
         malformed(DEQUEUE, "[5]", "expected an object"),
         malformed("/v1/ack", "[[]]", "expected an object"),
+        malformed("/v1/ack", "{\"leases\":[[\"x\"]]}", "expected an object"),
+        malformed(
+            "/v1/ack",
+            "{\"leases\":[],\"then_dequeue\":[\"a\",\"t\"]}",
+            "expected an object",
+        ),
         malformed(many, "{}", "topics"),
         invalid(many, &topics(0), "1 to 100"),
         invalid(many, &topics(101), "1 to 100"),

@@ -133,6 +133,9 @@ async fn a_node_that_is_asked_to_stop_finishes_and_loses_nothing() {
         );
     }
 
+    let log = server.dir().join("data/shard-0.db-wal");
+    assert!(!log.exists(), "the shard was not closed in order");
+
     server.start_again().await;
     let topic = server.client().topic("load");
     // Leases live on: what was handed out stays its consumer's.

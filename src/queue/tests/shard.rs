@@ -303,4 +303,8 @@ impl Shard for MapShard {
     async fn ping(&self) -> Result<(), ShardError> {
         self.read(|_| ())
     }
+
+    async fn close(&self) -> Result<(), ShardError> {
+        Ok(())
+    }
 }
