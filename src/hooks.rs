@@ -6,6 +6,7 @@
 
 mod call;
 mod contract;
+pub mod engine;
 
 pub use call::{
     Bound, Call, DequeueVerdict, Edit, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Report, Runner,
