@@ -7,6 +7,7 @@
 mod call;
 mod contract;
 pub mod registry;
+pub mod rehearse;
 
 pub use call::{
     Bound, Call, DequeueVerdict, Edit, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Report, Runner,
