@@ -10,6 +10,7 @@ mod change;
 mod engine;
 mod error;
 mod folders;
+mod from_folder;
 mod log;
 mod state;
 mod stats;

@@ -370,11 +370,13 @@ impl Registry {
                 let detail = format!("keys must have 1 to {KEY_BYTES_MAX} bytes");
                 return Err(RegistryError::Invalid { field, detail });
             }
-            let json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-            if let Some((key, _)) = values.iter().find(|(_, value)| !json(value)) {
-                let detail = format!("the value of `{key}` is not JSON");
-                return Err(RegistryError::Invalid { field, detail });
-            }
+        }
+        let json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        if let Some((key, _)) = version.config.iter().find(|(_, value)| !json(value)) {
+            return Err(RegistryError::Invalid {
+                field: "config",
+                detail: format!("the value of `{key}` is not JSON"),
+            });
         }
         if settings_bytes(&version.config) > limits.config_bytes as u64 {
             return Err(RegistryError::Limit(
