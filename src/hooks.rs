@@ -6,6 +6,7 @@
 
 mod call;
 mod contract;
+pub mod engine;
 pub mod folder;
 pub mod registry;
 pub mod rehearse;
