@@ -7,12 +7,17 @@
 mod call;
 mod contract;
 pub mod engine;
+pub mod folder;
+pub mod registry;
+pub mod rehearse;
 
 pub use call::{
     Bound, Call, DequeueVerdict, Edit, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Report, Runner,
     ShadowOutcome, Usage, Verdicts, Version,
 };
 pub use contract::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
+
+pub use registry::{Prepared, Preparer, Registry, UploadError};
 
 /// The contract that guests are written against, as text.
 pub const WIT: &str = include_str!("../plugins/wit/hooks.wit");

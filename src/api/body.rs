@@ -132,7 +132,8 @@ fn too_large(limit: usize) -> Problem {
     )
 }
 
-fn is_json(content_type: &[u8]) -> bool {
+/// Whether a content type is JSON, or JSON of a certain kind.
+pub(crate) fn is_json(content_type: &[u8]) -> bool {
     let essence = content_type.split(|&b| b == b';').next().unwrap_or_default();
     let essence = essence.trim_ascii().to_ascii_lowercase();
     essence == b"application/json" || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))

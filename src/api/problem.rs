@@ -69,6 +69,14 @@ codes! {
         "Topics appear on their first enqueue and go when they are deleted."
     UnknownItem "unknown_item" NOT_FOUND "There is no such item"
         "The item was acked, cancelled, discarded, expired, or never was in this topic."
+    UnknownHook "unknown_hook" NOT_FOUND "There is no such hook"
+        "A hook appears with its first version and goes with its last."
+    UnknownHookVersion "unknown_hook_version" NOT_FOUND "The hook has no such version"
+        "List the hook's versions; deleted ones do not come back, and their numbers are not used again."
+    UnknownBinding "unknown_binding" NOT_FOUND "There is no such binding"
+        "List the namespace's bindings, or make one with If-None-Match: *."
+    UnknownTest "unknown_test" NOT_FOUND "There is no such test case"
+        "List the hook's test cases."
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The route has no such method"
         "The Allow header lists the methods of the route."
     RequestTimeout "request_timeout" REQUEST_TIMEOUT "The body came too slowly"
@@ -79,6 +87,14 @@ codes! {
         "Only an item that is handed out now can be settled by its id. It may have been settled already, or its lease may have ended."
     TooManyTopics "too_many_topics" CONFLICT "The namespace is full"
         "The namespace has as many topics as it may have. Delete some, or use existing ones."
+    VersionInUse "version_in_use" CONFLICT "The version is in use"
+        "A binding names the version: in force, on trial, as shadow or as the one to go back to. Put other versions there first."
+    OwnedByFolder "owned_by_folder" CONFLICT "The plugins folder owns the hook"
+        "Hooks from the plugins folder change with their files and are read-only over HTTP."
+    HookLimit "hook_limit" CONFLICT "There are as many as there may be"
+        "The namespace, or the hook, has as many of these as it may have. The detail names the limit; /v1/hooks/limits lists all."
+    PreconditionFailed "precondition_failed" PRECONDITION_FAILED "It has changed meanwhile"
+        "The ETag in If-Match is not the present one, or there is something already under If-None-Match. Look at it again and decide again."
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large"
         "Split the batch, or keep large payloads elsewhere and enqueue a reference."
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body's type is not supported"
@@ -91,6 +107,14 @@ codes! {
         "A key stands for one body within the topic's window. Use a new key for a new body."
     Rejected "rejected" UNPROCESSABLE_ENTITY "No item was accepted"
         "Every item of the batch was refused for one reason. results has it per item."
+    HookRefused "hook_refused" UNPROCESSABLE_ENTITY "The module is no hook"
+        "The module is malformed, over a limit, or does not export and import what hooks do. The detail says what to change; /v1/hooks/wit is the contract."
+    GateFailed "gate_failed" UNPROCESSABLE_ENTITY "The version may not go into force"
+        "The version does not run here, lacks the side, or fails stored test cases. errors says which. A token with admin may force it past its tests."
+    PreconditionRequired "precondition_required" PRECONDITION_REQUIRED "Say what you change"
+        "Send If-Match with the ETag of what you have seen, so that nobody's change is lost, or If-None-Match: * to make something new."
+    HooksBusy "hooks_busy" TOO_MANY_REQUESTS "As much is under way as may be"
+        "A namespace uploads one module at a time, and has few dry runs and followers of logs at once. Try again when one is done."
     QuotaExceeded "quota_exceeded" TOO_MANY_REQUESTS "The namespace's quota is used up"
         "Wait for the time in Retry-After. Acks, nacks and extends are never limited."
     TooManyFailures "too_many_failures" TOO_MANY_REQUESTS "Too many refused tokens from this address"
@@ -105,6 +129,8 @@ codes! {
         "Flushing does not keep pace with enqueues. Try again shortly."
     ShardUnavailable "shard_unavailable" SERVICE_UNAVAILABLE "The topic's shard is unavailable"
         "The database that holds the topic does not answer. Topics of other shards are not affected."
+    EngineUnavailable "engine_unavailable" SERVICE_UNAVAILABLE "The hooks' engine cannot work now"
+        "The module could not be compiled or run for lack of resources of the node. Try again shortly."
     ShuttingDown "shutting_down" SERVICE_UNAVAILABLE "The node is shutting down"
         "Try again; another node or the restarted one will answer."
     NotReady "not_ready" SERVICE_UNAVAILABLE "The node does not accept new items"
@@ -230,6 +256,23 @@ impl Problem {
     #[must_use]
     pub fn with_results(mut self, results: Box<RawValue>) -> Self {
         self.0.results = Some(results);
+        self
+    }
+
+    /// The same with one more field that is wrong.
+    #[must_use]
+    pub fn with_error(mut self, field: impl Into<String>, detail: impl Into<String>) -> Self {
+        self.0.errors.push(FieldError {
+            field: field.into(),
+            detail: detail.into(),
+        });
+        self
+    }
+
+    /// The same with a text for the log only.
+    #[must_use]
+    pub fn with_internal(mut self, internal: impl Into<String>) -> Self {
+        self.0.internal = Some(internal.into());
         self
     }
 

@@ -1,0 +1,62 @@
+//! The registry's refusals as problems.
+
+use std::time::Duration;
+
+use super::super::problem::{Code, Problem};
+use super::{conditions, unknown_hook, unknown_version};
+use crate::hooks::registry::{RegistryError, UploadError};
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        let text = error.to_string();
+        match error {
+            RegistryError::UnknownHook => unknown_hook(),
+            RegistryError::UnknownVersion(version) => unknown_version(version),
+            RegistryError::UnknownBinding => Self::new(Code::UnknownBinding, text),
+            RegistryError::UnknownTest => Self::new(Code::UnknownTest, text),
+            RegistryError::Nothing(_) => Self::new(Code::Conflict, text),
+            RegistryError::Upload(error) => error.into(),
+            RegistryError::Gate(reasons) => reasons.into_iter().fold(
+                Self::new(
+                    Code::GateFailed,
+                    "the version may not go into force; errors says what failed",
+                ),
+                |problem, reason| match reason.split_once(": ") {
+                    Some((place, detail)) => problem.with_error(place, detail),
+                    None => problem.with_error("version", reason),
+                },
+            ),
+            RegistryError::Stale { current } => conditions::failed(current),
+            RegistryError::Bound(_) => Self::new(
+                Code::VersionInUse,
+                format!("{text}; put other versions in force there first"),
+            ),
+            RegistryError::OwnedByFolder => Self::new(Code::OwnedByFolder, text),
+            RegistryError::OwnedByApi => Self::new(Code::Conflict, text),
+            RegistryError::Limit(..) => Self::new(Code::HookLimit, text),
+            RegistryError::Invalid { field, detail } => Self::field(Code::InvalidField, field, detail),
+            RegistryError::Store(error) => Self::new(
+                Code::ShardUnavailable,
+                "the database that holds the hooks does not answer",
+            )
+            .retry_after(Duration::from_secs(5))
+            .with_internal(error.to_string()),
+        }
+    }
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        let text = error.to_string();
+        match error {
+            UploadError::Refused(_) => Self::new(Code::HookRefused, text),
+            UploadError::Busy => Self::new(Code::HooksBusy, text).retry_after(Duration::from_secs(1)),
+            UploadError::Unavailable(internal) => Self::new(
+                Code::EngineUnavailable,
+                "the node could not compile the module now; try again shortly",
+            )
+            .retry_after(Duration::from_secs(5))
+            .with_internal(internal),
+        }
+    }
+}
