@@ -6,6 +6,7 @@
 
 mod call;
 mod contract;
+pub mod registry;
 pub mod rehearse;
 
 pub use call::{
@@ -13,6 +14,8 @@ pub use call::{
     ShadowOutcome, Usage, Verdicts, Version,
 };
 pub use contract::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
+
+pub use registry::{Prepared, Preparer, Registry, UploadError};
 
 /// The contract that guests are written against, as text.
 pub const WIT: &str = include_str!("../plugins/wit/hooks.wit");

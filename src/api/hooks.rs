@@ -100,5 +100,3 @@ fn unknown_version(version: u32) -> Problem {
     Problem::new(Code::UnknownHookVersion, detail)
 }
 
-#[cfg(test)]
-mod tests;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use poem::Request;
 use poem::http::header;
-use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::super::ApiState;
 use super::super::body::{BodyRule, Incoming, is_json, parse};
 use super::super::problem::{Code, Problem};
+use super::super::reply::binary;
 use super::{Owner, dto};
 use crate::hooks::registry::NewVersion;
 use crate::model::{HookConfig, Manifest};
@@ -38,11 +39,10 @@ impl<'a> ApiExtractor<'a> for UploadBody {
 
     fn request_meta() -> Option<MetaRequest> {
         let media = |content_type, schema| MetaMediaType { content_type, schema };
-        let binary = MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "binary")));
         Some(MetaRequest {
             description: Some("A component or core module, the text of either, or JSON with all a version has."),
             content: vec![
-                media("application/wasm", binary),
+                media("application/wasm", binary()),
                 media("text/wat", String::schema_ref()),
                 media("application/json", dto::VersionUpload::schema_ref()),
             ],

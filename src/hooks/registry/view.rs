@@ -1,0 +1,308 @@
+//! What the registry shows and takes: plain data.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::hooks::LogLevel;
+use crate::model::{
+    Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Namespace, Policies, Side,
+    TopicName, TopicPattern,
+};
+
+/// A version to be added.
+#[derive(Debug, Clone, Default)]
+pub struct NewVersion {
+    /// A component, a core module, or the text of either.
+    pub module: Vec<u8>,
+    /// How it wants to be run.
+    pub manifest: Manifest,
+    /// What the hook reads as its configuration.
+    pub config: HookConfig,
+    /// What only the hook reads.
+    pub secrets: HookConfig,
+    /// A word on why.
+    pub note: Option<String>,
+}
+
+/// What became of [`NewVersion`].
+#[derive(Debug, Clone, Serialize)]
+pub struct AddedVersion {
+    /// The version.
+    pub version: VersionView,
+    /// False when the newest version was already exactly this.
+    pub created: bool,
+    /// What the module imports.
+    pub imports: Vec<String>,
+    /// What its author may want to know.
+    pub warnings: Vec<String>,
+    /// How long compiling took, in milliseconds; 0 when it was compiled before.
+    pub compile_ms: u64,
+}
+
+/// Who may change a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// The API.
+    Api,
+    /// The plugins folder: read-only over the API.
+    Folder,
+}
+
+/// A hook in a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct HookSummary {
+    /// Its name.
+    pub name: HookName,
+    /// What its newest version says it is.
+    pub description: String,
+    /// The number of its newest version; none while its folder has had no valid one.
+    pub latest: Option<u32>,
+    /// How many versions are kept.
+    pub versions: usize,
+    /// The sides its newest version exports.
+    pub exports: Vec<Side>,
+    /// The bindings that name it.
+    pub bindings: Vec<HookName>,
+    /// Who may change it.
+    pub owner: Owner,
+    /// Why its folder was not taken over, as it is now; what was in force before stays in force.
+    pub rejected: Option<String>,
+}
+
+/// A hook, whole.
+#[derive(Debug, Clone, Serialize)]
+pub struct HookView {
+    /// What lists show.
+    pub summary: HookSummary,
+    /// Its versions, the newest first.
+    pub versions: Vec<VersionView>,
+    /// Its bindings, by id.
+    pub bindings: Vec<Binding>,
+}
+
+/// A version as its owner sees it: secrets by name only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VersionView {
+    /// The hook.
+    pub hook: HookName,
+    /// Its number, from 1.
+    pub version: u32,
+    /// The SHA-256 of its module as it is stored.
+    pub digest: Digest,
+    /// Bytes of the module.
+    pub module_bytes: u64,
+    /// The sides it exports.
+    pub exports: Vec<Side>,
+    /// How it wants to be run.
+    pub manifest: Manifest,
+    /// Its configuration.
+    pub config: HookConfig,
+    /// The names of its secrets.
+    pub secrets: Vec<Box<str>>,
+    /// A word on why.
+    pub note: Option<String>,
+    /// Who added it.
+    pub created_by: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// Whether this node has it compiled.
+    pub ready: bool,
+}
+
+/// A binding as its owner asks for it.
+#[derive(Debug, Clone)]
+pub struct BindingDraft {
+    /// Its name within the namespace.
+    pub id: HookName,
+    /// The topics it is for.
+    pub topic: TopicPattern,
+    /// Which way it stands in.
+    pub side: Side,
+    /// Where it stands in the chain: smaller runs first.
+    pub position: u16,
+    /// The hook.
+    pub hook: HookName,
+    /// The version in force.
+    pub version: u32,
+    /// A version on trial.
+    pub canary: Option<Canary>,
+    /// A version that runs on copies.
+    pub shadow: Option<u32>,
+    /// What becomes of items the hook fails on.
+    pub policies: Policies,
+    /// Whether failures soon after an activation bring the version before back.
+    pub auto_rollback: bool,
+    /// A binding that is off does nothing.
+    pub enabled: bool,
+}
+
+/// What a change expects to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Whatever there is, or nothing.
+    Anything,
+    /// Nothing.
+    Absent,
+    /// This revision.
+    Revision(u64),
+}
+
+/// A test case kept with a hook: all of them must pass before a version is activated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StoredTest {
+    /// Its name within the hook.
+    pub name: HookName,
+    /// The case, as JSON text.
+    pub case: String,
+}
+
+/// A line in the log of a hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogEntry {
+    /// Goes up by at least one with each line of the hook on this node.
+    pub seq: u64,
+    /// When the call that wrote it ended.
+    pub at: Timestamp,
+    /// Which version wrote it; 0 for lines about the hook by the server.
+    pub version: u32,
+    /// How loud.
+    pub level: LogLevel,
+    /// The line.
+    pub message: Box<str>,
+}
+
+/// What a version did on this node since it started.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VersionStats {
+    /// The version.
+    pub version: u32,
+    /// Calls made.
+    pub calls: u64,
+    /// Items given to it.
+    pub items: u64,
+    /// Verdicts by their name, `keep` or `dead_letter`, and `error` where it failed on an item.
+    pub verdicts: Vec<(&'static str, u64)>,
+    /// Calls with an answer that was not valid.
+    pub invalid: u64,
+    /// Calls that trapped.
+    pub traps: u64,
+    /// Calls that ran out of time.
+    pub timeouts: u64,
+    /// Calls that were not run for lack of resources.
+    pub overloads: u64,
+    /// Items the policy was applied to while the breaker was open.
+    pub skipped: u64,
+    /// Items a shadow said the same of, something else of, and failed on.
+    pub shadow: [u64; 3],
+    /// Whether the breaker is open.
+    pub breaker_open: bool,
+    /// Time its calls ran, in all.
+    pub run: Duration,
+    /// Half of its calls ran no longer than this, to the next power of two of a microsecond.
+    pub run_p50: Duration,
+    /// 99 of 100 calls ran no longer than this, to the next power of two of a microsecond.
+    pub run_p99: Duration,
+    /// Most linear memory a call had, in bytes.
+    pub memory_bytes_max: u64,
+    /// Calls of imports.
+    pub host_calls: u64,
+    /// Log lines that were dropped.
+    pub log_lines_dropped: u64,
+}
+
+/// An item a hook failed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptFailure {
+    /// When.
+    pub at: Timestamp,
+    /// Which version failed.
+    pub version: u32,
+    /// Which way.
+    pub side: Side,
+    /// The topic.
+    pub topic: TopicName,
+    /// The item's id.
+    pub id: ItemId,
+    /// Its priority.
+    pub priority: i32,
+    /// Its headers.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// Its content type.
+    pub content_type: Option<Box<str>>,
+    /// Its payload; none when it was larger than 64 KiB.
+    #[serde(skip)]
+    pub payload: Option<Box<[u8]>>,
+    /// Which delivery it was; 0 on enqueue.
+    pub attempt: u32,
+    /// What happened.
+    pub detail: Box<str>,
+}
+
+/// How many of everything a namespace may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NamespaceHookLimits {
+    /// Hooks.
+    pub hooks: usize,
+    /// Versions kept of each hook.
+    pub versions_per_hook: usize,
+    /// Bindings that are on and could meet in one topic on one side.
+    pub bindings_per_topic: usize,
+    /// Test cases of each hook.
+    pub tests_per_hook: usize,
+    /// Bytes of a test case.
+    pub test_bytes: usize,
+    /// Bytes of a configuration, keys and values.
+    pub config_bytes: usize,
+    /// Secrets of a version.
+    pub secrets: usize,
+    /// Bytes of a secret.
+    pub secret_bytes: usize,
+}
+
+impl Default for NamespaceHookLimits {
+    fn default() -> Self {
+        Self {
+            hooks: 100,
+            versions_per_hook: 100,
+            bindings_per_topic: 4,
+            tests_per_hook: 1_000,
+            test_bytes: 64 << 10,
+            config_bytes: 64 << 10,
+            secrets: 32,
+            secret_bytes: 4 << 10,
+        }
+    }
+}
+
+/// What `GET /v1/hooks/limits` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LimitsView {
+    /// What one call may use, unless its manifest asks for less.
+    pub call: HookLimits,
+    /// How many of everything a namespace may have.
+    pub namespace: NamespaceHookLimits,
+}
+
+/// A change an administrator or a tenant made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditEntry {
+    /// Goes up with each change of the catalog.
+    pub id: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Whose things changed.
+    pub namespace: Namespace,
+    /// Who did it: a token's subject, or `mqueue` for what the server did by itself.
+    pub actor: String,
+    /// What was done, such as `hook.activate`.
+    pub action: String,
+    /// To what.
+    pub target: String,
+    /// What it was before, as JSON text.
+    pub before: Option<String>,
+    /// What it is now, as JSON text.
+    pub after: Option<String>,
+}
