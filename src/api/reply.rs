@@ -99,7 +99,11 @@ fn problem_responses(statuses: &[u16]) -> impl Iterator<Item = MetaResponse> {
 }
 
 /// A success with the media types and schemas it can have.
-fn success(status: u16, content: Vec<(&'static str, MetaSchemaRef)>, headers: Vec<MetaHeader>) -> MetaResponse {
+fn success(
+    status: u16,
+    content: Vec<(&'static str, MetaSchemaRef)>,
+    headers: Vec<MetaHeader>,
+) -> MetaResponse {
     let media = |(content_type, schema)| MetaMediaType { content_type, schema };
     MetaResponse {
         description: match status {

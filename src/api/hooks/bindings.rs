@@ -198,7 +198,10 @@ pub(super) async fn activate(
     if body.force {
         caller.principal(state)?.require(Scope::Admin)?;
     }
-    if body.canary_percent.is_some_and(|percent| !(1..=99).contains(&percent)) {
+    if body
+        .canary_percent
+        .is_some_and(|percent| !(1..=99).contains(&percent))
+    {
         let detail = "must be between 1 and 99; leave it out to put the version in force for all items";
         return Err(Problem::field(Code::InvalidField, "canary_percent", detail));
     }

@@ -53,7 +53,11 @@ pub(super) async fn run(
     let topic = match &body.topic {
         Some(topic) => topic.clone(),
         None if body.last.is_some() => {
-            return Err(Problem::field(Code::InvalidField, "topic", "is needed beside last"));
+            return Err(Problem::field(
+                Code::InvalidField,
+                "topic",
+                "is needed beside last",
+            ));
         }
         None => super::super::caller::topic_name("test")?,
     };

@@ -86,12 +86,13 @@ fn follow(state: &Arc<ApiState>, owner: Owner, query: &LogQuery) -> Result<Respo
     let registry = &state.hooks.registry;
     // Before the backlog is read, so that no line falls between the two.
     let coming = registry.follow(owner.namespace(), &owner.hook);
-    let seen = match &query.last_event_id {
-        Some(id) => Some(id.parse().map_err(|_| {
-            Problem::field(Code::InvalidQuery, "Last-Event-ID", "must be the id of a line")
-        })?),
-        None => query.after,
-    };
+    let seen =
+        match &query.last_event_id {
+            Some(id) => Some(id.parse().map_err(|_| {
+                Problem::field(Code::InvalidQuery, "Last-Event-ID", "must be the id of a line")
+            })?),
+            None => query.after,
+        };
     let ring = registry.log(owner.namespace(), &owner.hook, seen.unwrap_or(0), LIMIT_MAX);
     let backlog = match seen {
         Some(_) => ring,

@@ -27,7 +27,11 @@ pub(in super::super) struct HooksApi(pub(in super::super) Arc<ApiState>);
 #[OpenApi(tag = "Audience::Hooks")]
 impl HooksApi {
     /// List hooks
-    #[oai(path = "/v1/namespaces/:ns/hooks", method = "get", operation_id = "list_hooks")]
+    #[oai(
+        path = "/v1/namespaces/:ns/hooks",
+        method = "get",
+        operation_id = "list_hooks"
+    )]
     async fn list(&self, caller: Caller, ns: Path<String>) -> JsonAnswer<dto::HookList, Looks> {
         Ok(versions::list(&self.0, &caller, &ns)?.into())
     }
@@ -512,11 +516,7 @@ impl BindingsApi {
     }
 
     /// Who changed what in a namespace
-    #[oai(
-        path = "/v1/namespaces/:ns/audit",
-        method = "get",
-        operation_id = "get_audit"
-    )]
+    #[oai(path = "/v1/namespaces/:ns/audit", method = "get", operation_id = "get_audit")]
     async fn audit(
         &self,
         caller: Caller,

@@ -44,7 +44,10 @@ pub(super) fn get(
     let tests = state.hooks.registry.tests(owner.namespace(), &owner.hook);
     match tests.iter().find(|stored| stored.name == test) {
         Some(stored) => json(&TestView::from(stored)),
-        None => Err(Problem::new(Code::UnknownTest, "the hook has no test case of that name")),
+        None => Err(Problem::new(
+            Code::UnknownTest,
+            "the hook has no test case of that name",
+        )),
     }
 }
 
