@@ -27,7 +27,7 @@ use crate::clock::Timestamp;
 use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey};
 use crate::wal::Lsn;
 
-pub use catalog::Catalog;
+pub use catalog::{AuditRecord, AuditRow, Catalog, HookChange, HookContents, HookVersionRow};
 pub use connection::ShardOptions;
 pub use slots::{SlotError, SlotMap};
 pub use store::SeaShard;

@@ -8,6 +8,7 @@ use sea_orm_migration::sea_orm::{DatabaseBackend, DatabaseTransaction};
 
 mod m0001_items;
 mod m0002_catalog;
+mod m0003_hooks;
 
 /// Brings a database to the schema this version needs.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_items::Migration),
             Box::new(m0002_catalog::Migration),
+            Box::new(m0003_hooks::Migration),
         ]
     }
 

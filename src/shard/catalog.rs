@@ -1,5 +1,8 @@
 //! The catalog: small, read whole at start-up and written row by row.
 
+mod audit;
+mod hooks;
+
 use sea_orm::sea_query::{OnConflict, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Set};
 use serde::Serialize;
@@ -11,10 +14,14 @@ use super::error::corrupt;
 use super::{CatalogContents, ShardError, TopicRow};
 use crate::model::{Namespace, SettingsPatch, TopicKey};
 
+pub use audit::{AuditRecord, AuditRow};
+pub use hooks::{HookChange, HookContents, HookVersionRow};
+
 /// Most rows in one insert, well below the values SQLite allows in a statement.
 const ROWS_MAX: usize = 4_096;
 
-/// Topics, namespaces and slots in the first shard's database. Every call may be repeated.
+/// Topics, namespaces, slots and hooks in the first shard's database. Every call may be
+/// repeated.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     database: Database,

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::hooks::{Call, Report};
+use crate::hooks::rehearse::Rehearser;
 use crate::model::{Digest, Namespace, Side};
 
 /// A module that runs.
@@ -38,7 +38,7 @@ pub enum UploadError {
 
 /// Compiles modules, and makes calls that are only for show.
 #[async_trait]
-pub trait Preparer: Send + Sync + 'static {
+pub trait Preparer: Rehearser {
     /// Makes a module out of what was uploaded, compiles it and instantiates it once.
     async fn prepare(&self, upload: &[u8], namespace: &Namespace) -> Result<Prepared, UploadError>;
 
@@ -47,7 +47,4 @@ pub trait Preparer: Send + Sync + 'static {
 
     /// Whether a module is compiled here.
     fn is_ready(&self, digest: Digest) -> bool;
-
-    /// Makes a call whose instructions are counted.
-    async fn rehearse(&self, call: Call) -> Report;
 }

@@ -260,6 +260,10 @@ pub struct NamespaceHookLimits {
     pub secrets: usize,
     /// Bytes of a secret.
     pub secret_bytes: usize,
+    /// Bytes of the configurations and secrets of all its versions.
+    pub settings_bytes_in_all: u64,
+    /// Bytes of the modules of all its versions.
+    pub module_bytes_in_all: u64,
 }
 
 impl Default for NamespaceHookLimits {
@@ -273,6 +277,8 @@ impl Default for NamespaceHookLimits {
             config_bytes: 64 << 10,
             secrets: 32,
             secret_bytes: 4 << 10,
+            settings_bytes_in_all: 16 << 20,
+            module_bytes_in_all: 2 << 30,
         }
     }
 }
