@@ -222,7 +222,7 @@ impl HooksApi {
         ns: Path<String>,
         hook: Path<String>,
     ) -> JsonAnswer<dto::TestList, Looks> {
-        Ok(test_cases::list(&self.0, &caller, (&ns, &hook))?.into())
+        Ok(test_cases::list(&self.0, &caller, (&ns, &hook)).await?.into())
     }
 
     /// Show a test case
@@ -238,7 +238,9 @@ impl HooksApi {
         hook: Path<String>,
         test: Path<String>,
     ) -> JsonAnswer<dto::StoredTest, Looks> {
-        Ok(test_cases::get(&self.0, &caller, (&ns, &hook), &test)?.into())
+        Ok(test_cases::get(&self.0, &caller, (&ns, &hook), &test)
+            .await?
+            .into())
     }
 
     /// Store a test case

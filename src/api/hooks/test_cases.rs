@@ -16,9 +16,9 @@ use crate::hooks::registry::StoredTest;
 use crate::hooks::rehearse::{TestCase, run_cases};
 
 /// `GET …/tests`.
-pub(super) fn list(state: &ApiState, caller: &Caller, path: HookPath<'_>) -> Result<Response, Problem> {
+pub(super) async fn list(state: &ApiState, caller: &Caller, path: HookPath<'_>) -> Result<Response, Problem> {
     let owner = known(state, caller, path)?;
-    let tests = state.hooks.registry.tests(owner.namespace(), &owner.hook);
+    let tests = state.hooks.registry.tests(owner.namespace(), &owner.hook).await?;
     json(&TestListView {
         tests: tests.iter().map(TestView::from).collect(),
     })
@@ -33,7 +33,7 @@ fn known(state: &ApiState, caller: &Caller, path: HookPath<'_>) -> Result<Owner,
 }
 
 /// `GET …/tests/{test}`.
-pub(super) fn get(
+pub(super) async fn get(
     state: &ApiState,
     caller: &Caller,
     path: HookPath<'_>,
@@ -41,7 +41,7 @@ pub(super) fn get(
 ) -> Result<Response, Problem> {
     let owner = known(state, caller, path)?;
     let test = name("test", test)?;
-    let tests = state.hooks.registry.tests(owner.namespace(), &owner.hook);
+    let tests = state.hooks.registry.tests(owner.namespace(), &owner.hook).await?;
     match tests.iter().find(|stored| stored.name == test) {
         Some(stored) => json(&TestView::from(stored)),
         None => Err(Problem::new(
@@ -113,7 +113,7 @@ pub(super) async fn run(
         .version(owner.namespace(), &owner.hook, version)
         .ok_or_else(|| unknown_version(version))?;
     let _place = state.hooks.dry_runs.take(owner.namespace(), "dry runs")?;
-    let stored = registry.tests(owner.namespace(), &owner.hook);
+    let stored = registry.tests(owner.namespace(), &owner.hook).await?;
     let read = |stored: &StoredTest| {
         serde_json::from_str(&stored.case)
             .map_err(|e| Problem::internal(format!("stored test {}: {e}", stored.name)))
