@@ -1,225 +1,233 @@
 //! The registry: which hooks there are, which versions are in force where, and what they did.
 //!
-//! The catalog is the truth; the registry holds all of it but the modules in memory and publishes each
-//! namespace's bindings to the chains.
+//! The catalog is the truth. The registry holds all of it but modules and test cases in memory, changes it
+//! one transaction at a time, and publishes each namespace's bindings to the chains. What hooks did is known
+//! to each node for itself and does not outlive it.
 
+mod activity;
+mod bindings;
+mod change;
 mod engine;
 mod error;
+mod folders;
+mod log;
+mod state;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod versions;
 mod view;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
-use super::Version;
-use crate::model::{Binding, Digest, HookName, Namespace};
+use self::activity::Activity;
+use self::folders::Folders;
+use self::state::{State, versions_of};
+use super::{Bound, LogLevel};
+use crate::clock::Clock;
+use crate::model::{HookLimits, HookName, Namespace};
+use crate::shard::{Catalog, ShardError};
 
 pub use engine::{Prepared, Preparer, UploadError};
 pub use error::RegistryError;
 pub use view::{
-    AddedVersion, AuditEntry, BindingDraft, Expected, HookSummary, HookView, KeptFailure, LimitsView,
-    LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
+    Activation, AddedVersion, AuditEntry, BindingDraft, Expected, HookSummary, HookView, KeptFailure,
+    LimitsView, LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
 };
 
-/// All hooks of all namespaces. Reads come from memory and are as fresh as the last change made here, or two
-/// seconds behind a change made on another node.
-pub struct Registry {
-    lines: broadcast::Sender<LogEntry>,
-}
+/// How often a shared catalog is asked whether another node changed something.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// How often what hooks did is tidied, in polls.
+const TIDY_POLLS: u32 = 60;
 
 type Result<T> = std::result::Result<T, RegistryError>;
 
-fn missing<T>() -> Result<T> {
-    Err(RegistryError::UnknownHook)
+/// Takes the bindings of a namespace that are in force now, all of them.
+pub type Sink = Box<dyn Fn(&Namespace, Vec<Arc<Bound>>) + Send + Sync>;
+
+/// All hooks of all namespaces. Reads are as fresh as the last change made here, or about a second behind a
+/// change made on another node.
+pub struct Registry {
+    catalog: Catalog,
+    preparer: Arc<dyn Preparer>,
+    clock: Clock,
+    limits: LimitsView,
+    state: RwLock<State>,
+    /// Held from planning a change to its end.
+    writing: tokio::sync::Mutex<()>,
+    activity: Activity,
+    folders: Folders,
+    sink: OnceLock<Sink>,
+    published: Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>,
+    runtime: Handle,
+    myself: Weak<Self>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Registry(at change {})", self.state.read().generation)
+    }
 }
 
 impl Registry {
-    /// The hooks of a namespace, by name.
-    pub fn list(&self, _namespace: &Namespace) -> Vec<HookSummary> {
-        vec![]
+    /// Reads the catalog. `call_limits` is what a call may use unless its manifest asks for less. Must be
+    /// called within the runtime that rollbacks are to run on.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub async fn open(
+        catalog: Catalog,
+        preparer: Arc<dyn Preparer>,
+        clock: Clock,
+        call_limits: HookLimits,
+    ) -> std::result::Result<Arc<Self>, ShardError> {
+        let contents = catalog.hooks().await?;
+        let state = State::load(contents, &State::default(), &call_limits);
+        Ok(Arc::new_cyclic(|myself| Self {
+            catalog,
+            preparer,
+            activity: Activity::new(clock.clone()),
+            clock,
+            limits: LimitsView {
+                call: call_limits,
+                namespace: NamespaceHookLimits::default(),
+            },
+            state: RwLock::new(state),
+            writing: tokio::sync::Mutex::new(()),
+            folders: Folders::default(),
+            sink: OnceLock::new(),
+            published: Mutex::default(),
+            runtime: Handle::current(),
+            myself: myself.clone(),
+        }))
     }
 
-    /// A hook with its versions and bindings.
-    pub fn hook(&self, _namespace: &Namespace, _hook: &HookName) -> Option<HookView> {
-        None
+    /// Publishes the bindings of all namespaces to `sink`, now and whenever they change. Only the first sink
+    /// counts.
+    pub fn publish_to(&self, sink: Sink) {
+        if self.sink.set(sink).is_ok() {
+            let namespaces: Vec<Namespace> = self.state.read().tenants.keys().cloned().collect();
+            for namespace in namespaces {
+                self.publish(&namespace);
+            }
+        }
     }
 
-    /// Compiles and stores a version. One that equals the newest in module, manifest, configuration and secrets is not stored again.
-    pub async fn add_version(
-        &self,
-        _namespace: &Namespace,
-        _hook: &HookName,
-        _version: NewVersion,
-        _actor: &str,
-    ) -> Result<AddedVersion> {
-        missing()
+    /// Compiles what is bound and not compiled here yet. Until a module is, calls of it are overloads.
+    pub async fn warm_up(&self) {
+        let mut needed = Vec::new();
+        {
+            let state = self.state.read();
+            for (namespace, tenant) in &state.tenants {
+                for binding in tenant.bindings.values().filter(|binding| binding.enabled) {
+                    let stored = versions_of(binding)
+                        .filter_map(|(_, version)| state.stored(namespace, &binding.hook, version));
+                    needed.extend(stored.map(|stored| stored.version.clone()));
+                }
+            }
+        }
+        for version in needed {
+            if !self.preparer.is_ready(version.digest)
+                && let Err(error) = self.preparer.ensure(version.digest).await
+            {
+                let (namespace, hook) = (&version.namespace, &version.hook);
+                tracing::error!(%namespace, %hook, %error, "a bound hook cannot be compiled");
+                let line = format!("{hook} cannot be compiled on this node: {error}");
+                self.activity.say(namespace, &hook.hook, LogLevel::Error, &line);
+            }
+        }
     }
 
-    /// A version, ready to be called.
-    pub fn version(&self, _namespace: &Namespace, _hook: &HookName, _version: u32) -> Option<Arc<Version>> {
-        None
+    /// Keeps up with other nodes, and tidies; for as long as the process runs.
+    pub async fn keep_up(self: Arc<Self>) {
+        self.warm_up().await;
+        let mut polls = 0u32;
+        loop {
+            tokio::time::sleep(POLL_EVERY).await;
+            if self.catalog.is_shared()
+                && let Err(error) = self.catch_up().await
+            {
+                tracing::warn!(%error, "hooks of other nodes cannot be looked up; what is in force stays");
+            }
+            polls = polls.wrapping_add(1);
+            if polls.is_multiple_of(TIDY_POLLS) {
+                self.tidy();
+            }
+        }
     }
 
-    /// A version as its owner sees it.
-    pub fn version_view(
-        &self,
-        _namespace: &Namespace,
-        _hook: &HookName,
-        _version: u32,
-    ) -> Option<VersionView> {
-        None
+    fn tidy(&self) {
+        let state = self.state.read();
+        self.activity.tidy(|namespace, hook| {
+            state.hook(namespace, hook).is_some() || self.folders.has(namespace, hook)
+        });
     }
 
-    /// The bytes of a module, from the catalog.
-    pub async fn module(&self, _digest: Digest) -> Result<Option<Vec<u8>>> {
-        Ok(None)
+    fn roll_back_soon(&self, bound: Arc<Bound>) {
+        let Some(registry) = self.myself.upgrade() else {
+            return;
+        };
+        self.runtime.spawn(async move {
+            let (namespace, id) = (&bound.namespace, &bound.binding.id);
+            let line = match registry.roll_back_by_itself(&bound).await {
+                Ok(binding) => format!("`{id}` was rolled back to version {}", binding.version),
+                // Somebody was faster, which is as good.
+                Err(RegistryError::Stale { .. }) => return,
+                Err(error) => format!("`{id}` could not be rolled back: {error}"),
+            };
+            tracing::warn!(%namespace, "{line}");
+            registry
+                .activity
+                .say(namespace, &bound.binding.hook, LogLevel::Error, &line);
+        });
     }
 
-    /// Deletes a version that no binding names, and its module when no other version has it. The hook goes with its last version.
-    pub async fn delete_version(
-        &self,
-        _namespace: &Namespace,
-        _hook: &HookName,
-        _version: u32,
-        _actor: &str,
-    ) -> Result<()> {
-        missing()
+    /// Up to `limit` of the lines a hook logged on this node after the one numbered `after`, the oldest first.
+    pub fn log(&self, namespace: &Namespace, hook: &HookName, after: u64, limit: usize) -> Vec<LogEntry> {
+        self.activity.log(namespace, hook, after, limit)
     }
 
-    /// The bindings of a namespace, by id.
-    pub fn bindings(&self, _namespace: &Namespace) -> Vec<Binding> {
-        vec![]
+    /// The lines a hook logs on this node from now on. Who reads too slowly misses some. Ask it only of hooks
+    /// that exist.
+    pub fn follow(&self, namespace: &Namespace, hook: &HookName) -> broadcast::Receiver<LogEntry> {
+        self.activity.follow(namespace, hook)
     }
 
-    /// A binding.
-    pub fn binding(&self, _namespace: &Namespace, _id: &HookName) -> Option<Binding> {
-        None
+    /// What each version of a hook did on this node, the newest first; versions that did nothing are left out.
+    pub fn stats(&self, namespace: &Namespace, hook: &HookName) -> Vec<VersionStats> {
+        self.activity.stats(namespace, hook)
     }
 
-    /// Makes or changes a binding; a version that was not in force before must pass the gate.
-    pub async fn put_binding(
-        &self,
-        _namespace: &Namespace,
-        _draft: BindingDraft,
-        _expected: Expected,
-        _actor: &str,
-    ) -> Result<Binding> {
-        missing()
-    }
-
-    /// Deletes a binding.
-    pub async fn delete_binding(
-        &self,
-        _namespace: &Namespace,
-        _id: &HookName,
-        _expected: Expected,
-        _actor: &str,
-    ) -> Result<()> {
-        missing()
-    }
-
-    /// Puts a version in force, or on trial with a share of the items, once it passed the gate; `force` passes over failed test cases.
-    pub async fn activate(
-        &self,
-        _namespace: &Namespace,
-        _id: &HookName,
-        _expected: Expected,
-        _activation: Activation,
-        _actor: &str,
-    ) -> Result<Binding> {
-        missing()
-    }
-
-    /// Puts the version on trial in force.
-    pub async fn promote(
-        &self,
-        _namespace: &Namespace,
-        _id: &HookName,
-        _expected: Expected,
-        _actor: &str,
-    ) -> Result<Binding> {
-        missing()
-    }
-
-    /// Takes the version on trial away, or else puts the version before back in force.
-    pub async fn rollback(
-        &self,
-        _namespace: &Namespace,
-        _id: &HookName,
-        _expected: Expected,
-        _actor: &str,
-    ) -> Result<Binding> {
-        missing()
-    }
-
-    /// The test cases of a hook, by name.
-    pub fn tests(&self, _namespace: &Namespace, _hook: &HookName) -> Vec<StoredTest> {
-        vec![]
-    }
-
-    /// Stores a test case, whether it is new or not; true when it is new. The hook must exist.
-    pub async fn put_test(
-        &self,
-        _namespace: &Namespace,
-        _hook: &HookName,
-        _test: StoredTest,
-        _actor: &str,
-    ) -> Result<bool> {
-        missing()
-    }
-
-    /// Deletes a test case.
-    pub async fn delete_test(
-        &self,
-        _namespace: &Namespace,
-        _hook: &HookName,
-        _name: &HookName,
-        _actor: &str,
-    ) -> Result<()> {
-        missing()
-    }
-
-    /// Up to `limit` of the lines a hook logged on this node after `after`, the oldest first.
-    pub fn log(&self, _namespace: &Namespace, _hook: &HookName, _after: u64, _limit: usize) -> Vec<LogEntry> {
-        vec![]
-    }
-
-    /// The lines a hook logs on this node from now on.
-    pub fn follow(&self, _namespace: &Namespace, _hook: &HookName) -> broadcast::Receiver<LogEntry> {
-        self.lines.subscribe()
-    }
-
-    /// What each version of a hook did on this node, the newest first.
-    pub fn stats(&self, _namespace: &Namespace, _hook: &HookName) -> Vec<VersionStats> {
-        vec![]
-    }
-
-    /// The items a hook failed on within a day on this node, the newest first, when its manifest has them kept.
-    pub fn failures(&self, _namespace: &Namespace, _hook: &HookName) -> Vec<KeptFailure> {
-        vec![]
+    /// The items a hook failed on within a day on this node, the newest first, when its manifest has them
+    /// kept.
+    pub fn failures(&self, namespace: &Namespace, hook: &HookName) -> Vec<KeptFailure> {
+        self.activity.failures(namespace, hook)
     }
 
     /// Up to `limit` changes of a namespace after the one numbered `after`, the oldest first.
-    pub async fn audit(&self, _namespace: &Namespace, _after: u64, _limit: usize) -> Result<Vec<AuditEntry>> {
-        Ok(vec![])
+    pub async fn audit(&self, namespace: &Namespace, after: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+        let records = self.catalog.audit(namespace, after, limit).await?;
+        let entries = records.into_iter().map(|record| AuditEntry {
+            id: record.id,
+            at: record.at,
+            namespace: namespace.clone(),
+            actor: record.actor,
+            action: record.action,
+            target: record.target,
+            before: record.before,
+            after: record.after,
+        });
+        Ok(entries.collect())
     }
 
     /// The limits in force.
     pub fn limits(&self) -> LimitsView {
-        LimitsView {
-            call: crate::model::HookLimits::default(),
-            namespace: NamespaceHookLimits::default(),
-        }
+        self.limits
     }
-}
-
-/// Which version [`Registry::activate`] is to put in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Activation {
-    /// The version.
-    pub version: u32,
-    /// As a trial with this share of the items, 1 to 99; else for all of them.
-    pub canary_percent: Option<u8>,
-    /// Passes over failed test cases.
-    pub force: bool,
 }

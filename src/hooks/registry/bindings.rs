@@ -38,7 +38,8 @@ impl Registry {
         expected: Expected,
         actor: &str,
     ) -> Result<Binding> {
-        self.put_binding_by(namespace, draft, expected, By::api(actor)).await
+        self.put_binding_by(namespace, draft, expected, By::api(actor))
+            .await
     }
 
     pub(super) async fn put_binding_by(
@@ -66,12 +67,18 @@ impl Registry {
             });
             if !known {
                 let shadow = draft.shadow == Some(version) && draft.version != version;
-                self.gate(namespace, &draft.hook, version, draft.side, shadow).await?;
+                self.gate(namespace, &draft.hook, version, draft.side, shadow)
+                    .await?;
             }
         }
-        self.rewrite(namespace, &draft.id, expected, "binding.put", by, |before, now| {
-            Ok(drafted(&draft, before, now))
-        })
+        self.rewrite(
+            namespace,
+            &draft.id,
+            expected,
+            "binding.put",
+            by,
+            |before, now| Ok(drafted(&draft, before, now)),
+        )
         .await
     }
 
@@ -83,7 +90,8 @@ impl Registry {
         expected: Expected,
         actor: &str,
     ) -> Result<()> {
-        self.delete_binding_by(namespace, id, expected, By::api(actor)).await
+        self.delete_binding_by(namespace, id, expected, By::api(actor))
+            .await
     }
 
     pub(super) async fn delete_binding_by(
@@ -99,9 +107,16 @@ impl Registry {
             let before = before.ok_or(RegistryError::UnknownBinding)?;
             self.check_owners(state, namespace, Some(before), &before.hook, by)?;
             let mut plan = Plan::new(());
-            plan.note(self.clock.now(), namespace, by.actor, "binding.delete", id.to_string());
+            plan.note(
+                self.clock.now(),
+                namespace,
+                by.actor,
+                "binding.delete",
+                id.to_string(),
+            );
             plan.before(before);
-            plan.changes.push(HookChange::DeleteBinding(namespace.clone(), id.clone()));
+            plan.changes
+                .push(HookChange::DeleteBinding(namespace.clone(), id.clone()));
             Ok(plan)
         })
         .await
@@ -130,8 +145,13 @@ impl Registry {
         let before = self.binding(namespace, id);
         check_revision(before.as_ref(), expected)?;
         let before = before.ok_or(RegistryError::UnknownBinding)?;
-        self.gate(namespace, &before.hook, version, before.side, force).await?;
-        let action = if canary_percent.is_some() { "hook.canary" } else { "hook.activate" };
+        self.gate(namespace, &before.hook, version, before.side, force)
+            .await?;
+        let action = if canary_percent.is_some() {
+            "hook.canary"
+        } else {
+            "hook.activate"
+        };
         // What was gated is the hook the binding names now: nothing else may have taken its place.
         let expected = Expected::Revision(before.revision);
         self.rewrite(namespace, id, expected, action, By::api(actor), |before, now| {
@@ -156,12 +176,21 @@ impl Registry {
         expected: Expected,
         actor: &str,
     ) -> Result<Binding> {
-        self.rewrite(namespace, id, expected, "hook.promote", By::api(actor), |before, now| {
-            let mut binding = before.cloned().ok_or(RegistryError::UnknownBinding)?;
-            let canary = binding.canary.ok_or(RegistryError::Nothing("no version is on trial"))?;
-            put_in_force(&mut binding, canary.version, now);
-            Ok(binding)
-        })
+        self.rewrite(
+            namespace,
+            id,
+            expected,
+            "hook.promote",
+            By::api(actor),
+            |before, now| {
+                let mut binding = before.cloned().ok_or(RegistryError::UnknownBinding)?;
+                let canary = binding
+                    .canary
+                    .ok_or(RegistryError::Nothing("no version is on trial"))?;
+                put_in_force(&mut binding, canary.version, now);
+                Ok(binding)
+            },
+        )
         .await
     }
 
@@ -173,8 +202,15 @@ impl Registry {
         expected: Expected,
         actor: &str,
     ) -> Result<Binding> {
-        self.rewrite(namespace, id, expected, "hook.rollback", By::api(actor), rolled_back)
-            .await
+        self.rewrite(
+            namespace,
+            id,
+            expected,
+            "hook.rollback",
+            By::api(actor),
+            rolled_back,
+        )
+        .await
     }
 
     /// Rolls `bound` back because its breaker opened; nothing when it has changed since.
@@ -240,7 +276,8 @@ impl Registry {
                 plan.before(before);
             }
             plan.after(&after);
-            plan.changes.push(HookChange::PutBinding(namespace.clone(), after));
+            plan.changes
+                .push(HookChange::PutBinding(namespace.clone(), after));
             Ok(plan)
         })
         .await
@@ -261,7 +298,9 @@ impl Registry {
     }
 
     fn check_binding(&self, state: &State, namespace: &Namespace, binding: &Binding) -> Result<()> {
-        let hook = state.hook(namespace, &binding.hook).ok_or(RegistryError::UnknownHook)?;
+        let hook = state
+            .hook(namespace, &binding.hook)
+            .ok_or(RegistryError::UnknownHook)?;
         for (role, version) in versions_of(binding) {
             let stored = hook.versions.get(&version);
             let stored = stored.ok_or(RegistryError::UnknownVersion(version))?;
@@ -269,7 +308,10 @@ impl Registry {
                 return Err(no_export(&binding.hook, version, binding.side));
             }
         }
-        if binding.canary.is_some_and(|canary| !(1..=99).contains(&canary.percent)) {
+        if binding
+            .canary
+            .is_some_and(|canary| !(1..=99).contains(&canary.percent))
+        {
             return Err(RegistryError::Invalid {
                 field: "canary.percent",
                 detail: "must be between 1 and 99".to_owned(),
@@ -341,7 +383,9 @@ impl Registry {
 }
 
 fn no_export(hook: &HookName, version: u32, side: Side) -> RegistryError {
-    RegistryError::Gate(vec![format!("{hook}@{version} does not export the interface `{side}`")])
+    RegistryError::Gate(vec![format!(
+        "{hook}@{version} does not export the interface `{side}`"
+    )])
 }
 
 fn check_revision(binding: Option<&Binding>, expected: Expected) -> Result<()> {
@@ -351,7 +395,11 @@ fn check_revision(binding: Option<&Binding>, expected: Expected) -> Result<()> {
         Expected::Absent => current.is_none(),
         Expected::Revision(revision) => current == Some(revision),
     };
-    if met { Ok(()) } else { Err(RegistryError::Stale { current }) }
+    if met {
+        Ok(())
+    } else {
+        Err(RegistryError::Stale { current })
+    }
 }
 
 fn drafted(draft: &BindingDraft, before: Option<&Binding>, now: Timestamp) -> Binding {
@@ -382,7 +430,7 @@ fn drafted(draft: &BindingDraft, before: Option<&Binding>, now: Timestamp) -> Bi
 }
 
 fn put_in_force(binding: &mut Binding, version: u32, now: Timestamp) {
-    binding.canary = binding.canary.filter(|canary| canary.version != version);
+    binding.canary = None;
     if binding.version != version {
         binding.previous = Some(binding.version);
         binding.version = version;

@@ -80,7 +80,9 @@ impl<T> Plan<T> {
 }
 
 fn text(value: &impl Serialize) -> Option<String> {
-    serde_json::to_string(value).ok().filter(|text| text.len() <= AUDIT_BYTES_MAX)
+    serde_json::to_string(value)
+        .ok()
+        .filter(|text| text.len() <= AUDIT_BYTES_MAX)
 }
 
 impl Registry {
@@ -96,7 +98,11 @@ impl Registry {
             if plan.changes.is_empty() {
                 return Ok(plan.value);
             }
-            match self.catalog.change_hooks(generation, &plan.changes, &plan.audit).await {
+            match self
+                .catalog
+                .change_hooks(generation, &plan.changes, &plan.audit)
+                .await
+            {
                 Ok(true) => {
                     self.apply(generation + 1, &plan.changes);
                     return Ok(plan.value);

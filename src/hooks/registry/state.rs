@@ -44,8 +44,12 @@ impl State {
             tenants: BTreeMap::new(),
         };
         for row in contents.versions {
-            let known = old.hook(&row.namespace, &row.hook).and_then(|hook| hook.versions.get(&row.version));
-            let known = known.filter(|known| known.row == row).map(|known| known.version.clone());
+            let known = old
+                .hook(&row.namespace, &row.hook)
+                .and_then(|hook| hook.versions.get(&row.version));
+            let known = known
+                .filter(|known| known.row == row)
+                .map(|known| known.version.clone());
             state.add(row, known, limits);
         }
         for (namespace, binding) in contents.bindings {
@@ -65,8 +69,12 @@ impl State {
         match change {
             HookChange::AddVersion(row, _) => self.add(row.clone(), None, limits),
             HookChange::DeleteVersion(namespace, hook, version, _) => {
-                let Some(tenant) = self.tenants.get_mut(namespace) else { return };
-                let Some(found) = tenant.hooks.get_mut(hook) else { return };
+                let Some(tenant) = self.tenants.get_mut(namespace) else {
+                    return;
+                };
+                let Some(found) = tenant.hooks.get_mut(hook) else {
+                    return;
+                };
                 found.versions.remove(version);
                 if found.versions.is_empty() {
                     tenant.hooks.remove(hook);
@@ -82,7 +90,10 @@ impl State {
                 }
             }
             HookChange::PutTest {
-                namespace, hook, name, ..
+                namespace,
+                hook,
+                name,
+                ..
             } => {
                 if let Some(hook) = self.hook_mut(namespace, hook) {
                     hook.tests.insert(name.clone());
@@ -139,7 +150,11 @@ impl Tenant {
         let uses = |binding: &&Binding| {
             &binding.hook == hook && versions_of(binding).any(|(_, used)| used == version)
         };
-        self.bindings.values().filter(uses).map(|binding| binding.id.clone()).collect()
+        self.bindings
+            .values()
+            .filter(uses)
+            .map(|binding| binding.id.clone())
+            .collect()
     }
 
     /// The bindings of `hook`, by id.
@@ -150,9 +165,10 @@ impl Tenant {
 
     /// The most bindings that are on and meet in one topic on the side of `binding`, if it were there as it is.
     pub(super) fn chain_length(&self, binding: &Binding) -> usize {
-        let others = self.bindings.values().filter(|other| {
-            other.enabled && other.side == binding.side && other.id != binding.id
-        });
+        let others = self
+            .bindings
+            .values()
+            .filter(|other| other.enabled && other.side == binding.side && other.id != binding.id);
         let met: Vec<&TopicPattern> = others
             .map(|other| &other.topic)
             .filter(|topic| overlap(topic, &binding.topic))

@@ -43,7 +43,10 @@ impl Registry {
         names.extend(self.folders.names(namespace));
         names.sort_unstable();
         names.dedup();
-        names.iter().map(|name| self.summary(&state, namespace, name)).collect()
+        names
+            .iter()
+            .map(|name| self.summary(&state, namespace, name))
+            .collect()
     }
 
     /// A hook with its versions, the newest first, and its bindings.
@@ -55,7 +58,12 @@ impl Registry {
             return None;
         }
         let versions = found.map_or_else(Vec::new, |found| {
-            found.versions.values().rev().map(|stored| self.view(stored)).collect()
+            found
+                .versions
+                .values()
+                .rev()
+                .map(|stored| self.view(stored))
+                .collect()
         });
         Some(HookView {
             summary: self.summary(&state, namespace, hook),
@@ -67,13 +75,17 @@ impl Registry {
     /// A version, ready to be called.
     pub fn version(&self, namespace: &Namespace, hook: &HookName, version: u32) -> Option<Arc<Version>> {
         let state = self.state.read();
-        state.stored(namespace, hook, version).map(|stored| stored.version.clone())
+        state
+            .stored(namespace, hook, version)
+            .map(|stored| stored.version.clone())
     }
 
     /// A version as its owner sees it.
     pub fn version_view(&self, namespace: &Namespace, hook: &HookName, version: u32) -> Option<VersionView> {
         let state = self.state.read();
-        state.stored(namespace, hook, version).map(|stored| self.view(stored))
+        state
+            .stored(namespace, hook, version)
+            .map(|stored| self.view(stored))
     }
 
     /// The bytes of a module, from the catalog; none when no version has it.
@@ -90,7 +102,8 @@ impl Registry {
         version: NewVersion,
         actor: &str,
     ) -> Result<AddedVersion> {
-        self.add_version_by(namespace, hook, version, By::api(actor)).await
+        self.add_version_by(namespace, hook, version, By::api(actor))
+            .await
     }
 
     pub(super) async fn add_version_by(
@@ -179,7 +192,11 @@ impl Registry {
                 oldest.row.digest,
             ));
         }
-        self.check_bytes(state.tenants.get(namespace), row, dropped.map(|stored| &stored.row))?;
+        self.check_bytes(
+            state.tenants.get(namespace),
+            row,
+            dropped.map(|stored| &stored.row),
+        )?;
         let row = HookVersionRow {
             version: number,
             ..row.clone()
@@ -205,7 +222,10 @@ impl Registry {
             let stored = known.versions.get(&version);
             let stored = stored.ok_or(RegistryError::UnknownVersion(version))?;
             self.check_owner(state, namespace, hook, By::api(actor))?;
-            let users = state.tenants.get(namespace).map_or_else(Vec::new, |t| t.users(hook, version));
+            let users = state
+                .tenants
+                .get(namespace)
+                .map_or_else(Vec::new, |t| t.users(hook, version));
             if !users.is_empty() {
                 return Err(RegistryError::Bound(users));
             }
@@ -219,9 +239,10 @@ impl Registry {
             );
             plan.before(&self.view(stored));
             if known.versions.len() == 1 {
-                let tests = known.tests.iter().map(|test| {
-                    HookChange::DeleteTest(namespace.clone(), hook.clone(), test.clone())
-                });
+                let tests = known
+                    .tests
+                    .iter()
+                    .map(|test| HookChange::DeleteTest(namespace.clone(), hook.clone(), test.clone()));
                 plan.changes.extend(tests);
             }
             plan.changes.push(HookChange::DeleteVersion(
@@ -238,7 +259,10 @@ impl Registry {
     /// The test cases of a hook, by name, from the catalog.
     pub async fn tests(&self, namespace: &Namespace, hook: &HookName) -> Result<Vec<StoredTest>> {
         let tests = self.catalog.hook_tests(namespace, hook).await?;
-        Ok(tests.into_iter().map(|(name, case)| StoredTest { name, case }).collect())
+        Ok(tests
+            .into_iter()
+            .map(|(name, case)| StoredTest { name, case })
+            .collect())
     }
 
     /// Stores a test case, whether it is new or not; true when it is new. The hook must exist.
@@ -274,7 +298,10 @@ impl Registry {
             self.check_owner(state, namespace, hook, by)?;
             let new = !known.tests.contains(&test.name);
             if new && known.tests.len() >= limits.tests_per_hook {
-                return Err(RegistryError::Limit("test cases of a hook", limits.tests_per_hook));
+                return Err(RegistryError::Limit(
+                    "test cases of a hook",
+                    limits.tests_per_hook,
+                ));
             }
             let mut plan = Plan::new(new);
             let target = format!("{hook}/{}", test.name);
@@ -318,7 +345,8 @@ impl Registry {
             let target = format!("{hook}/{name}");
             plan.note(self.clock.now(), namespace, by.actor, "hook.test.delete", target);
             let (namespace, hook) = (namespace.clone(), hook.clone());
-            plan.changes.push(HookChange::DeleteTest(namespace, hook, name.clone()));
+            plan.changes
+                .push(HookChange::DeleteTest(namespace, hook, name.clone()));
             Ok(plan)
         })
         .await
@@ -327,7 +355,10 @@ impl Registry {
     fn check_settings(&self, version: &NewVersion) -> Result<()> {
         let limits = &self.limits.namespace;
         let words = [("note", version.note.as_deref().unwrap_or_default())];
-        for (field, text) in words.into_iter().chain([("manifest.description", &*version.manifest.description)]) {
+        for (field, text) in words
+            .into_iter()
+            .chain([("manifest.description", &*version.manifest.description)])
+        {
             if text.len() > WORDS_BYTES_MAX || text.contains('\0') {
                 let detail = format!("must be at most {WORDS_BYTES_MAX} bytes, without null characters");
                 return Err(RegistryError::Invalid { field, detail });
@@ -346,12 +377,19 @@ impl Registry {
             }
         }
         if settings_bytes(&version.config) > limits.config_bytes as u64 {
-            return Err(RegistryError::Limit("bytes of configuration", limits.config_bytes));
+            return Err(RegistryError::Limit(
+                "bytes of configuration",
+                limits.config_bytes,
+            ));
         }
         if version.secrets.len() > limits.secrets {
             return Err(RegistryError::Limit("secrets of a version", limits.secrets));
         }
-        if version.secrets.values().any(|secret| secret.len() > limits.secret_bytes) {
+        if version
+            .secrets
+            .values()
+            .any(|secret| secret.len() > limits.secret_bytes)
+        {
             return Err(RegistryError::Limit("bytes in a secret", limits.secret_bytes));
         }
         Ok(())
@@ -373,7 +411,9 @@ impl Registry {
 
     /// Whose a hook is: the folder's while its folder is there or what came from it is bound.
     pub(super) fn owner(&self, state: &State, namespace: &Namespace, hook: &HookName) -> Option<Owner> {
-        let newest = state.hook(namespace, hook).and_then(|known| known.versions.values().next_back());
+        let newest = state
+            .hook(namespace, hook)
+            .and_then(|known| known.versions.values().next_back());
         let Some(newest) = newest else {
             return self.folders.has(namespace, hook).then_some(Owner::Folder);
         };
@@ -398,8 +438,15 @@ impl Registry {
                 Err(RegistryError::Limit("hooks in a namespace", limits.hooks))
             }
             Some(known) if known.versions.len() >= limits.versions_per_hook => {
-                let unused = known.versions.keys().any(|&version| tenant.users(hook, version).is_empty());
-                if unused { Ok(()) } else { Err(self.too_many_versions()) }
+                let unused = known
+                    .versions
+                    .keys()
+                    .any(|&version| tenant.users(hook, version).is_empty());
+                if unused {
+                    Ok(())
+                } else {
+                    Err(self.too_many_versions())
+                }
             }
             _ => Ok(()),
         }
@@ -416,7 +463,9 @@ impl Registry {
         dropped: Option<&HookVersionRow>,
     ) -> Result<()> {
         let hooks = tenant.into_iter().flat_map(|tenant| tenant.hooks.values());
-        let stored = hooks.flat_map(|hook| hook.versions.values()).map(|stored| &stored.row);
+        let stored = hooks
+            .flat_map(|hook| hook.versions.values())
+            .map(|stored| &stored.row);
         let (mut modules, mut settings) = (0, 0);
         for row in stored.chain([row]) {
             modules += row.module_bytes;
@@ -428,7 +477,11 @@ impl Registry {
         }
         let limits = &self.limits.namespace;
         for (what, used, limit) in [
-            ("bytes of modules in a namespace", modules, limits.module_bytes_in_all),
+            (
+                "bytes of modules in a namespace",
+                modules,
+                limits.module_bytes_in_all,
+            ),
             (
                 "bytes of configurations and secrets in a namespace",
                 settings,
@@ -495,5 +548,8 @@ fn same(one: &HookVersionRow, other: &HookVersionRow) -> bool {
 }
 
 fn settings_bytes(values: &HookConfig) -> u64 {
-    values.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    values
+        .iter()
+        .map(|(key, value)| (key.len() + value.len()) as u64)
+        .sum()
 }

@@ -312,3 +312,14 @@ pub struct AuditEntry {
     /// What it is now, as JSON text.
     pub after: Option<String>,
 }
+
+/// Which version [`Registry::activate`](super::Registry::activate) is to put in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activation {
+    /// The version.
+    pub version: u32,
+    /// As a trial with this share of the items, 1 to 99; else for all of them.
+    pub canary_percent: Option<u8>,
+    /// Passes over failed test cases.
+    pub force: bool,
+}

@@ -1,0 +1,176 @@
+//! What the registry promises.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use sha2::Digest as _;
+use tempfile::TempDir;
+
+use super::*;
+use crate::hooks::rehearse::Rehearser;
+use crate::hooks::{
+    Call, EnqueueVerdict, Failure, HookContext, HookItem, LogLine, Observer, Reason, Report, Usage, Verdicts,
+};
+use crate::model::{
+    Binding, Canary, Digest, Item, ItemId, Manifest, PayloadKind, Policies, Side, TopicKey,
+};
+use crate::clock::Timestamp;
+use crate::shard::{SeaShard, ShardOptions};
+
+mod activity;
+mod changes;
+mod limits;
+
+/// Takes every upload that does not begin with `bad`; `reject` in a module makes its calls reject.
+#[derive(Debug, Default)]
+pub(super) struct FakeEngine {
+    ready: Mutex<BTreeSet<Digest>>,
+    rejecting: Mutex<BTreeSet<Digest>>,
+}
+
+#[async_trait]
+impl Preparer for FakeEngine {
+    async fn prepare(&self, upload: &[u8], _: &Namespace) -> std::result::Result<Prepared, UploadError> {
+        if upload.starts_with(b"bad") {
+            return Err(UploadError::Refused("it is bad".to_owned()));
+        }
+        let digest = Digest(sha2::Sha256::digest(upload).into());
+        if upload.starts_with(b"reject") {
+            self.rejecting.lock().insert(digest);
+        }
+        self.ready.lock().insert(digest);
+        Ok(Prepared {
+            digest,
+            component: upload.to_vec(),
+            exports: vec![Side::Enqueue],
+            imports: vec![],
+            compile_ms: 1,
+            warnings: vec![],
+        })
+    }
+
+    async fn ensure(&self, digest: Digest) -> std::result::Result<(), UploadError> {
+        self.ready.lock().insert(digest);
+        Ok(())
+    }
+
+    fn is_ready(&self, digest: Digest) -> bool {
+        self.ready.lock().contains(&digest)
+    }
+}
+
+#[async_trait]
+impl Rehearser for FakeEngine {
+    async fn rehearse(&self, call: Call) -> Report {
+        let rejects = self.rejecting.lock().contains(&call.version.digest);
+        let verdict = match rejects {
+            true => EnqueueVerdict::Reject(Reason {
+                code: "no".into(),
+                message: "".into(),
+            }),
+            false => EnqueueVerdict::Keep,
+        };
+        report(Ok(Verdicts::Enqueue(vec![Ok(verdict)])))
+    }
+}
+
+pub(super) fn report(outcome: std::result::Result<Verdicts, Failure>) -> Report {
+    Report {
+        outcome,
+        usage: Usage::default(),
+        log: vec![],
+    }
+}
+
+/// A registry over a catalog on the disk, and what it published last.
+pub(super) struct Fixture {
+    pub(super) registry: Arc<Registry>,
+    pub(super) published: Arc<Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>>,
+    pub(super) clock: Clock,
+    folder: Arc<TempDir>,
+}
+
+impl Fixture {
+    pub(super) async fn new() -> Self {
+        Self::over(Arc::new(TempDir::new().unwrap()), Clock::fixed(Timestamp::from_ms(1_000_000))).await
+    }
+
+    /// Another node, or the same one after a restart.
+    pub(super) async fn again(&self) -> Self {
+        Self::over(self.folder.clone(), self.clock.clone()).await
+    }
+
+    async fn over(folder: Arc<TempDir>, clock: Clock) -> Self {
+        let url = format!("sqlite://{}?mode=rwc", folder.path().join("c.db").display());
+        let shard = SeaShard::open(&url.into(), &ShardOptions::default()).await.unwrap();
+        let engine = Arc::new(FakeEngine::default());
+        let limits = HookLimits::default();
+        let registry = Registry::open(shard.catalog(), engine, clock.clone(), limits)
+            .await
+            .unwrap();
+        let published: Arc<Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>> = Arc::default();
+        let table = published.clone();
+        registry.publish_to(Box::new(move |namespace, bound| {
+            table.lock().insert(namespace.clone(), bound);
+        }));
+        Self {
+            registry,
+            published,
+            clock,
+            folder,
+        }
+    }
+
+    /// Adds a version of `hook` with this module; returns its number.
+    pub(super) async fn add(&self, hook: &str, module: &str) -> u32 {
+        let version = NewVersion {
+            module: module.into(),
+            ..NewVersion::default()
+        };
+        let added = self.registry.add_version(&ns(), &name(hook), version, "ada").await;
+        added.unwrap().version.version
+    }
+
+    pub(super) async fn bind(&self, draft: BindingDraft) -> Binding {
+        let bound = self.registry.put_binding(&ns(), draft, Expected::Anything, "ada").await;
+        bound.unwrap()
+    }
+
+    pub(super) fn in_force(&self) -> Vec<Arc<Bound>> {
+        self.published.lock().get(&ns()).cloned().unwrap_or_default()
+    }
+}
+
+pub(super) fn ns() -> Namespace {
+    "acme".parse().unwrap()
+}
+
+pub(super) fn name(text: &str) -> HookName {
+    text.parse().unwrap()
+}
+
+pub(super) fn draft(id: &str, hook: &str, version: u32) -> BindingDraft {
+    BindingDraft {
+        id: name(id),
+        topic: "orders".parse().unwrap(),
+        side: Side::Enqueue,
+        position: 10,
+        hook: name(hook),
+        version,
+        canary: None,
+        shadow: None,
+        policies: Policies::default(),
+        auto_rollback: true,
+        enabled: true,
+    }
+}
+
+pub(super) fn activation(version: u32) -> Activation {
+    Activation {
+        version,
+        canary_percent: None,
+        force: false,
+    }
+}
