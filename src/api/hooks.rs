@@ -99,3 +99,6 @@ fn unknown_version(version: u32) -> Problem {
     let detail = format!("the hook has no version {version}; it may have been deleted");
     Problem::new(Code::UnknownHookVersion, detail)
 }
+
+#[cfg(test)]
+pub(super) mod tests;
