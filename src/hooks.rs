@@ -5,12 +5,14 @@
 //! [`Observer`], which is told of every call. Only the runner behind it knows WebAssembly.
 
 mod call;
+mod chain;
 mod contract;
 
 pub use call::{
     Bound, Call, DequeueVerdict, Edit, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Report, Runner,
     ShadowOutcome, Usage, Verdicts, Version,
 };
+pub use chain::{BreakerState, Chains};
 pub use contract::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
 
 /// The contract that guests are written against, as text.
