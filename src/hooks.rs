@@ -13,7 +13,9 @@ pub use call::{
     ShadowOutcome, Usage, Verdicts, Version,
 };
 pub use chain::{BreakerState, Chains};
-pub use contract::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
+pub use contract::{
+    Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, NoHooks, Reason, Shaped,
+};
 
 /// The contract that guests are written against, as text.
 pub const WIT: &str = include_str!("../plugins/wit/hooks.wit");

@@ -91,6 +91,12 @@ codes! {
         "A key stands for one body within the topic's window. Use a new key for a new body."
     Rejected "rejected" UNPROCESSABLE_ENTITY "No item was accepted"
         "Every item of the batch was refused for one reason. results has it per item."
+    HookRejected "hook_rejected" UNPROCESSABLE_ENTITY "A hook refused the item"
+        "A hook of the topic refused every item. results has each hook's name and version in hook and its own code in code."
+    HookFailed "hook_failed" UNPROCESSABLE_ENTITY "A hook failed on the item"
+        "A hook of the topic failed, and its binding lets nothing through then. Nothing was stored. results names the hook; its owner finds the cause in its log."
+    TooManyParts "too_many_parts" UNPROCESSABLE_ENTITY "Hooks make too many items of the batch"
+        "Hooks split the items into more than one request may store. Send fewer at once."
     QuotaExceeded "quota_exceeded" TOO_MANY_REQUESTS "The namespace's quota is used up"
         "Wait for the time in Retry-After. Acks, nacks and extends are never limited."
     TooManyFailures "too_many_failures" TOO_MANY_REQUESTS "Too many refused tokens from this address"
@@ -105,6 +111,8 @@ codes! {
         "Flushing does not keep pace with enqueues. Try again shortly."
     ShardUnavailable "shard_unavailable" SERVICE_UNAVAILABLE "The topic's shard is unavailable"
         "The database that holds the topic does not answer. Topics of other shards are not affected."
+    HookOverloaded "hook_overloaded" SERVICE_UNAVAILABLE "A hook could not be run"
+        "A hook of the topic was not run for lack of resources or because it failed too often lately, and its binding lets nothing through then. Nothing was stored; try again after Retry-After."
     ShuttingDown "shutting_down" SERVICE_UNAVAILABLE "The node is shutting down"
         "Try again; another node or the restarted one will answer."
     NotReady "not_ready" SERVICE_UNAVAILABLE "The node does not accept new items"
@@ -131,7 +139,12 @@ impl Code {
     pub(crate) fn is_back_pressure(self) -> bool {
         matches!(
             self,
-            Self::Overloaded | Self::LogFull | Self::ShuttingDown | Self::NotReady | Self::QuotaExceeded
+            Self::Overloaded
+                | Self::LogFull
+                | Self::ShuttingDown
+                | Self::NotReady
+                | Self::QuotaExceeded
+                | Self::HookOverloaded
         )
     }
 
