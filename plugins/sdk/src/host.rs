@@ -1,7 +1,7 @@
 //! What the server offers a hook; natively, what a test has set.
 
 #[cfg(target_arch = "wasm32")]
-mod real {
+pub(crate) mod imports {
     use crate::bindings::imports::mqueue::hooks as host;
 
     pub(crate) use host::clock::now;
@@ -9,9 +9,6 @@ mod real {
     pub(crate) use host::log::log;
     pub(crate) use host::random::next;
 }
-
-#[cfg(target_arch = "wasm32")]
-pub(crate) use real as imports;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::imports;
