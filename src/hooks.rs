@@ -6,6 +6,7 @@
 
 mod call;
 mod contract;
+pub mod rehearse;
 
 pub use call::{
     Bound, Call, DequeueVerdict, Edit, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Report, Runner,
