@@ -96,8 +96,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("dotenvy", &["config"]),
     ("figment", &["config"]),
     ("strsim", &["config"]),
-    ("toml", &["config", "hooks"]),
-    ("std::env", &["config"]),
+    ("toml", &["cli/hooks", "config", "hooks"]),
+    ("std::env", &["config", "cli/hooks/build"]),
     ("secrecy", &["app", "cli", "config", "shard"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),

@@ -4,9 +4,9 @@ use clap::{Args, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::super::CliError;
 use super::super::client::{Client, ClientArgs};
 use super::super::output::{self, OutputArgs, cell};
-use super::super::CliError;
 use super::hook_path;
 use super::new::SideArg;
 use crate::model::{HookName, Policies, Policy, Side, TopicPattern};
@@ -189,9 +189,7 @@ pub(super) async fn activate(args: &ActivateArgs) -> Result<(), CliError> {
 /// Promotes or rolls back.
 pub(super) async fn step(args: &BindingArgs, verb: &str) -> Result<(), CliError> {
     let client = Client::new(&args.client)?;
-    let current = client
-        .get(&binding_path(&args.client, &args.binding, ""))
-        .await?;
+    let current = client.get(&binding_path(&args.client, &args.binding, "")).await?;
     post(&client, args, &format!("/{verb}"), &json!({}), &current).await
 }
 
@@ -222,7 +220,9 @@ fn found(answer: Result<Value, CliError>) -> Result<Option<Value>, CliError> {
 }
 
 fn newest(hook: &Value) -> Result<u32, CliError> {
-    let latest = hook["latest"].as_u64().and_then(|latest| u32::try_from(latest).ok());
+    let latest = hook["latest"]
+        .as_u64()
+        .and_then(|latest| u32::try_from(latest).ok());
     latest.ok_or_else(|| CliError::Usage("the hook has no version yet; push one".to_owned()))
 }
 

@@ -59,7 +59,11 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), CliError> {
         Language::Python => python::build(&job)?,
     }
     let size = std::fs::metadata(&job.out).map_or(0, |file| file.len());
-    output::line(&format!("built {} ({} KiB)", job.out.display(), size.div_ceil(1024)))
+    output::line(&format!(
+        "built {} ({} KiB)",
+        job.out.display(),
+        size.div_ceil(1024)
+    ))
 }
 
 /// The contract: in the hook's folder, or next to the folders of the examples.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::super::CliError;
 use super::super::client::Client;
 use super::super::output::{self, cell, entries};
-use super::super::CliError;
-use super::new::SideArg;
 use super::HookArgs;
+use super::new::SideArg;
 use crate::model::{Side, TopicName};
 
 #[derive(Debug, Args)]
@@ -61,14 +61,27 @@ pub(super) async fn run(args: &DryRunArgs) -> Result<(), CliError> {
         return output::json(&answer);
     }
     let rows = entries(&answer, "items").iter().enumerate().map(row);
-    let header = ["item", "verdict", "detail", "run µs", "instructions", "nearest limit"];
+    let header = [
+        "item",
+        "verdict",
+        "detail",
+        "run µs",
+        "instructions",
+        "nearest limit",
+    ];
     output::line(&output::table(&header, rows))?;
-    let counts: BTreeMap<String, u64> = serde_json::from_value(answer["verdicts"].clone()).unwrap_or_default();
-    let counts: Vec<_> = counts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
+    let counts: BTreeMap<String, u64> =
+        serde_json::from_value(answer["verdicts"].clone()).unwrap_or_default();
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(verdict, count)| format!("{count} {verdict}"))
+        .collect();
     output::line(&format!("\n{}: {}", cell(&answer, "version"), counts.join(", ")))?;
     match answer["not_run"].as_u64() {
         None | Some(0) => Ok(()),
-        Some(left) => output::line(&format!("{left} were not run: the changes so far are too large to show")),
+        Some(left) => output::line(&format!(
+            "{left} were not run: the changes so far are too large to show"
+        )),
     }
 }
 

@@ -48,9 +48,15 @@ impl Folder {
     /// The folder's own name, which is the hook's when nothing else is said.
     pub(super) fn name(&self) -> Result<HookName, CliError> {
         let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
-        let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = absolute
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         name.parse().map_err(|error| {
-            CliError::Usage(format!("{name} is no name for a hook ({error}); give one with --hook"))
+            CliError::Usage(format!(
+                "{name} is no name for a hook ({error}); give one with --hook"
+            ))
         })
     }
 

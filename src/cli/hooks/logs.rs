@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::Value;
 
+use super::super::CliError;
 use super::super::client::Client;
 use super::super::output::{self, OutputArgs, cell, entries};
-use super::super::CliError;
 use super::HookArgs;
 
 #[derive(Debug, Args)]
@@ -16,7 +16,13 @@ pub(in crate::cli) struct LogsArgs {
     #[arg(long, short)]
     follow: bool,
     /// Most lines
-    #[arg(long, short, default_value_t = 100, value_name = "N", conflicts_with = "follow")]
+    #[arg(
+        long,
+        short,
+        default_value_t = 100,
+        value_name = "N",
+        conflicts_with = "follow"
+    )]
     limit: usize,
 }
 

@@ -48,7 +48,10 @@ pub(super) fn run(args: &NewArgs) -> Result<(), CliError> {
     for (path, _) in &files {
         let path = folder.join(path);
         if path.exists() {
-            let what = format!("{} is there already; name another folder with --dir", path.display());
+            let what = format!(
+                "{} is there already; name another folder with --dir",
+                path.display()
+            );
             return Err(CliError::Usage(what));
         }
     }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::super::CliError;
 use super::super::client::{Client, ClientArgs};
 use super::super::output::{self, OutputArgs, cell, entries};
-use super::super::CliError;
 use super::folder::{Folder, test_name};
 use super::hook_path;
 use crate::model::HookName;
@@ -87,7 +87,10 @@ fn report(hook: &HookName, answer: &Value, tests: usize) -> Result<(), CliError>
     for warning in entries(answer, "warnings").iter().filter_map(Value::as_str) {
         eprintln!("note: {}", output::escaped(warning));
     }
-    let sides: Vec<_> = entries(answer, "exports").iter().filter_map(Value::as_str).collect();
+    let sides: Vec<_> = entries(answer, "exports")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let done = match answer["created"].as_bool() {
         Some(false) => "is there already, just like this",
         _ => "pushed",

@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::super::CliError;
 use super::super::client::{Client, ClientArgs};
 use super::super::output::{self, OutputArgs, cell, entries};
-use super::super::CliError;
 use super::HookArgs;
 use super::bindings::summary;
 
@@ -50,16 +50,27 @@ pub(super) async fn show(args: &HookArgs) -> Result<(), CliError> {
     if args.output.is_json() {
         return output::json(&hook);
     }
-    output::line(&output::escaped(&format!("{}: {}", cell(&hook, "hook"), cell(&hook, "description"))))?;
+    output::line(&output::escaped(&format!(
+        "{}: {}",
+        cell(&hook, "hook"),
+        cell(&hook, "description")
+    )))?;
     for binding in entries(&hook, "bindings") {
         output::line(&output::escaped(&format!("bound as {}", summary(binding))))?;
     }
     if hook.get("rejected").is_some() {
-        output::line(&output::escaped(&format!("rejected: {}", cell(&hook, "rejected"))))?;
+        output::line(&output::escaped(&format!(
+            "rejected: {}",
+            cell(&hook, "rejected")
+        )))?;
     }
-    let header = ["version", "sides", "bytes", "created", "by", "calls", "items", "failed", "p99 µs", "note"];
+    let header = [
+        "version", "sides", "bytes", "created", "by", "calls", "items", "failed", "p99 µs", "note",
+    ];
     let rows = entries(&hook, "versions").iter().map(|version| {
-        let stats = entries(&hook, "stats").iter().find(|stats| stats["version"] == version["version"]);
+        let stats = entries(&hook, "stats")
+            .iter()
+            .find(|stats| stats["version"] == version["version"]);
         let stats = stats.unwrap_or(&Value::Null);
         let failed = ["invalid", "traps", "timeouts"].map(|kind| stats[kind].as_u64().unwrap_or(0));
         vec![

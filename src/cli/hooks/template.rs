@@ -101,7 +101,9 @@ impl Language {
                 "Rust needs cargo and its target: `rustup target add wasm32-unknown-unknown`. `cargo test` runs the hook's own tests \
                  natively; `sdk` is the SDK, a copy."
             }
-            Self::Js => "JavaScript needs node and npm; the first build installs componentize-js from npm, once.",
+            Self::Js => {
+                "JavaScript needs node and npm; the first build installs componentize-js from npm, once."
+            }
             Self::Python => {
                 "Python needs python3 with venv; the first build installs componentize-py into a virtual environment, once."
             }

@@ -16,8 +16,13 @@ pub(super) fn build(job: &Job) -> Result<(), CliError> {
         venv.current_dir(&job.tools).args(["-m", "venv", "venv"]);
         tool(&mut venv, MISSING)?;
         let mut pip = Command::new(bin.join("pip"));
-        pip.current_dir(&job.tools)
-            .args(["install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"]);
+        pip.current_dir(&job.tools).args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            "requirements.txt",
+        ]);
         tool(&mut pip, MISSING)?;
     }
     let mut componentize = Command::new(bin.join("componentize-py"));

@@ -13,7 +13,11 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust";
 
 pub(super) fn build(job: &Job) -> Result<(), CliError> {
-    let sysroot = told(Command::new("rustc").args(["--print", "sysroot"]).current_dir(&job.folder));
+    let sysroot = told(
+        Command::new("rustc")
+            .args(["--print", "sysroot"])
+            .current_dir(&job.folder),
+    );
     let sysroot = PathBuf::from(sysroot.ok_or_else(|| CliError::failed("cannot run rustc", MISSING))?);
     let target_dir = job.tools.join("target");
     let mut cargo = Command::new("cargo");
@@ -27,7 +31,9 @@ pub(super) fn build(job: &Job) -> Result<(), CliError> {
         if !Path::new(DEBIAN_RUSTC).is_file() || !Path::new(DEBIAN_SOURCE).is_dir() {
             return Err(CliError::failed(
                 format!("Rust is here, but not its target {TARGET}"),
-                format!("run: rustup target add {TARGET}; without rustup, on Debian: apt-get install --no-install-recommends rustc-web rust-web-src"),
+                format!(
+                    "run: rustup target add {TARGET}; without rustup, on Debian: apt-get install --no-install-recommends rustc-web rust-web-src"
+                ),
             ));
         }
         cargo
@@ -95,16 +101,28 @@ fn package_name(folder: &Path) -> Result<String, CliError> {
     let mut cargo = Command::new("cargo");
     let manifest = folder.join("Cargo.toml");
     cargo
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+            "--manifest-path",
+        ])
         .arg(&manifest);
     let metadata = told(&mut cargo).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    let packages = metadata.as_ref().and_then(|metadata| metadata["packages"].as_array());
+    let packages = metadata
+        .as_ref()
+        .and_then(|metadata| metadata["packages"].as_array());
     let own = packages
         .into_iter()
         .flatten()
         .find(|package| package["manifest_path"].as_str().map(Path::new) == Some(&manifest));
     match own.and_then(|package| package["name"].as_str()) {
         Some(name) => Ok(name.to_owned()),
-        None => Err(CliError::failed(manifest.display().to_string(), "it defines no package")),
+        None => Err(CliError::failed(
+            manifest.display().to_string(),
+            "it defines no package",
+        )),
     }
 }
