@@ -34,7 +34,7 @@ struct Job {
 }
 
 pub(super) fn run(args: &BuildArgs) -> Result<(), CliError> {
-    let folder = std::path::absolute(&args.folder)
+    let folder = std::fs::canonicalize(&args.folder)
         .map_err(|error| CliError::failed(args.folder.display().to_string(), error))?;
     let Some(language) = Language::of(|file| folder.join(file).is_file()) else {
         return Err(CliError::Usage(format!(
