@@ -6,6 +6,7 @@
 
 mod call;
 mod contract;
+pub mod engine;
 pub mod rehearse;
 
 pub use call::{

@@ -2,13 +2,16 @@
 
 mod bindings;
 mod build;
+mod check;
 mod dry_run;
 mod folder;
 mod logs;
 mod new;
+mod offline;
 mod push;
 mod show;
 mod template;
+mod test;
 
 use clap::{Args, Subcommand};
 
@@ -24,6 +27,10 @@ pub(super) enum HooksCommand {
     New(new::NewArgs),
     /// Make the folder's source a component, with the tools of its language
     Build(build::BuildArgs),
+    /// Look at a module without a server: whether it is a hook, its size, one call
+    Check(check::CheckArgs),
+    /// Run a hook on its tests.json, without a server
+    Test(test::TestArgs),
     /// Upload the hook of a folder, or a module, as the next version
     Push(push::PushArgs),
     /// Show what a version would do to items; nothing is written
@@ -63,6 +70,8 @@ pub(super) async fn run(command: &HooksCommand) -> Result<(), CliError> {
     match command {
         HooksCommand::New(args) => new::run(args),
         HooksCommand::Build(args) => build::run(args),
+        HooksCommand::Check(args) => check::run(args).await,
+        HooksCommand::Test(args) => test::run(args).await,
         HooksCommand::Push(args) => push::run(args).await,
         HooksCommand::DryRun(args) => dry_run::run(args).await,
         HooksCommand::Bind(args) => bindings::bind(args).await,

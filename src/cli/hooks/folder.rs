@@ -45,6 +45,17 @@ impl Folder {
         })
     }
 
+    /// The hook in the folder at `path`, with another module when one is given.
+    pub(super) fn open_with(path: &Path, module: Option<&Path>) -> Result<Self, CliError> {
+        match module {
+            None => Self::open(path),
+            Some(module) => Ok(Self {
+                path: path.to_owned(),
+                module: module.to_owned(),
+            }),
+        }
+    }
+
     /// The folder's own name, which is the hook's when nothing else is said.
     pub(super) fn name(&self) -> Result<HookName, CliError> {
         let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
