@@ -13,6 +13,7 @@ mod dequeue;
 mod enqueue;
 mod error;
 mod healthcheck;
+mod hooks;
 mod openapi;
 mod output;
 mod peek;
@@ -92,6 +93,9 @@ enum Command {
     /// List, bring back or discard dead letters
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    /// Write hooks, test them, and put them in force
+    #[command(subcommand)]
+    Hooks(hooks::HooksCommand),
     /// Measure a server: throughput, latency, processor time
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -128,6 +132,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Resume(args) => block_on(topic::resume(&args)),
         Command::Purge(args) => block_on(topic::purge(&args)),
         Command::Dead(command) => block_on(dead::run(&command)),
+        Command::Hooks(command) => block_on(hooks::run(&command)),
     }
 }
 
@@ -190,6 +195,12 @@ mod tests {
             "bench e2e --rate 1000 --duration 5s --server-pid 1",
             "completions bash",
             "wal inspect --dir x --frames",
+            "hooks new first --lang rust --side dequeue",
+            "hooks push --hook first --secret key=value",
+            "hooks bind first --topic orders* --side dequeue --on-failure open",
+            "hooks activate first --version 2 --canary 5",
+            "hooks dry-run first --topic orders --last 20",
+            "hooks logs first -f",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -201,6 +212,8 @@ mod tests {
             "bench --rate 0",
             "nack",
             "token --scope all",
+            "hooks new a/b",
+            "hooks activate first --version 2 --canary 100",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::{Method, Url};
+use reqwest::{Method, RequestBuilder, Response, Url, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
@@ -15,6 +15,8 @@ use crate::model::{Namespace, TopicName};
 
 /// Longer than any long poll.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Longer than the server keeps a stream of events open.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Largest answer that is read, in bytes: a full batch of the largest items.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -90,52 +92,121 @@ impl Client {
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, CliError> {
-        self.send(Method::GET, path, None).await
+        self.send(self.request(Method::GET, path)?).await
     }
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CliError> {
-        self.send(Method::POST, path, Some(body)).await
+        self.send(self.request(Method::POST, path)?.json(body)).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, CliError> {
+        self.send(self.request(Method::PUT, path)?.json(body)).await
     }
 
     pub(super) async fn delete(&self, path: &str) -> Result<Value, CliError> {
-        self.send(Method::DELETE, path, None).await
+        self.send(self.request(Method::DELETE, path)?).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CliError> {
-        let unreachable = |error: reqwest::Error| unreachable(&self.base, &error);
+    /// Changes something that is as it was at `revision`, or that is not there yet.
+    pub(super) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        revision: Option<u64>,
+    ) -> Result<Value, CliError> {
+        let request = self.request(method, path)?;
+        let mut request = match revision {
+            Some(revision) => request.header(header::IF_MATCH, format!("\"{revision}\"")),
+            None => request.header(header::IF_NONE_MATCH, "*"),
+        };
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.send(request).await
+    }
+
+    /// Reads server-sent events until the server ends the stream, and gives the data of each to `take`.
+    pub(super) async fn follow(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&str) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let request = self.request(Method::GET, path)?.timeout(STREAM_TIMEOUT);
+        let mut answer = self.opened(request).await?;
+        let mut text = Vec::new();
+        while let Some(chunk) = answer
+            .chunk()
+            .await
+            .map_err(|error| unreachable(&self.base, &error))?
+        {
+            text.extend_from_slice(&chunk);
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line);
+                if let Some(data) = line.strip_prefix("data:") {
+                    take(data.trim())?;
+                }
+            }
+            if text.len() > ANSWER_BYTES_MAX {
+                return Err(CliError::failed("the answer", "is too large"));
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, CliError> {
         let url = self
             .base
             .join(path)
             .map_err(|error| CliError::failed("the URL is wrong", error))?;
-        let mut request = self.http.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose_secret());
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        })
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Value, CliError> {
+        let bytes = self.read(self.opened(request).await?).await?;
+        if bytes.is_empty() {
+            return Ok(Value::Null);
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let mut answer = request.send().await.map_err(unreachable)?;
+        serde_json::from_slice(&bytes).map_err(|error| CliError::failed("the answer is not MQueue's", error))
+    }
+
+    /// The answer to a request, unless it is a problem.
+    async fn opened(&self, request: RequestBuilder) -> Result<Response, CliError> {
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| unreachable(&self.base, &error))?;
         let status = answer.status();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
-            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(CliError::failed("the answer", "is too large"));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
         if status.is_success() {
-            if bytes.is_empty() {
-                return Ok(Value::Null);
-            }
-            return serde_json::from_slice(&bytes)
-                .map_err(|error| CliError::failed("the answer is not MQueue's", error));
+            return Ok(answer);
         }
+        let bytes = self.read(answer).await?;
         let mut problem: ProblemAnswer = serde_json::from_slice(&bytes).unwrap_or_default();
         problem.status = status.as_u16();
         if problem.title.is_empty() {
             problem.title = status.canonical_reason().unwrap_or("problem").to_owned();
         }
         Err(CliError::Problem(problem))
+    }
+
+    async fn read(&self, mut answer: Response) -> Result<Vec<u8>, CliError> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer
+            .chunk()
+            .await
+            .map_err(|error| unreachable(&self.base, &error))?
+        {
+            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(CliError::failed("the answer", "is too large"));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
     }
 }
 

@@ -92,8 +92,20 @@ pub struct ProblemAnswer {
     pub detail: String,
     /// The stable code.
     pub code: String,
+    /// What is wrong with which part.
+    pub errors: Vec<PartlyWrong>,
     /// The request, as the server's log names it.
     pub request_id: Option<String>,
+}
+
+/// What is wrong with one part of a request.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PartlyWrong {
+    /// The part.
+    pub field: String,
+    /// What to change.
+    pub detail: String,
 }
 
 impl std::fmt::Display for ProblemAnswer {
@@ -111,7 +123,17 @@ impl std::fmt::Display for ProblemAnswer {
         if !self.code.is_empty() {
             write!(f, " {}", super::output::escaped(&self.code))?;
         }
-        f.write_str(")")
+        f.write_str(")")?;
+        for error in &self.errors {
+            let (field, detail) = (&error.field, &error.detail);
+            write!(
+                f,
+                "\n  {}: {}",
+                super::output::escaped(field),
+                super::output::escaped(detail)
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -131,5 +153,14 @@ mod tests {
             r"quota used up: wait 3 s\u{1b}[2J (429 quota_exceeded)"
         );
         assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn the_parts_of_a_problem_follow_line_by_line() {
+        let problem: ProblemAnswer = serde_json::from_str(
+            r#"{"status":400,"title":"no","errors":[{"field":"a","detail":"must be b"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(CliError::Problem(problem).to_string(), "no (400)\n  a: must be b");
     }
 }

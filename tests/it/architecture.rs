@@ -96,8 +96,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("dotenvy", &["config"]),
     ("figment", &["config"]),
     ("strsim", &["config"]),
-    ("toml", &["config", "hooks"]),
-    ("std::env", &["config"]),
+    ("toml", &["cli/hooks", "config", "hooks"]),
+    ("std::env", &["config", "cli/hooks"]),
     ("secrecy", &["app", "cli", "config", "shard"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),
@@ -116,7 +116,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ),
     ("tokio_util", &["api", "app", "hooks", "queue"]),
     ("futures_util", &["api", "hooks", "queue", "shard"]),
-    ("async_trait", &["hooks", "hot", "shard"]),
+    ("async_trait", &["cli/hooks", "hooks", "hot", "shard"]),
     ("arc_swap", &["config", "hooks", "queue", "tenant"]),
     (
         "parking_lot",

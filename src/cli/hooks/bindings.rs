@@ -1,0 +1,257 @@
+//! `mqueue hooks bind`, `unbind`, `activate`, `promote`, `rollback`: what is in force where.
+
+use clap::{Args, ValueEnum};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::super::CliError;
+use super::super::client::{Client, ClientArgs};
+use super::super::output::{self, OutputArgs, cell};
+use super::hook_path;
+use super::new::SideArg;
+use crate::model::{HookName, Policies, Policy, Side, TopicPattern};
+
+/// What becomes of items that a hook fails on.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PolicyArg {
+    /// They do not pass
+    Closed,
+    /// They pass as they are
+    Open,
+    /// They become dead letters
+    DeadLetter,
+    /// The version before runs instead
+    RetryPrevious,
+}
+
+impl From<PolicyArg> for Policy {
+    fn from(policy: PolicyArg) -> Self {
+        match policy {
+            PolicyArg::Closed => Self::Closed,
+            PolicyArg::Open => Self::Open,
+            PolicyArg::DeadLetter => Self::DeadLetter,
+            PolicyArg::RetryPrevious => Self::RetryPrevious,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BindArgs {
+    /// The hook
+    hook: HookName,
+    /// The topics: a name, or the beginning of names and *
+    #[arg(long)]
+    topic: TopicPattern,
+    /// Which way it stands in [default: the one it exports]
+    #[arg(long, value_enum)]
+    side: Option<SideArg>,
+    /// The version [default: the newest]
+    #[arg(long, value_name = "N")]
+    version: Option<u32>,
+    /// The binding's name [default: the hook's]
+    #[arg(long)]
+    id: Option<HookName>,
+    /// Where it stands among the hooks of a topic: smaller runs first
+    #[arg(long, value_name = "N")]
+    position: Option<u16>,
+    /// What becomes of items the hook fails on [default: closed]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    on_failure: Option<PolicyArg>,
+    /// A version that runs on copies, so that what it says can be compared
+    #[arg(long, value_name = "N")]
+    shadow: Option<u32>,
+    /// Bring the version before back when failures follow an activation
+    #[arg(long)]
+    auto_rollback: bool,
+    /// Make it, but let it do nothing yet
+    #[arg(long)]
+    disabled: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BindingArgs {
+    /// The binding; its name is the hook's unless it was given another
+    binding: HookName,
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ActivateArgs {
+    #[command(flatten)]
+    binding: BindingArgs,
+    /// The version [default: the hook's newest]
+    #[arg(long, value_name = "N")]
+    version: Option<u32>,
+    /// Only this share of the items, in percent, until it is promoted or rolled back
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
+    canary: Option<u8>,
+    /// Although its stored tests fail; needs the scope admin
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) async fn bind(args: &BindArgs) -> Result<(), CliError> {
+    let client = Client::new(&args.client)?;
+    let hook = client.get(&hook_path(&args.client, &args.hook, "")).await?;
+    let id = args.id.as_ref().unwrap_or(&args.hook);
+    let path = binding_path(&args.client, id, "");
+    let current = found(client.get(&path).await)?;
+    let version = match args.version {
+        Some(version) => version,
+        None => newest(&hook)?,
+    };
+    let mut wanted = json!({
+        "topic": args.topic,
+        "side": side(args, &hook)?,
+        "hook": args.hook,
+        "version": version,
+        "auto_rollback": args.auto_rollback,
+        "enabled": !args.disabled,
+    });
+    if let Some(position) = args.position {
+        wanted["position"] = json!(position);
+    }
+    if let Some(policy) = args.on_failure {
+        wanted["policies"] = json!(Policies::all(policy.into()));
+    }
+    if let Some(shadow) = args.shadow {
+        wanted["shadow"] = json!(shadow);
+    }
+    let mut revision = None;
+    if let Some(current) = &current {
+        revision = current["revision"].as_u64();
+        // What is not said stays.
+        for field in ["position", "policies", "shadow", "canary"] {
+            if wanted.get(field).is_none()
+                && let Some(value) = current.get(field)
+            {
+                wanted[field] = value.clone();
+            }
+        }
+    }
+    let answer = client.change(Method::PUT, &path, Some(&wanted), revision).await?;
+    report(&answer, &args.output)
+}
+
+/// The side that is asked for, or the only one the hook's newest version has.
+fn side(args: &BindArgs, hook: &Value) -> Result<Side, CliError> {
+    if let Some(side) = args.side {
+        return Ok(side.into());
+    }
+    let exports: Vec<Side> = serde_json::from_value(hook["exports"].clone()).unwrap_or_default();
+    match exports[..] {
+        [side] => Ok(side),
+        _ => Err(CliError::Usage(
+            "the hook exports both sides: say --side enqueue or --side dequeue".to_owned(),
+        )),
+    }
+}
+
+pub(super) async fn unbind(args: &BindingArgs) -> Result<(), CliError> {
+    let client = Client::new(&args.client)?;
+    let path = binding_path(&args.client, &args.binding, "");
+    let current = client.get(&path).await?;
+    let revision = current["revision"].as_u64();
+    let answer = client.change(Method::DELETE, &path, None, revision).await?;
+    match args.output.is_json() {
+        true => output::json(&answer),
+        false => output::line(&format!("{} unbound", args.binding)),
+    }
+}
+
+pub(super) async fn activate(args: &ActivateArgs) -> Result<(), CliError> {
+    let (client, binding) = (Client::new(&args.binding.client)?, &args.binding);
+    let current = client
+        .get(&binding_path(&binding.client, &binding.binding, ""))
+        .await?;
+    let version = match args.version {
+        Some(version) => version,
+        None => {
+            let hook: HookName = serde_json::from_value(current["hook"].clone())
+                .map_err(|error| CliError::failed("the answer is not MQueue's", error))?;
+            newest(&client.get(&hook_path(&binding.client, &hook, "")).await?)?
+        }
+    };
+    let mut body = json!({ "version": version, "force": args.force });
+    if let Some(percent) = args.canary {
+        body["canary_percent"] = json!(percent);
+    }
+    post(&client, binding, "/activate", &body, &current).await
+}
+
+/// Promotes or rolls back.
+pub(super) async fn step(args: &BindingArgs, verb: &str) -> Result<(), CliError> {
+    let client = Client::new(&args.client)?;
+    let current = client.get(&binding_path(&args.client, &args.binding, "")).await?;
+    post(&client, args, &format!("/{verb}"), &json!({}), &current).await
+}
+
+async fn post(
+    client: &Client,
+    args: &BindingArgs,
+    verb: &str,
+    body: &Value,
+    current: &Value,
+) -> Result<(), CliError> {
+    let path = binding_path(&args.client, &args.binding, verb);
+    let revision = current["revision"].as_u64();
+    let answer = client.change(Method::POST, &path, Some(body), revision).await?;
+    report(&answer, &args.output)
+}
+
+fn binding_path(client: &ClientArgs, binding: &HookName, rest: &str) -> String {
+    format!("/v1/namespaces/{}/bindings/{binding}{rest}", client.namespace)
+}
+
+/// Nothing where the server says that there is no such thing.
+fn found(answer: Result<Value, CliError>) -> Result<Option<Value>, CliError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(CliError::Problem(problem)) if problem.status == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn newest(hook: &Value) -> Result<u32, CliError> {
+    let latest = hook["latest"]
+        .as_u64()
+        .and_then(|latest| u32::try_from(latest).ok());
+    latest.ok_or_else(|| CliError::Usage("the hook has no version yet; push one".to_owned()))
+}
+
+fn report(binding: &Value, output: &OutputArgs) -> Result<(), CliError> {
+    if output.is_json() {
+        return output::json(binding);
+    }
+    output::line(&output::escaped(&summary(binding)))
+}
+
+/// A binding in one line.
+pub(super) fn summary(binding: &Value) -> String {
+    let mut text = format!(
+        "{}: {}@{} on {} of {}",
+        cell(binding, "id"),
+        cell(binding, "hook"),
+        cell(binding, "version"),
+        cell(binding, "side"),
+        cell(binding, "topic"),
+    );
+    if let Some(canary) = binding.get("canary").filter(|canary| canary.is_object()) {
+        let (version, percent) = (cell(canary, "version"), cell(canary, "percent"));
+        text.push_str(&format!(", {percent} % of the items to version {version}"));
+    }
+    if let Some(shadow) = binding["shadow"].as_u64() {
+        text.push_str(&format!(", version {shadow} as its shadow"));
+    }
+    if binding["enabled"] == false {
+        text.push_str(", off");
+    }
+    text
+}
