@@ -132,6 +132,11 @@ impl Server {
         self.url().trim_start_matches("http://")
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running().child.id()
+    }
+
     /// The folder that holds the data folder.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
