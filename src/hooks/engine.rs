@@ -374,17 +374,9 @@ impl Machine {
 
     fn try_out(&self, module: &Module, trial: &Call, facts: &Facts) -> Result<(), UploadError> {
         let _ticking = self.ticker.begin();
-        let mut running = match self.instance(&self.running, module, trial) {
-            Ok(running) => running,
-            Err(report) => {
-                return Err(UploadError::Start(
-                    report
-                        .outcome
-                        .err()
-                        .map_or_else(String::new, |failure| failure.to_string()),
-                ));
-            }
-        };
+        let mut running = self
+            .instance(&self.running, module, trial)
+            .map_err(|failure| UploadError::Start(failure.to_string()))?;
         facts.exports.iter().try_for_each(|side| {
             running.check(module, *side).map_err(|detail| {
                 UploadError::Contract(format!(
@@ -397,7 +389,7 @@ impl Machine {
     }
 
     /// A new instance; kept ones make room when there is none.
-    fn instance(&self, modules: &Modules, module: &Module, call: &Call) -> Result<Running, Report> {
+    fn instance(&self, modules: &Modules, module: &Module, call: &Call) -> Result<Running, Failure> {
         let counts = std::ptr::eq(modules, &self.counting);
         let mut made = Running::new(&module.pre, call, counts);
         if matches!(made, Err(NoInstance::Exhausted)) {
@@ -405,10 +397,13 @@ impl Machine {
             made = Running::new(&module.pre, call, counts);
         }
         made.map_err(|problem| match problem {
-            NoInstance::Failed(failure) => failed(failure),
+            NoInstance::Failed(failure) => failure,
             NoInstance::Exhausted => {
                 self.exhausted.fetch_add(1, Ordering::Relaxed);
-                not_run("every instance is in use", Duration::from_millis(100))
+                Failure::Overload {
+                    detail: "every instance is in use".into(),
+                    retry_after: Duration::from_millis(100),
+                }
             }
         })
     }
@@ -420,14 +415,14 @@ impl Machine {
         let _ticking = self.ticker.begin();
         match self.instance(&self.counting, &module, call) {
             Ok(mut running) => running.report(&module, call),
-            Err(report) => report,
+            Err(failure) => failed(failure),
         }
     }
 
     fn fresh(&self, module: &Module, call: &Call) -> Report {
         match self.instance(&self.running, module, call) {
             Ok(mut running) => running.report(module, call),
-            Err(report) => report,
+            Err(failure) => failed(failure),
         }
     }
 
@@ -445,7 +440,7 @@ impl Machine {
                     born: now,
                     calls: 0,
                 },
-                Err(report) => return report,
+                Err(failure) => return failed(failure),
             },
         };
         let report = warm.running.report(module, call);

@@ -82,8 +82,11 @@ const PLACES: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["tenant"]),
     // The log.
     ("crc32c", &["wal"]),
-    ("rustix", &["wal/disk", "cli/bench"]),
-    ("std::fs", &["wal/disk/real", "app", "cli", "config"]),
+    ("rustix", &["wal/disk", "cli/bench", "hooks/engine/child"]),
+    (
+        "std::fs",
+        &["wal/disk/real", "app", "cli", "config", "hooks/engine/cache"],
+    ),
     // The command line.
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),

@@ -1,128 +1,55 @@
-//! Hooks for tests, written as text: no toolchain is needed to run them.
+//! Guests made of text: the template of `plugins/fixtures` with pieces put in.
 
-use reqwest::Method;
-use serde_json::{Value, json};
-
-use crate::client::{Client, Reply};
 use crate::documents::root;
 
-/// Which way a hook stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    Enqueue,
-    Dequeue,
-}
-
-impl Side {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Enqueue => "enqueue",
-            Self::Dequeue => "dequeue",
-        }
-    }
-}
-
-/// What stands in the places of `plugins/fixtures/template.wat`.
+/// A guest in the making.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Guest<'a> {
-    /// Imports.
-    pub(crate) imports: &'a str,
-    /// Functions, data, globals.
-    pub(crate) fields: &'a str,
-    /// Instructions that run once per call.
-    pub(crate) body: &'a str,
-    /// Instructions that run once per item.
-    pub(crate) item: &'a str,
+pub struct Guest<'a> {
+    pub imports: &'a str,
+    pub fields: &'a str,
+    pub body: &'a str,
+    pub item: &'a str,
 }
+
+pub const LOG: &str = r#"(import "mqueue:hooks/log@0.1.0" "log" (func $log (param i32 i32 i32)))"#;
+pub const NOW: &str = r#"(import "mqueue:hooks/clock@0.1.0" "now" (func $now (result i64)))"#;
+pub const RANDOM: &str = r#"(import "mqueue:hooks/random@0.1.0" "next" (func $random (result i64)))"#;
+pub const CONFIG: &str = r#"(import "mqueue:hooks/config@0.1.0" "get" (func $get (param i32 i32 i32)))
+(import "mqueue:hooks/config@0.1.0" "secret" (func $secret (param i32 i32 i32)))"#;
+
+/// Upper-cases the payload's ASCII in place and gives it back: `replace`, or `deliver-as`.
+pub const UPPER: &str = r"
+    (local.set $at (i32.load offset=60 (local.get $item)))
+    (local.set $end (i32.add (local.get $at) (i32.load offset=64 (local.get $item))))
+    (block $upper (loop $byte
+      (br_if $upper (i32.ge_u (local.get $at) (local.get $end)))
+      (if (i32.lt_u (i32.sub (i32.load8_u (local.get $at)) (i32.const 97)) (i32.const 26))
+        (then (i32.store8 (local.get $at) (i32.sub (i32.load8_u (local.get $at)) (i32.const 32)))))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br $byte)))
+    (i32.store8 offset=8 (local.get $verdict) (i32.const 1))
+    (i32.store offset=16 (local.get $verdict) (i32.load offset=60 (local.get $item)))
+    (i32.store offset=20 (local.get $verdict) (i32.load offset=64 (local.get $item)))";
 
 impl Guest<'_> {
-    /// The hook's text.
-    pub(crate) fn wat(&self, side: Side) -> String {
+    /// The text of an enqueue hook.
+    pub fn enqueue(&self) -> String {
         let template = std::fs::read_to_string(root().join("plugins/fixtures/template.wat")).unwrap();
-        let text = template
+        template
             .replace("(;IMPORTS;)", self.imports)
             .replace("(;FIELDS;)", self.fields)
             .replace("(;BODY;)", self.body)
-            .replace("(;ITEM;)", self.item);
-        match side {
-            Side::Enqueue => text,
-            Side::Dequeue => text
-                .replace("hooks/enqueue@", "hooks/dequeue@")
-                .replace("on-enqueue", "on-dequeue"),
-        }
-    }
-}
-
-/// The hooks of one namespace.
-#[derive(Clone)]
-pub(crate) struct Hooks {
-    pub(crate) client: Client,
-    pub(crate) namespace: String,
-}
-
-impl Hooks {
-    pub(crate) fn of(client: &Client, namespace: &str) -> Self {
-        Self {
-            client: client.clone(),
-            namespace: namespace.to_owned(),
-        }
+            .replace("(;ITEM;)", self.item)
+            .replace(
+                "(local $out i32)",
+                "(local $out i32) (local $at i32) (local $end i32) (local $n i64)",
+            )
     }
 
-    /// The path of something of the namespace's.
-    pub(crate) fn at(&self, rest: &str) -> String {
-        format!("/v1/namespaces/{}/{rest}", self.namespace)
-    }
-
-    /// Uploads a module's text.
-    pub(crate) async fn upload(&self, hook: &str, wat: String) -> Reply {
-        let path = self.at(&format!("hooks/{hook}/versions"));
-        let request = self.client.request(Method::POST, &path);
-        self.client
-            .send(request.header("content-type", "text/wat").body(wat))
-            .await
-    }
-
-    /// Uploads a module that must be taken; returns its version.
-    pub(crate) async fn push(&self, hook: &str, wat: String) -> u64 {
-        let reply = self.upload(hook, wat).await;
-        assert!(matches!(reply.status, 200 | 201), "{}", reply.text);
-        reply.json()["version"].as_u64().unwrap()
-    }
-
-    /// Binds a version under the hook's name.
-    pub(crate) async fn bind(&self, hook: &str, version: u64, side: Side, more: Value) -> Value {
-        let mut body = json!({"topic": "*", "side": side.word(), "hook": hook, "version": version});
-        for (name, value) in more.as_object().into_iter().flatten() {
-            body[name] = value.clone();
-        }
-        let path = self.at(&format!("bindings/{hook}"));
-        let request = self.client.request(Method::PUT, &path).json(&body);
-        let current = self.client.get(&path).await;
-        let request = match current.status {
-            200 => request.header("if-match", current.header("etag")),
-            _ => request.header("if-none-match", "*"),
-        };
-        let reply = self.client.send(request).await;
-        assert!(matches!(reply.status, 200 | 201), "{}", reply.text);
-        reply.json()
-    }
-
-    /// Uploads and binds in one go.
-    pub(crate) async fn put(&self, hook: &str, side: Side, guest: Guest<'_>, more: Value) {
-        let version = self.push(hook, guest.wat(side)).await;
-        self.bind(hook, version, side, more).await;
-    }
-
-    /// Enqueues `items` into `topic`; the whole answer.
-    pub(crate) async fn enqueue(&self, topic: &str, items: Value) -> Reply {
-        let path = self.at(&format!("topics/{topic}/enqueue"));
-        self.client.post(&path, json!({ "items": items })).await
-    }
-
-    /// Dequeues up to 100 items of `topic`.
-    pub(crate) async fn dequeue(&self, topic: &str) -> Vec<Value> {
-        let path = self.at(&format!("topics/{topic}/dequeue"));
-        let reply = self.client.post(&path, json!({"max": 100})).await;
-        reply.ok()["items"].as_array().unwrap().clone()
+    /// The text of a dequeue hook.
+    pub fn dequeue(&self) -> String {
+        self.enqueue()
+            .replace("hooks/enqueue@", "hooks/dequeue@")
+            .replace("#on-enqueue", "#on-dequeue")
     }
 }

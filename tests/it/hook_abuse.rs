@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{Client, list, text};
-use crate::guests::{Guest, Hooks, Side};
+use crate::guests::{Guest, LOG, NOW};
+use crate::hook_client::{Hooks, Side};
 use crate::server::Server;
 
 /// A hook that must fail on every item, and a word of what its owner is told.
@@ -41,8 +42,6 @@ const fn body(body: &'static str) -> Guest<'static> {
 const fn item(item: &'static str) -> Guest<'static> {
     Guest { item, ..NOTHING }
 }
-
-const LOG: &str = r#"(import "mqueue:hooks/log@0.1.0" "log" (func $log (param i32 i32 i32)))"#;
 
 const CASES: &[Case] = &[
     case("A1 an endless loop", body("(loop $l (br $l))"), "longer than"),
@@ -206,7 +205,7 @@ async fn a_hostile_hook_fails_alone() {
     for (number, case) in CASES.iter().enumerate() {
         // A namespace each: the processor time of one is not taken from the next.
         let hooks = Hooks::of(&client, &format!("hostile-{number}"));
-        let mut wat = case.guest.wat(Side::Enqueue);
+        let mut wat = Side::Enqueue.wat(&case.guest);
         if let Some((old, new)) = case.instead {
             assert!(wat.contains(old));
             wat = wat.replace(old, new);
@@ -408,7 +407,7 @@ async fn d9_d10_and_d11_nothing_leaks_from_call_to_call_and_time_stands_still() 
     one.put("h", Side::Enqueue, marks, json!({})).await;
     // Looks for anything that is not zero there, counts its calls, and compares two readings of the clock.
     let looks = Guest {
-        imports: r#"(import "mqueue:hooks/clock@0.1.0" "now" (func $now (result i64)))"#,
+        imports: NOW,
         fields: "(global $calls (mut i32) (i32.const 0)) (global $at (mut i32) (i32.const 65536))",
         body: "(drop (memory.grow (i32.const 16)))
             (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
@@ -451,11 +450,11 @@ async fn c2_and_c4_modules_that_are_no_hooks_are_refused_with_what_to_change() {
         assert!(detail.contains(tells), "{wat}: {detail}");
     }
     // A start function that never ends is found out when the module is tried.
-    let wat = Guest {
+    let endless = Guest {
         fields: "(func $s (loop $l (br $l))) (start $s)",
         ..NOTHING
-    }
-    .wat(Side::Enqueue);
+    };
+    let wat = endless.enqueue();
     hooks.upload("h", wat).await.problem(422, "hook_refused");
     assert_eq!(hooks.client.get(&hooks.at("hooks/h")).await.status, 404);
 }
@@ -493,7 +492,7 @@ async fn d4_each_item_is_shaped_by_exactly_one_version_while_versions_change() {
                 (i32.store offset=20 (local.get $verdict) (i32.const 1))",
             ..Guest::default()
         };
-        hooks.push("h", guest.wat(Side::Enqueue)).await;
+        hooks.push("h", Side::Enqueue.wat(&guest)).await;
     }
     hooks.bind("h", 1, Side::Enqueue, json!({})).await;
     let swapping = tokio::spawn({

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::client::{list, text};
-use crate::guests::{Guest, Hooks, Side};
+use crate::guests::Guest;
+use crate::hook_client::{Hooks, Side};
 use crate::server::Server;
 
 /// `new` at 64, `gone` at 80, `too bad` at 96, `other` at 112.

@@ -9,6 +9,7 @@
 
 mod client;
 mod guests;
+mod hook_client;
 mod history;
 mod node;
 mod server;
@@ -23,6 +24,7 @@ mod delivery;
 mod disk;
 mod documents;
 mod durability;
+mod engine;
 mod hook_abuse;
 mod hook_verdicts;
 mod http;
