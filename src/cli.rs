@@ -5,6 +5,7 @@
 
 mod bench;
 mod client;
+mod compile_hook;
 mod completions;
 mod config;
 mod dead;
@@ -95,6 +96,9 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+    /// The child process in which a node compiles a hook
+    #[command(name = crate::hooks::engine::COMPILE_COMMAND, hide = true)]
+    CompileHook(compile_hook::CompileHookArgs),
 }
 
 /// Does what `cli` asks for.
@@ -109,6 +113,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Wal(command) => wal::run(&command),
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::CompileHook(args) => compile_hook::run(&args),
         Command::Healthcheck(args) => block_on(healthcheck::run(&args)),
         Command::Enqueue(args) => block_on(enqueue::run(&args)),
         Command::Dequeue(args) => block_on(dequeue::run(&args)),

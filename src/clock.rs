@@ -111,6 +111,22 @@ impl Monotonic {
     }
 }
 
+/// Measures how long work takes on this machine, whatever a manual clock says.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins to measure.
+    pub fn start() -> Self {
+        Self(system_instant())
+    }
+
+    /// Time since the start.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Tells the time; cloned freely, every clone tells the same time.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<Source>);

@@ -5,7 +5,10 @@
 //! [`Observer`], which is told of every call. Only the runner behind it knows WebAssembly.
 
 mod call;
+mod chain;
 mod contract;
+pub mod engine;
+pub mod folder;
 pub mod registry;
 pub mod rehearse;
 
@@ -13,9 +16,12 @@ pub use call::{
     Bound, Call, DequeueVerdict, Edit, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Report, Runner,
     ShadowOutcome, Usage, Verdicts, Version,
 };
-pub use contract::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
+pub use chain::{BreakerState, Chains};
+pub use contract::{
+    Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, NoHooks, Reason, Shaped,
+};
 
-pub use registry::{Prepared, Preparer, Registry, UploadError};
+pub use registry::{Preparer, Registry};
 
 /// The contract that guests are written against, as text.
 pub const WIT: &str = include_str!("../plugins/wit/hooks.wit");

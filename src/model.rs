@@ -1,5 +1,6 @@
 //! The nouns everything else speaks of: names, ids, items, their order and their states. No I/O.
 
+mod header;
 mod hook;
 mod id;
 mod item;
@@ -9,6 +10,7 @@ mod name;
 mod order;
 mod settings;
 
+pub use header::{has_control, header_problem, is_own_header};
 pub use hook::{
     Binding, Canary, Digest, HookConfig, HookLimits, HookLimitsPatch, HookRef, InputMode, InstanceMode,
     Manifest, Policies, Policy, Side, TopicPattern,

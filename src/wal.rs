@@ -53,7 +53,7 @@ pub use error::{Damage, WalError, WalOpenError};
 pub use frame::{FRAME_BYTES_MAX, FrameBuilder, FrameKind};
 pub use group::{Applying, Pending};
 pub use options::WalOptions;
-pub use record::{DeliverEntry, PatchEntry, Record};
+pub use record::{DeliverEntry, KeyEntry, PatchEntry, Record};
 pub use status::{SYNC_BUCKETS_US, WalHealth, WalStatus};
 
 /// A position in the log: the sequence number of a frame, counted from 1 and never reused; 0 is before

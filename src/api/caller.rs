@@ -12,6 +12,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use super::ApiState;
 use super::problem::{Code, Problem};
 use crate::model::{Namespace, TopicKey, TopicName};
+use crate::queue::Requester;
 use crate::tenant::{Authorised, Principal, Scope};
 
 /// The name of the security scheme in the OpenAPI document.
@@ -128,6 +129,14 @@ fn peer(remote: &RemoteAddr) -> IpAddr {
 fn namespace_name(text: &str) -> Result<Namespace, Problem> {
     text.parse()
         .map_err(|e: crate::model::NameError| Problem::field(Code::InvalidName, "namespace", e.to_string()))
+}
+
+/// Who acts, as hooks are told.
+pub(crate) fn requester(authorised: &Authorised) -> Requester {
+    Requester {
+        subject: authorised.subject().clone(),
+        scopes: authorised.words().clone(),
+    }
 }
 
 /// `text` as a topic's name.

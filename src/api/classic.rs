@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::body::{Incoming, parse, parse_any};
-use super::caller::Caller;
+use super::caller::{Caller, requester};
 use super::items::{count, enqueue_within_quota, lease, wait};
 use super::problem::{Code, Problem};
 use super::read_items::{EnqueueBody, Text, base64};
@@ -118,11 +118,11 @@ async fn enqueue_group(
         Ok((enqueued, grant)) => {
             let mut first = None;
             for (&place, result) in places.iter().zip(enqueued.results) {
-                if let EnqueueResult::Rejected { code, message } = &result
+                if let Some((code, message)) = result.refusal()
                     && first.is_none()
                 {
                     let code = Code::find(code).unwrap_or(Code::Rejected);
-                    let problem = Problem::new(code, message.clone());
+                    let problem = Problem::new(code, message.to_owned());
                     let wait = grant.retry_after.unwrap_or(Duration::from_secs(1));
                     first = Some((
                         place,
@@ -259,7 +259,7 @@ pub(crate) async fn dequeue(
         wait_ms: wait(query.wait_ms.unwrap_or_default())?,
         lease_ms: lease("lease_ms", query.lease_ms)?,
         request_id: None,
-        consumer: authorised.subject().into(),
+        consumer: requester(&authorised),
     };
     let items = state.queue.dequeue(request).await.map_err(queue_problem)?;
     Ok(json_bytes(delivered(&items).finish()))

@@ -149,12 +149,20 @@ pub(crate) struct EnqueueResponse {
 pub(crate) struct EnqueueResult {
     /// The item's id, decimal; absent when it was rejected.
     id: Option<String>,
+    /// What a hook split the item into; `id` is the first of them.
+    ids: Option<Vec<String>>,
     /// What became of it.
     status: EnqueueStatus,
-    /// Why it was rejected: a problem code.
+    /// Why it was rejected: a problem code. Why a hook filtered it or made it a dead letter: the hook's code.
     reason: Option<String>,
-    /// What to change.
+    /// The hook's own code, when the reason is `hook_rejected`.
+    code: Option<String>,
+    /// What to change, or what the hook said.
     detail: Option<String>,
+    /// The hook that decided, as `name@version`.
+    hook: Option<String>,
+    /// When to come back, in milliseconds, when the reason is `hook_overloaded`.
+    retry_after_ms: Option<u64>,
 }
 
 /// What became of an item.
@@ -165,8 +173,10 @@ pub(crate) enum EnqueueStatus {
     Accepted,
     /// Its idempotency key was used before for the same body; `id` is the first item's.
     Duplicate,
-    /// A hook dropped it.
+    /// A hook dropped it: nothing was stored, and nothing has to be done.
     Filtered,
+    /// A hook made it a dead letter.
+    DeadLettered,
     /// It was refused.
     Rejected,
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::body::{Incoming, parse, parse_or_default};
-use super::caller::Caller;
+use super::caller::{Caller, requester};
 use super::problem::{Code, Problem};
 use super::read_items::EnqueueBody;
 use super::reply::json_bytes;
@@ -63,7 +63,11 @@ pub(crate) async fn enqueue_within_quota(
             results: vec![],
         }
     } else {
-        state.queue.enqueue(topic, body.items, body.durability).await?
+        let by = requester(authorised);
+        state
+            .queue
+            .enqueue(topic, body.items, body.durability, &by)
+            .await?
     };
     if grant.granted < wanted {
         state.metrics.over_quota(wanted - grant.granted);
@@ -78,28 +82,37 @@ pub(crate) async fn enqueue_within_quota(
 
 /// The code for which every item was refused, when it is one and the same.
 fn common_refusal(results: &[EnqueueResult]) -> Option<&'static str> {
-    let mut codes = results.iter().map(|result| match result {
-        EnqueueResult::Rejected { code, .. } => Some(*code),
-        _ => None,
-    });
+    let mut codes = results
+        .iter()
+        .map(|result| result.refusal().map(|(code, _)| code));
     let first = codes.next().flatten()?;
     codes.all(|code| code == Some(first)).then_some(first)
 }
 
 fn all_refused(code: &'static str, results: &[EnqueueResult], grant: &Grant) -> Problem {
-    let detail = results.iter().find_map(|result| match result {
-        EnqueueResult::Rejected { message, .. } => Some(message.clone()),
-        _ => None,
-    });
+    let refusal = results.iter().find_map(EnqueueResult::refusal);
+    let detail = refusal.map(|(_, detail)| detail.to_owned());
     let code = Code::find(code).unwrap_or(Code::Rejected);
     let mut problem = Problem::new(code, detail.unwrap_or_default());
     if code == Code::QuotaExceeded {
         problem = problem.retry_after(grant.retry_after.unwrap_or(Duration::from_secs(1)));
     }
+    if code == Code::HookOverloaded {
+        problem = problem.retry_after(hook_wait(results));
+    }
     match results_json(results) {
         Some(results) => problem.with_results(results),
         None => problem,
     }
+}
+
+/// When the last of the hooks that were not run may be again.
+fn hook_wait(results: &[EnqueueResult]) -> Duration {
+    let wait = |result: &EnqueueResult| match result {
+        EnqueueResult::HookFailed { retry_after_ms, .. } => *retry_after_ms,
+        _ => None,
+    };
+    Duration::from_millis(results.iter().filter_map(wait).max().unwrap_or(1_000))
 }
 
 fn results_json(results: &[EnqueueResult]) -> Option<Box<RawValue>> {
@@ -178,7 +191,7 @@ pub(crate) async fn dequeue(
         wait_ms: wait(body.wait_ms)?,
         lease_ms: lease("lease_ms", body.lease_ms)?,
         request_id: request_id(body.request_id)?,
-        consumer: authorised.subject().into(),
+        consumer: requester(&authorised),
     };
     let items = state.queue.dequeue(request).await?;
     Ok(json_bytes(write_items::delivered(&items)))
@@ -213,7 +226,7 @@ pub(crate) async fn dequeue_many(
         wait_ms: wait(body.wait_ms)?,
         lease_ms: lease("lease_ms", body.lease_ms)?,
         request_id: request_id(body.request_id)?,
-        consumer: authorised.subject().into(),
+        consumer: requester(&authorised),
     };
     let items = state.queue.dequeue(request).await?;
     Ok(json_bytes(write_items::delivered(&items)))

@@ -115,6 +115,12 @@ codes! {
         "Send If-Match with the ETag of what you have seen, so that nobody's change is lost, or If-None-Match: * to make something new."
     HooksBusy "hooks_busy" TOO_MANY_REQUESTS "As much is under way as may be"
         "A namespace uploads one module at a time, and has few dry runs and followers of logs at once. Try again when one is done."
+    HookRejected "hook_rejected" UNPROCESSABLE_ENTITY "A hook refused the item"
+        "A hook of the topic refused every item. results has each hook's name and version in hook and its own code in code."
+    HookFailed "hook_failed" UNPROCESSABLE_ENTITY "A hook failed on the item"
+        "A hook of the topic failed, and its binding lets nothing through then. Nothing was stored. results names the hook; its owner finds the cause in its log."
+    TooManyParts "too_many_parts" UNPROCESSABLE_ENTITY "Hooks make too many items of the batch"
+        "Hooks split the items into more than one request may store. Send fewer at once."
     QuotaExceeded "quota_exceeded" TOO_MANY_REQUESTS "The namespace's quota is used up"
         "Wait for the time in Retry-After. Acks, nacks and extends are never limited."
     TooManyFailures "too_many_failures" TOO_MANY_REQUESTS "Too many refused tokens from this address"
@@ -131,6 +137,8 @@ codes! {
         "The database that holds the topic does not answer. Topics of other shards are not affected."
     EngineUnavailable "engine_unavailable" SERVICE_UNAVAILABLE "The hooks' engine cannot work now"
         "The module could not be compiled or run for lack of resources of the node. Try again shortly."
+    HookOverloaded "hook_overloaded" SERVICE_UNAVAILABLE "A hook could not be run"
+        "A hook of the topic was not run for lack of resources or because it failed too often lately, and its binding lets nothing through then. Nothing was stored; try again after Retry-After."
     ShuttingDown "shutting_down" SERVICE_UNAVAILABLE "The node is shutting down"
         "Try again; another node or the restarted one will answer."
     NotReady "not_ready" SERVICE_UNAVAILABLE "The node does not accept new items"
@@ -157,7 +165,12 @@ impl Code {
     pub(crate) fn is_back_pressure(self) -> bool {
         matches!(
             self,
-            Self::Overloaded | Self::LogFull | Self::ShuttingDown | Self::NotReady | Self::QuotaExceeded
+            Self::Overloaded
+                | Self::LogFull
+                | Self::ShuttingDown
+                | Self::NotReady
+                | Self::QuotaExceeded
+                | Self::HookOverloaded
         )
     }
 

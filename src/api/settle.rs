@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::ApiState;
 use super::body::{Incoming, parse};
-use super::caller::Caller;
+use super::caller::{Caller, requester};
 use super::items::{count, lease, wait};
 use super::problem::{Code, Problem};
 use super::read_items::Text;
@@ -139,7 +139,7 @@ fn next_request(principal: &Principal, then: ThenDequeue) -> Result<DequeueReque
         wait_ms: wait(then.wait_ms)?,
         lease_ms: lease("then_dequeue.lease_ms", then.lease_ms)?,
         request_id: None,
-        consumer: authorised.subject().into(),
+        consumer: requester(&authorised),
     })
 }
 

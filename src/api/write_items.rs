@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::model::{Item, ItemId, PayloadKind};
-use crate::queue::{Delivered, Durability, EnqueueResult, SettleResult, SettleStatus};
+use crate::queue::{Delivered, Durability, EnqueueResult, HookReason, SettleResult, SettleStatus};
 
 /// JSON under construction. Values are written where they stand; the caller keeps the shape.
 pub(crate) struct Writer {
@@ -184,12 +184,61 @@ pub(crate) fn enqueue_result(out: &mut Writer, result: &EnqueueResult, before: &
     match result {
         EnqueueResult::Accepted { id } => out.raw("\"id\":").id(*id).raw(",\"status\":\"accepted\""),
         EnqueueResult::Duplicate { id } => out.raw("\"id\":").id(*id).raw(",\"status\":\"duplicate\""),
+        EnqueueResult::Split { ids } => split(out, ids),
+        EnqueueResult::Filtered { id, why } => {
+            out.raw("\"id\":").id(*id).raw(",\"status\":\"filtered\"");
+            hook_reason(out, why)
+        }
+        EnqueueResult::DeadLettered { id, why } => {
+            out.raw("\"id\":").id(*id).raw(",\"status\":\"dead_lettered\"");
+            hook_reason(out, why)
+        }
+        EnqueueResult::HookRejected(why) => {
+            out.raw("\"status\":\"rejected\",\"reason\":\"hook_rejected\",\"code\":")
+                .string(&why.reason.code)
+                .raw(",\"detail\":")
+                .string(&why.reason.message);
+            hook_name(out, why)
+        }
+        EnqueueResult::HookFailed { why, retry_after_ms } => {
+            out.raw("\"status\":\"rejected\"");
+            hook_reason(out, why);
+            match retry_after_ms {
+                Some(ms) => out.raw(",\"retry_after_ms\":").number(*ms),
+                None => out,
+            }
+        }
         EnqueueResult::Rejected { code, message } => out
             .raw("\"status\":\"rejected\",\"reason\":")
             .string(code)
             .raw(",\"detail\":")
             .string(message),
     };
+}
+
+/// The ids of what a hook split an item into; the first one stands for it.
+fn split<'a>(out: &'a mut Writer, ids: &[ItemId]) -> &'a mut Writer {
+    if let Some(id) = ids.first() {
+        out.raw("\"id\":").id(*id).raw(",");
+    }
+    out.raw("\"ids\":[");
+    for (i, id) in ids.iter().enumerate() {
+        out.raw(if i == 0 { "" } else { "," }).id(*id);
+    }
+    out.raw("],\"status\":\"accepted\"")
+}
+
+/// What a hook said, and which one did.
+fn hook_reason<'a>(out: &'a mut Writer, why: &HookReason) -> &'a mut Writer {
+    out.raw(",\"reason\":")
+        .string(&why.reason.code)
+        .raw(",\"detail\":")
+        .string(&why.reason.message);
+    hook_name(out, why)
+}
+
+fn hook_name<'a>(out: &'a mut Writer, why: &HookReason) -> &'a mut Writer {
+    out.raw(",\"hook\":").value(&why.by.to_string())
 }
 
 /// The answer to a dequeue.

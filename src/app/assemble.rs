@@ -8,10 +8,12 @@ use secrecy::SecretString;
 use super::StartError;
 use crate::clock::Clock;
 use crate::config::{Config, StorageConfig};
+use crate::hooks::Hooks;
 use crate::hot::{MemoryOptions, MemoryTier};
 use crate::model::{IdGenerator, ItemId, LeaseKey};
 use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay};
 use crate::shard::{Catalog, SeaShard, Shard, ShardError, ShardOptions, Shards, SlotMap};
+use crate::tenant::Quotas;
 use crate::wal::disk::Disk;
 use crate::wal::{Wal, WalOptions};
 
@@ -21,12 +23,14 @@ const PREFETCH_ITEMS: u64 = 4_000;
 const REFILL_ITEMS: usize = 2_000;
 
 /// Opens everything `config` names, replays the log, and starts the queue. `secret` is what lease ids are
-/// authenticated with.
+/// authenticated with; what hooks add is taken from `quotas`.
 pub async fn assemble(
     config: &Config,
     secret: &[u8],
     clock: Clock,
     disk: Arc<dyn Disk>,
+    quotas: Arc<Quotas>,
+    hooks: Arc<dyn Hooks>,
 ) -> Result<Queue, StartError> {
     if !config.start.redis.addrs.is_empty() {
         let detail = "a shared Redis hot tier is not supported in this version; leave REDIS_ADDRS empty";
@@ -70,6 +74,8 @@ pub async fn assemble(
         catalog,
         defaults: config.live.topics.defaults.clone(),
         limits: limits(config),
+        hooks,
+        quotas,
     };
     Ok(Queue::start(parts, recovered).await?)
 }

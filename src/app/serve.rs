@@ -14,6 +14,7 @@ use crate::api::accept::{self, ListenOptions, Tls};
 use crate::api::{self, ApiLimits, ApiState};
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Config, JwtSecret, Quota, QuotasConfig, ServerConfig};
+use crate::hooks::NoHooks;
 use crate::queue::Queue;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::{AuthFailures, AuthPolicy, Authenticator, KeySet, Quotas, Rate, RateTable};
@@ -37,8 +38,17 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let server = accept::bind(listen_options(&config.start.server))
         .await
         .map_err(|error| StartError::io("cannot serve", error))?;
-    let queue = assemble(&config, secret.bytes(), clock.clone(), Arc::new(RealDisk::new())).await?;
     let quotas = Arc::new(Quotas::new(rate_table(&config.live.quotas), clock.clone()));
+    let (disk, hooks) = (Arc::new(RealDisk::new()), Arc::new(NoHooks));
+    let queue = assemble(
+        &config,
+        secret.bytes(),
+        clock.clone(),
+        disk,
+        quotas.clone(),
+        hooks,
+    )
+    .await?;
     let observed = queue.clone();
     let metrics = Metrics::new(api::ROUTES, move || api::snapshot(&observed))
         .map_err(|error| StartError::io("cannot set up metrics", error))?;

@@ -127,6 +127,7 @@ fn segments(summary: &LogSummary) -> String {
         "patch",
         "settle",
         "purge",
+        "keys",
         "lost",
     ];
     let rows = summary.segments.iter().map(|segment| {
@@ -147,6 +148,7 @@ fn segments(summary: &LogSummary) -> String {
             counts.patch,
             counts.settle,
             counts.purge,
+            counts.keys,
             counts.lost,
         ];
         row.extend(numbers.map(|number| number.to_string()));

@@ -10,6 +10,7 @@ mod change;
 mod engine;
 mod error;
 mod folders;
+mod from_folder;
 mod log;
 mod state;
 mod stats;
@@ -34,7 +35,7 @@ use crate::clock::Clock;
 use crate::model::{HookLimits, HookName, Namespace};
 use crate::shard::{Catalog, ShardError};
 
-pub use engine::{Prepared, Preparer, UploadError};
+pub use engine::{CatalogModules, Preparer};
 pub use error::RegistryError;
 pub use view::{
     Activation, AddedVersion, AuditEntry, BindingDraft, Expected, HookSummary, HookView, KeptFailure,

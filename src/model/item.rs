@@ -151,6 +151,8 @@ pub enum SettleCause {
     Expired = 2,
     /// Its dead letter was discarded, or moved to another topic.
     Discarded = 3,
+    /// A hook filtered it when it was about to be handed out.
+    Filtered = 4,
 }
 
 impl SettleCause {
@@ -161,6 +163,7 @@ impl SettleCause {
             1 => Some(Self::Cancelled),
             2 => Some(Self::Expired),
             3 => Some(Self::Discarded),
+            4 => Some(Self::Filtered),
             _ => None,
         }
     }

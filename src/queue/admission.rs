@@ -4,10 +4,10 @@ use super::error::QueueError;
 use super::request::NewItem;
 use crate::clock::Timestamp;
 use crate::model::limits::{
-    ATTEMPTS_MAX, CONTENT_TYPE_BYTES_MAX, DURATION_MS_MAX, HEADER_BYTES_MAX, HEADERS_MAX,
-    IDEMPOTENCY_KEY_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN,
+    ATTEMPTS_MAX, CONTENT_TYPE_BYTES_MAX, DURATION_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, LEASE_MS_MAX,
+    LEASE_MS_MIN,
 };
-use crate::model::{Extra, Item, ItemId, PayloadKind, Settings};
+use crate::model::{Extra, Item, ItemId, PayloadKind, Settings, has_control, header_problem};
 
 /// The limits an operator sets on items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,43 +83,10 @@ fn check_extra(item: &NewItem) -> Result<(), (&'static str, String)> {
         let detail = format!("must be at most {CONTENT_TYPE_BYTES_MAX} bytes without control characters");
         return Err(("content_type", detail));
     }
-    if item.headers.len() > HEADERS_MAX {
-        return Err(("headers", format!("at most {HEADERS_MAX} headers are allowed")));
+    match header_problem(&item.headers) {
+        Some(problem) => Err(("headers", problem)),
+        None => Ok(()),
     }
-    let bytes: usize = item
-        .headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    if bytes > HEADER_BYTES_MAX {
-        return Err((
-            "headers",
-            format!("names and values may have {HEADER_BYTES_MAX} bytes in all"),
-        ));
-    }
-    for (name, value) in &item.headers {
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        if name.is_empty() || !name.bytes().all(token) {
-            return Err(("headers", format!("{name:?} is not a header name")));
-        }
-        if has_control(value) {
-            return Err((
-                "headers",
-                format!("the value of {name:?} has a control character"),
-            ));
-        }
-        if name.to_ascii_lowercase().starts_with("mq-") {
-            return Err((
-                "headers",
-                format!("{name:?}: names that begin with mq- are the queue's own"),
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
 }
 
 /// The item to be stored under `id`, from a checked `item`.

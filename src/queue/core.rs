@@ -7,14 +7,17 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::ItemLimits;
+use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
 use super::receipts::Receipts;
 use super::topics::{TopicHandle, Topics};
 use crate::clock::Clock;
+use crate::hooks::Hooks;
 use crate::hot::HotTier;
 use crate::model::{IdGenerator, LeaseKey, LeaseRef, NodeId, Settings, TopicKey};
 use crate::shard::{Catalog, Shard, Shards, SlotMap, TopicRow};
+use crate::tenant::Quotas;
 use crate::wal::Wal;
 
 /// The queue of this node. Cheap to clone; every clone is the same queue.
@@ -70,6 +73,10 @@ pub struct Parts {
     pub defaults: Settings,
     /// Limits.
     pub limits: QueueLimits,
+    /// What runs items through their topics' hooks.
+    pub hooks: Arc<dyn Hooks>,
+    /// What items that hooks add are taken from.
+    pub quotas: Arc<Quotas>,
 }
 
 pub(super) struct Core {
@@ -84,6 +91,10 @@ pub(super) struct Core {
     pub(super) catalog: Catalog,
     pub(super) topics: Topics,
     pub(super) limits: QueueLimits,
+    pub(super) hooks: Arc<dyn Hooks>,
+    pub(super) quotas: Arc<Quotas>,
+    /// Items on which hooks failed when they were about to be handed out.
+    pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
     pub(super) receipts: Receipts,
     /// Raised when memory was freed.
@@ -122,6 +133,9 @@ impl Queue {
             slots: parts.slots,
             catalog: parts.catalog,
             limits: parts.limits,
+            hooks: parts.hooks,
+            quotas: parts.quotas,
+            strikes: Strikes::default(),
             receipts: Receipts::default(),
             room: Notify::new(),
             running_low: Notify::new(),

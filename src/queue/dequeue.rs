@@ -6,31 +6,53 @@ use std::time::Duration;
 use futures_util::future::select_all;
 
 use super::core::{Core, Queue};
+use super::dequeue_hooks::{Turned, finishes, log_turned};
 use super::error::QueueError;
 use super::receipts::{Claim, OpenReceipt, ReceiptKey};
 use super::request::{Delivered, DequeueRequest, Lease};
 use super::topics::{TopicHandle, count};
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
+use crate::hooks::Chain;
 use crate::hot::{Finish, More, TakenItem};
-use crate::model::{Delivery, ItemId, ItemState, LeaseRef, SettleCause, TopicKey, limits};
+use crate::model::{Delivery, ItemId, ItemState, LeaseRef, SettleCause, Side, TopicKey, limits};
 use crate::wal::{DeliverEntry, FrameBuilder};
 
+/// A consumer that does not wait looks so many times while hooks turn away all that it would get.
+const LOOKS_MAX: usize = 16;
 /// A waiting consumer looks again at least this often.
 const LOOK_AGAIN_MS: i64 = 5_000;
 
 /// What one look at the topics yielded.
 struct Look {
     delivered: Vec<Delivered>,
+    /// Hooks turned items away, so that others may come next.
+    turned: bool,
     /// When something changes by itself.
     next_event: Option<Timestamp>,
 }
 
 /// What was taken from one topic.
-struct Hand {
-    handle: Arc<TopicHandle>,
-    items: Vec<TakenItem>,
+pub(super) struct Hand {
+    pub(super) handle: Arc<TopicHandle>,
+    pub(super) items: Vec<TakenItem>,
+    /// The hooks that have a say.
+    pub(super) chain: Option<Chain>,
+    /// What they turned away.
+    pub(super) turned: Vec<Turned>,
     at_most_once: bool,
+}
+
+impl Hand {
+    fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.turned.is_empty()
+    }
+
+    /// Everything that was taken, turned away or not.
+    fn ids(&self) -> Vec<ItemId> {
+        let turned = self.turned.iter().map(|turned| turned.id);
+        ids(&self.items).into_iter().chain(turned).collect()
+    }
 }
 
 impl Queue {
@@ -54,7 +76,7 @@ impl Queue {
                 Claim::Done(leases) => {
                     let held = core.still_held(&leases).await;
                     if !held.is_empty() {
-                        return Ok(held);
+                        return Ok(core.view_again(held, &request.consumer).await);
                     }
                     core.receipts.forget(&key);
                 }
@@ -69,6 +91,7 @@ impl Queue {
     ) -> Result<Vec<Delivered>, QueueError> {
         let core = &self.core;
         let deadline = core.clock.monotonic().plus_ms(request.wait_ms.into());
+        let mut looks = 0;
         loop {
             core.check_running()?;
             // Listening begins before looking, so that nothing that arrives in between is missed.
@@ -85,6 +108,10 @@ impl Queue {
             }
             let look = core.look(request, claim).await?;
             let left_ms = deadline.0 - core.clock.monotonic().0;
+            looks += 1;
+            if look.delivered.is_empty() && look.turned && (left_ms > 0 || looks < LOOKS_MAX) {
+                continue;
+            }
             if !look.delivered.is_empty() || left_ms <= 0 {
                 return Ok(look.delivered);
             }
@@ -139,14 +166,23 @@ impl Core {
                 Err(error) => failure = Some(error),
             }
         }
+        if in_hand
+            .hands
+            .iter()
+            .any(|hand| hand.chain.is_some() && !hand.items.is_empty())
+        {
+            self.screen(&mut in_hand.hands, request).await;
+        }
         let hands = in_hand.release();
+        let turned = hands.iter().any(|hand| !hand.turned.is_empty());
         let delivered = match failure {
             Some(error) if hands.is_empty() => return Err(error),
             _ if hands.is_empty() => Vec::new(),
-            _ => self.hand_over(hands, claim.take()).await?,
+            _ => self.hand_over(hands, claim).await?,
         };
         Ok(Look {
             delivered,
+            turned,
             next_event,
         })
     }
@@ -157,13 +193,16 @@ impl Core {
         Hand {
             handle,
             items,
+            chain,
             at_most_once,
+            ..
         }: &mut Hand,
         max: usize,
         lease_ms: Option<u32>,
     ) -> Result<Option<Timestamp>, QueueError> {
-        // Where the delivery is the ack, nobody else may get the item while a slow disk logs that.
-        let lease_ms = if *at_most_once {
+        // Where the delivery is the ack, nobody else may get the item while a slow disk logs that; nor while
+        // hooks look at it, after which its lease begins.
+        let lease_ms = if *at_most_once || chain.is_some() {
             Some(limits::LEASE_MS_MAX)
         } else {
             lease_ms
@@ -195,10 +234,20 @@ impl Core {
     async fn hand_over(
         self: &Arc<Self>,
         hands: Vec<Hand>,
-        claim: Option<OpenReceipt>,
+        claim: &mut Option<OpenReceipt>,
     ) -> Result<Vec<Delivered>, QueueError> {
+        // A batch of which nothing is left is no answer yet.
+        let claim = if hands.iter().all(|hand| hand.items.is_empty()) {
+            None
+        } else {
+            claim.take()
+        };
         let mut frame = FrameBuilder::new();
         for hand in &hands {
+            log_turned(&mut frame, &hand.handle.key, &hand.turned);
+            if hand.items.is_empty() {
+                continue;
+            }
             if hand.at_most_once {
                 frame.settle(&hand.handle.key, SettleCause::Acked, &ids(&hand.items));
             } else {
@@ -227,14 +276,25 @@ impl Core {
                 claim.settle(leases, until);
             }
             let mut delivered = Vec::with_capacity(hands.iter().map(|hand| hand.items.len()).sum());
-            for hand in hands {
+            for mut hand in hands {
                 count(&hand.handle.counters.delivered, hand.items.len());
+                let turned = std::mem::take(&mut hand.turned);
+                if hand.chain.is_some() {
+                    let leased = if hand.at_most_once {
+                        &[][..]
+                    } else {
+                        &hand.items[..]
+                    };
+                    let (finishes, dead) = finishes(turned, leased);
+                    count(&hand.handle.counters.dead, dead);
+                    work.hot.finish(&hand.handle.key, lsn, finishes).await;
+                }
                 if hand.at_most_once {
                     count(&hand.handle.counters.acked, hand.items.len());
                     let gone = |id| Finish::gone(id, SettleCause::Acked);
                     let finishes = ids(&hand.items).into_iter().map(gone).collect();
                     work.hot.finish(&hand.handle.key, lsn, finishes).await;
-                } else {
+                } else if hand.chain.is_none() {
                     let marked: Vec<_> = hand.items.iter().filter(|taken| taken.mark).collect();
                     if !marked.is_empty() {
                         let marked: Vec<_> = marked.iter().map(|taken| taken.queued.item.id).collect();
@@ -253,7 +313,7 @@ impl Core {
 
     async fn put_back(&self, hands: &[Hand]) {
         for hand in hands {
-            self.hot.untake(&hand.handle.key, &ids(&hand.items)).await;
+            self.hot.untake(&hand.handle.key, &hand.ids()).await;
         }
     }
 
@@ -314,9 +374,12 @@ impl InHand {
 
     fn open(&mut self, handle: Arc<TopicHandle>) -> &mut Hand {
         let at_most_once = handle.settings().delivery == Delivery::AtMostOnce;
+        let chain = self.core.hooks.chain(&handle.key, Side::Dequeue);
         let end = self.hands.len();
         self.hands.push(Hand {
             handle,
+            chain,
+            turned: Vec::new(),
             items: Vec::new(),
             at_most_once,
         });
@@ -325,7 +388,7 @@ impl InHand {
 
     fn release(mut self) -> Vec<Hand> {
         let mut hands = std::mem::take(&mut self.hands);
-        hands.retain(|hand| !hand.items.is_empty());
+        hands.retain(|hand| !hand.is_empty());
         hands
     }
 }
@@ -333,7 +396,7 @@ impl InHand {
 impl Drop for InHand {
     fn drop(&mut self) {
         let mut hands = std::mem::take(&mut self.hands);
-        hands.retain(|hand| !hand.items.is_empty());
+        hands.retain(|hand| !hand.is_empty());
         if !hands.is_empty() {
             let core = self.core.clone();
             drop(uncancelled(async move { core.put_back(&hands).await }));

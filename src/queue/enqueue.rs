@@ -6,10 +6,10 @@ use super::admission::{check_batch, complete};
 use super::core::{Core, Queue};
 use super::error::QueueError;
 use super::idempotency::{KeyedBatch, repeat_of};
-use super::request::{Durability, EnqueueResult, Enqueued, NewItem};
+use super::request::{Durability, EnqueueResult, Enqueued, NewItem, Requester};
 use super::topics::{TopicHandle, count};
 use super::uncancelled::uncancelled;
-use crate::model::{QueuedItem, TopicKey};
+use crate::model::{QueuedItem, Side, TopicKey};
 use crate::shard::{DedupRow, TopicRow};
 use crate::wal::{FrameBuilder, Lsn};
 
@@ -17,7 +17,7 @@ use crate::wal::{FrameBuilder, Lsn};
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
 impl Queue {
-    /// Accepts `items` into `topic`; when this returns, every accepted one is as durable as the answer says:
+    /// Accepts `items` of `by` into `topic`; when this returns, every accepted one is as durable as the answer says:
     /// as asked for, or only logged when its shard does not commit in time.
     ///
     /// # Errors
@@ -28,6 +28,7 @@ impl Queue {
         topic: &TopicKey,
         items: Vec<NewItem>,
         durability: Durability,
+        by: &Requester,
     ) -> Result<Enqueued, QueueError> {
         let core = &self.core;
         core.check_running()?;
@@ -35,6 +36,13 @@ impl Queue {
         core.wait_for_room().await?;
         let handle = core.topic_or_new(topic).await?;
         let keyed = core.reserve(topic, &items).await?;
+        if let Some(chain) = core.hooks.chain(topic, Side::Enqueue) {
+            let (work, by) = (core.clone(), by.clone());
+            let run = async move { work.enqueue_hooked(handle, items, keyed, chain, &by).await };
+            let (results, lsn, topics) = uncancelled(run).await?;
+            let durability = core.reach_all(&topics, lsn, durability).await;
+            return Ok(Enqueued { durability, results });
+        }
 
         let (results, batch) = core.assign(&handle, items, &keyed);
         if batch.items.is_empty() {
@@ -155,6 +163,17 @@ impl Core {
         if handle.is_deleted() {
             self.topics.insert(&handle.key, &TopicRow::default());
         }
+    }
+
+    /// The same for records of several topics.
+    async fn reach_all(&self, topics: &[TopicKey], lsn: Lsn, wanted: Durability) -> Durability {
+        let mut reached = wanted;
+        for topic in topics {
+            if self.reach(topic, lsn, wanted).await == Durability::Logged {
+                reached = Durability::Logged;
+            }
+        }
+        reached
     }
 
     /// Waits until everything up to `lsn`, which is logged, is as durable as `wanted`; returns what was

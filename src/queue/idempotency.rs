@@ -8,7 +8,7 @@ use super::core::Core;
 use super::error::QueueError;
 use super::request::{EnqueueResult, NewItem};
 use crate::hot::{KeyProbe, KeyState};
-use crate::model::{PayloadKind, TopicKey};
+use crate::model::{PayloadKind, TopicKey, is_own_header};
 
 /// How often a key that another request is using is asked for again, at least.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -82,7 +82,7 @@ pub(super) fn key_probe(
     part(&[kind as u8]);
     part(payload);
     part(content_type.unwrap_or_default().as_bytes());
-    for (name, value) in headers.iter().filter(|(name, _)| !is_trace_header(name)) {
+    for (name, value) in headers.iter().filter(|(name, _)| is_body_header(name)) {
         part(name.as_bytes());
         part(value.as_bytes());
     }
@@ -109,9 +109,11 @@ fn probe(item: &NewItem) -> Option<KeyProbe> {
     ))
 }
 
-/// A retry is a new span of the same work: its trace headers differ and its body does not.
-fn is_trace_header(name: &str) -> bool {
-    name.eq_ignore_ascii_case("traceparent") || name.eq_ignore_ascii_case("tracestate")
+/// A retry is a new span of the same work: its trace headers differ and its body does not. The queue's own
+/// headers came after the body was sent.
+fn is_body_header(name: &str) -> bool {
+    let traces = ["traceparent", "tracestate"];
+    !is_own_header(name) && !traces.iter().any(|trace| name.eq_ignore_ascii_case(trace))
 }
 
 impl Core {
@@ -208,12 +210,16 @@ impl Core {
 /// The result of an item that repeats item `first` of its own batch.
 pub(super) fn repeat_of(first: &EnqueueResult) -> EnqueueResult {
     match first {
-        EnqueueResult::Accepted { id } | EnqueueResult::Duplicate { id } => {
-            EnqueueResult::Duplicate { id: *id }
-        }
-        EnqueueResult::Rejected { code, message } => EnqueueResult::Rejected {
-            code,
-            message: message.clone(),
+        EnqueueResult::Accepted { id }
+        | EnqueueResult::Duplicate { id }
+        | EnqueueResult::DeadLettered { id, .. } => EnqueueResult::Duplicate { id: *id },
+        EnqueueResult::Split { ids } => match ids.first() {
+            Some(id) => EnqueueResult::Duplicate { id: *id },
+            None => first.clone(),
         },
+        EnqueueResult::Filtered { .. }
+        | EnqueueResult::HookRejected(_)
+        | EnqueueResult::HookFailed { .. }
+        | EnqueueResult::Rejected { .. } => first.clone(),
     }
 }

@@ -18,7 +18,7 @@ const LEASES_REMEMBERED: usize = 200_000;
 
 /// Whose request it is: namespace, consumer and `request_id`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct ReceiptKey(Namespace, Box<str>, Box<str>);
+pub(super) struct ReceiptKey(Namespace, Arc<str>, Box<str>);
 
 impl ReceiptKey {
     /// The key of a request that has a `request_id`.
@@ -26,7 +26,7 @@ impl ReceiptKey {
         let (topic, _) = request.topics.first()?;
         Some(Self(
             topic.namespace().clone(),
-            request.consumer.clone(),
+            request.consumer.subject.clone(),
             request.request_id.clone()?,
         ))
     }

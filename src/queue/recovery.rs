@@ -14,7 +14,7 @@ use super::idempotency::key_probe;
 use crate::clock::Timestamp;
 use crate::model::{Item, ItemId, QueuedItem, Standing, TopicKey};
 use crate::shard::{Checkpoint, DedupRow, Purge, SlotMap, TopicRow};
-use crate::wal::{DeliverEntry, Lsn, Record};
+use crate::wal::{DeliverEntry, KeyEntry, Lsn, Record};
 
 /// Ids asked from, or rows brought to, a shard in one go.
 const STEP: usize = 4_000;
@@ -37,6 +37,8 @@ pub struct Recovered {
     deletes: Vec<(TopicKey, ItemId)>,
     purges: Vec<Purge>,
     keys: Vec<(Lsn, TopicKey, Arc<Item>)>,
+    /// Keys of hooked items.
+    key_entries: Vec<(Lsn, TopicKey, KeyEntry)>,
     topics: HashSet<TopicKey>,
     records: u64,
 }
@@ -88,6 +90,7 @@ impl Replay {
             | Record::Deliver { topic, .. }
             | Record::Patch { topic, .. }
             | Record::Settle { topic, .. }
+            | Record::Keys { topic, .. }
             | Record::Purge { topic, .. } => topic.clone(),
         };
         let shard = self.slots.shard_of(topic.slot());
@@ -112,6 +115,10 @@ impl Replay {
                 }
             }
             Record::Settle { ids, .. } => ids.into_iter().for_each(|id| into.settled(&topic, id)),
+            Record::Keys { keys, .. } => {
+                let entry = |key| (lsn, topic.clone(), key);
+                into.key_entries.extend(keys.into_iter().map(entry));
+            }
             Record::Purge { dead, up_to, .. } => into.purged(Purge { topic, dead, up_to }),
         }
     }
@@ -140,7 +147,7 @@ impl Recovered {
                 .item
                 .extra
                 .as_ref()
-                .is_some_and(|extra| extra.idempotency_key.is_some())
+                .is_some_and(|extra| extra.idempotency_key.is_some() && extra.hook_version.is_none())
             {
                 self.keys.push((lsn, topic.clone(), queued.item.clone()));
             }
@@ -226,6 +233,13 @@ impl Queue {
         for (lsn, topic, item) in recovered.keys {
             if let Some(row) = self.key_row(&topic, &item, now) {
                 core.hot.confirm_keys(&topic, lsn, vec![row]).await;
+            }
+        }
+        for (lsn, topic, key) in recovered.key_entries {
+            if key.expires_at > now {
+                core.hot
+                    .confirm_keys(&topic, lsn, vec![key_row(&topic, &key)])
+                    .await;
             }
         }
         Ok(())
@@ -334,5 +348,15 @@ impl Queue {
             id: item.id,
             expires_at,
         })
+    }
+}
+
+fn key_row(topic: &TopicKey, key: &KeyEntry) -> DedupRow {
+    DedupRow {
+        topic: topic.clone(),
+        key_hash: key.key_hash,
+        body_hash: key.body_hash,
+        id: key.id,
+        expires_at: key.expires_at,
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::hooks::Reason;
 use crate::model::{
-    Death, Item, ItemId, ItemState, LeaseId, LeaseRef, OrderKey, PayloadKind, Settings, SettingsPatch,
-    TopicKey, TopicName,
+    Death, HookRef, Item, ItemId, ItemState, LeaseId, LeaseRef, OrderKey, PayloadKind, Settings,
+    SettingsPatch, TopicKey, TopicName,
 };
 
 /// An item as a producer hands it in; what is absent comes from the topic's settings.
@@ -70,6 +71,34 @@ pub enum EnqueueResult {
         /// The id of the first item under the key.
         id: ItemId,
     },
+    /// A hook split it: these are in the queue in its place.
+    Split {
+        /// Their ids; the first is the one that the item had.
+        ids: Vec<ItemId>,
+    },
+    /// A hook filtered it: nothing was stored, and nothing is wrong with it.
+    Filtered {
+        /// The id it had.
+        id: ItemId,
+        /// Who filtered it and why.
+        why: Box<HookReason>,
+    },
+    /// A hook sent it to the dead letters.
+    DeadLettered {
+        /// Its id.
+        id: ItemId,
+        /// Who sent it there and why.
+        why: Box<HookReason>,
+    },
+    /// A hook refused it.
+    HookRejected(Box<HookReason>),
+    /// A hook failed on it and lets nothing through in that case.
+    HookFailed {
+        /// Who failed; the code is `hook_failed` or, when the hook was not run, `hook_overloaded`.
+        why: Box<HookReason>,
+        /// When to come back, in milliseconds, where the hook was not run.
+        retry_after_ms: Option<u64>,
+    },
     /// It was refused.
     Rejected {
         /// A stable machine-readable code.
@@ -77,6 +106,47 @@ pub enum EnqueueResult {
         /// What to change.
         message: String,
     },
+}
+
+impl EnqueueResult {
+    /// Why the item was refused, by whoever it was: a problem code and a text.
+    pub fn refusal(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Rejected { code, message } => Some((code, message)),
+            Self::HookRejected(why) => Some(("hook_rejected", &why.reason.message)),
+            Self::HookFailed { why, retry_after_ms } => {
+                let code = if retry_after_ms.is_some() {
+                    "hook_overloaded"
+                } else {
+                    "hook_failed"
+                };
+                Some((code, &why.reason.message))
+            }
+            Self::Accepted { .. }
+            | Self::Duplicate { .. }
+            | Self::Split { .. }
+            | Self::Filtered { .. }
+            | Self::DeadLettered { .. } => None,
+        }
+    }
+}
+
+/// A hook and what it said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookReason {
+    /// The hook.
+    pub by: HookRef,
+    /// What it said.
+    pub reason: Reason,
+}
+
+/// Who asks for something, as hooks are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requester {
+    /// The token's subject.
+    pub subject: Arc<str>,
+    /// The words of the token's scope.
+    pub scopes: Arc<[Box<str>]>,
 }
 
 /// What a consumer asks for.
@@ -92,8 +162,8 @@ pub struct DequeueRequest {
     pub lease_ms: Option<u32>,
     /// Asking again with the same id returns the same batch while its leases live.
     pub request_id: Option<Box<str>>,
-    /// Who asks: the token's subject.
-    pub consumer: Box<str>,
+    /// Who asks.
+    pub consumer: Requester,
 }
 
 /// One item handed to a consumer.

@@ -149,6 +149,9 @@ impl Queue {
             let Some(up_to) = core.ids.next(1).next() else {
                 return Ok((0, Lsn(0)));
             };
+            if let Some(handle) = core.topics.get(&topic) {
+                handle.note_purge(up_to);
+            }
             let mut frame = FrameBuilder::new();
             frame.purge(&topic, dead, up_to);
             let (lsn, applying) = core.log(frame).await?;

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::request::{TopicRates, TopicTotals};
 use crate::clock::Timestamp;
-use crate::model::{Namespace, Settings, SettingsPatch, TopicKey, TopicName};
+use crate::model::{ItemId, Namespace, Settings, SettingsPatch, TopicKey, TopicName};
 use crate::shard::{CatalogContents, TopicRow};
 
 /// All topics of all namespaces.
@@ -31,6 +31,8 @@ pub(super) struct TopicHandle {
     effective: ArcSwap<Settings>,
     paused: AtomicBool,
     deleted: AtomicBool,
+    /// The last id that a purge takes away.
+    purged_to: AtomicU64,
     pub(super) counters: Counters,
     rates: Mutex<RateWindow>,
     /// Held by whoever reads the topic's cold part.
@@ -90,6 +92,7 @@ impl TopicHandle {
             effective: ArcSwap::from_pointee(effective),
             paused: AtomicBool::new(row.paused),
             deleted: AtomicBool::new(false),
+            purged_to: AtomicU64::new(0),
             counters: Counters::default(),
             rates: Mutex::default(),
             refill: tokio::sync::Mutex::new(()),
@@ -119,6 +122,16 @@ impl TopicHandle {
     /// it appear again.
     pub(super) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Notes that a purge takes everything up to `id` away.
+    pub(super) fn note_purge(&self, id: ItemId) {
+        self.purged_to.fetch_max(id.0, Ordering::AcqRel);
+    }
+
+    /// Whether an item under `id` would be taken for one that a purge took away.
+    pub(super) fn is_purged(&self, id: ItemId) -> bool {
+        id.0 <= self.purged_to.load(Ordering::Acquire)
     }
 
     pub(super) fn retention_looked_at(&self) -> Timestamp {

@@ -24,6 +24,11 @@ const CACHE_ENTRIES_MAX: usize = 10_000;
 /// Longer tokens are verified each time, so that the cache stays within 20 MB.
 const CACHE_TOKEN_BYTES_MAX: usize = 2 << 10;
 
+/// Most words of a token's scope that hooks are told.
+const WORDS_MAX: usize = 64;
+/// Most bytes of them; what comes after is left out.
+const WORDS_BYTES_MAX: usize = 2 << 10;
+
 /// Why a token is not accepted. The public text says no more than a holder needs to get a better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
@@ -108,6 +113,8 @@ impl std::str::FromStr for Scope {
 pub struct Principal {
     /// The claim `sub`; empty when the token has none.
     pub subject: Arc<str>,
+    /// Every word of the claim `scope`, those of other services included: hooks decide by them.
+    pub words: Arc<[Box<str>]>,
     namespaces: Reach,
     scopes: u8,
 }
@@ -122,6 +129,7 @@ enum Reach {
 #[derive(Debug, Clone)]
 pub struct Authorised {
     subject: Arc<str>,
+    words: Arc<[Box<str>]>,
     namespace: Namespace,
 }
 
@@ -132,8 +140,13 @@ impl Authorised {
     }
 
     /// Who acts.
-    pub fn subject(&self) -> &str {
+    pub fn subject(&self) -> &Arc<str> {
         &self.subject
+    }
+
+    /// The words of the actor's scope.
+    pub fn words(&self) -> &Arc<[Box<str>]> {
+        &self.words
     }
 
     /// The key of `topic` in the open namespace.
@@ -147,6 +160,7 @@ impl Principal {
     pub fn trusted(subject: &str, namespaces: Option<Vec<Namespace>>, scopes: &[Scope]) -> Self {
         Self {
             subject: subject.into(),
+            words: scopes.iter().map(|scope| scope.as_str().into()).collect(),
             namespaces: namespaces.map_or(Reach::All, Reach::Listed),
             scopes: scopes.iter().fold(0, |bits, scope| bits | scope.bit()),
         }
@@ -211,6 +225,7 @@ impl Principal {
         }
         Ok(Authorised {
             subject: self.subject.clone(),
+            words: self.words.clone(),
             namespace: namespace.clone(),
         })
     }
@@ -490,9 +505,15 @@ impl Claims {
             Reach::Listed(names.map_err(|_| AuthError::Claims)?)
         };
         // Words of other services' scopes may stand beside ours.
-        let scopes = self.scope.iter().flat_map(OneOrMany::words);
-        let scopes = scopes.filter_map(|word| word.parse::<Scope>().ok());
+        let all = || self.scope.iter().flat_map(OneOrMany::words);
+        let scopes = all().filter_map(|word| word.parse::<Scope>().ok());
+        let mut room = WORDS_BYTES_MAX;
+        let words = all().take(WORDS_MAX).map_while(|word| {
+            room = room.checked_sub(word.len())?;
+            Some(word.into())
+        });
         Ok(Principal {
+            words: words.collect(),
             subject: self.sub.unwrap_or_default().into(),
             namespaces,
             scopes: scopes.fold(0, |bits, scope| bits | scope.bit()),

@@ -14,11 +14,12 @@
 //!             [reason:u8 at:i64] [lease_expires_at:i64])*
 //! settle   4  cause:u8 count (id:u64)*
 //! purge    5  dead:u8 up_to:u64
+//! keys     6  count (key_hash:u128 body_hash:u64 id:u64 expires_at:i64)*
 //! ```
 
 use hashbrown::HashMap;
 
-use super::record::{DeliverEntry, PatchEntry, Record};
+use super::record::{DeliverEntry, KeyEntry, PatchEntry, Record};
 use crate::clock::Timestamp;
 use crate::model::{DeadReason, Death, Extra, Item, ItemId, PayloadKind, SettleCause, Standing, TopicKey};
 
@@ -27,6 +28,7 @@ const DELIVER: u8 = 2;
 const PATCH: u8 = 3;
 const SETTLE: u8 = 4;
 const PURGE: u8 = 5;
+const KEYS: u8 = 6;
 
 const ITEM_EXPIRES: u8 = 1;
 const ITEM_EXTRA: u8 = 2;
@@ -107,6 +109,17 @@ pub(super) fn put_purge(out: &mut Vec<u8>, topic: &TopicKey, dead: bool, up_to: 
     put_head(out, PURGE, topic);
     out.push(u8::from(dead));
     out.extend_from_slice(&up_to.0.to_le_bytes());
+}
+
+pub(super) fn put_keys(out: &mut Vec<u8>, topic: &TopicKey, keys: &[KeyEntry]) {
+    put_head(out, KEYS, topic);
+    put_len(out, keys.len());
+    for entry in keys {
+        out.extend_from_slice(&entry.key_hash.to_le_bytes());
+        out.extend_from_slice(&entry.body_hash.to_le_bytes());
+        out.extend_from_slice(&entry.id.0.to_le_bytes());
+        put_time(out, entry.expires_at);
+    }
 }
 
 fn put_item(out: &mut Vec<u8>, item: &Item) {
@@ -219,6 +232,10 @@ impl Decoder {
                 topic,
                 cause: SettleCause::from_code(input.u8()?).ok_or(Undecodable)?,
                 ids: input.list(8, Input::id)?,
+            }),
+            KEYS => Ok(Record::Keys {
+                topic,
+                keys: input.list(40, Input::key)?,
             }),
             PURGE => Ok(Record::Purge {
                 topic,
@@ -376,6 +393,15 @@ impl<'a> Input<'a> {
             generation: self.u32()?,
             attempt: self.u32()?,
             lease_expires_at: self.time()?,
+        })
+    }
+
+    fn key(&mut self) -> Decoded<KeyEntry> {
+        Ok(KeyEntry {
+            key_hash: self.array().map(u128::from_le_bytes)?,
+            body_hash: self.array().map(u64::from_le_bytes)?,
+            id: self.id()?,
+            expires_at: self.time()?,
         })
     }
 

@@ -17,7 +17,7 @@
 
 use super::Lsn;
 use super::codec;
-use super::record::{DeliverEntry, PatchEntry};
+use super::record::{DeliverEntry, KeyEntry, PatchEntry};
 use crate::model::{Item, ItemId, SettleCause, TopicKey};
 
 /// Bytes of a frame's header.
@@ -189,6 +189,11 @@ impl FrameBuilder {
     /// Says that items of `topic` are gone.
     pub fn settle(&mut self, topic: &TopicKey, cause: SettleCause, ids: &[ItemId]) {
         codec::put_settle(&mut self.bytes, topic, cause, ids);
+    }
+
+    /// Says which items idempotency keys of `topic` name.
+    pub fn keys(&mut self, topic: &TopicKey, keys: &[KeyEntry]) {
+        codec::put_keys(&mut self.bytes, topic, keys);
     }
 
     /// Says that of what was logged before, everything of `topic` up to `up_to` is gone: its dead letters,

@@ -80,6 +80,8 @@ pub struct RecordCounts {
     pub settle: u64,
     /// Purges.
     pub purge: u64,
+    /// Records of idempotency keys that hooked items carry.
+    pub keys: u64,
     /// Frames that repair put in the place of unreadable ones.
     pub lost: u64,
 }
@@ -322,6 +324,7 @@ impl RecordCounts {
             Record::Patch { .. } => counts.patch += 1,
             Record::Settle { .. } => counts.settle += 1,
             Record::Purge { .. } => counts.purge += 1,
+            Record::Keys { .. } => counts.keys += 1,
         });
         decoded.ok().map(|()| counts)
     }
@@ -333,6 +336,7 @@ impl RecordCounts {
         self.patch += more.patch;
         self.settle += more.settle;
         self.purge += more.purge;
+        self.keys += more.keys;
         self.lost += more.lost;
     }
 }

@@ -36,6 +36,14 @@ pub enum Record {
         /// The items.
         ids: Vec<ItemId>,
     },
+    /// Idempotency keys name items whose own record does not tell: hooks changed them, or sent them to other
+    /// topics.
+    Keys {
+        /// The topic in which the keys count.
+        topic: TopicKey,
+        /// The keys.
+        keys: Vec<KeyEntry>,
+    },
     /// Everything of a topic up to an id is gone, of what was logged before this record.
     Purge {
         /// The topic.
@@ -58,6 +66,19 @@ pub struct DeliverEntry {
     pub attempt: u32,
     /// When the lease ends.
     pub lease_expires_at: Timestamp,
+}
+
+/// One idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyEntry {
+    /// The first 16 bytes of the key's BLAKE3 hash, little-endian.
+    pub key_hash: u128,
+    /// A hash of what the producer sent under it.
+    pub body_hash: u64,
+    /// The item that it names.
+    pub id: ItemId,
+    /// When it is forgotten.
+    pub expires_at: Timestamp,
 }
 
 /// One item's new standing.

@@ -26,6 +26,16 @@ impl Folders {
         places.get(&(namespace.clone(), hook.clone())).cloned().flatten()
     }
 
+    pub(super) fn places(&self) -> Vec<(Namespace, HookName)> {
+        self.0.lock().keys().cloned().collect()
+    }
+
+    /// Notes that the hook has a place in the folder.
+    pub(super) fn add(&self, namespace: &Namespace, hook: &HookName) {
+        let mut places = self.0.lock();
+        places.entry((namespace.clone(), hook.clone())).or_default();
+    }
+
     /// Notes that the hook has a place in the folder; true when what is wrong with it is new.
     pub(super) fn set(&self, namespace: &Namespace, hook: &HookName, rejected: Option<String>) -> bool {
         let old = self

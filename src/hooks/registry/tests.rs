@@ -9,14 +9,13 @@ use sha2::Digest as _;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::Timestamp;
+use crate::hooks::engine::{Prepared, UploadError};
 use crate::hooks::rehearse::Rehearser;
 use crate::hooks::{
     Call, EnqueueVerdict, Failure, HookContext, HookItem, LogLine, Observer, Reason, Report, Usage, Verdicts,
 };
-use crate::model::{
-    Binding, Canary, Digest, Item, ItemId, Manifest, PayloadKind, Policies, Side, TopicKey,
-};
-use crate::clock::Timestamp;
+use crate::model::{Binding, Canary, Digest, Item, ItemId, Manifest, PayloadKind, Policies, Side, TopicKey};
 use crate::shard::{SeaShard, ShardOptions};
 
 mod activity;
@@ -34,7 +33,7 @@ pub(super) struct FakeEngine {
 impl Preparer for FakeEngine {
     async fn prepare(&self, upload: &[u8], _: &Namespace) -> std::result::Result<Prepared, UploadError> {
         if upload.starts_with(b"bad") {
-            return Err(UploadError::Refused("it is bad".to_owned()));
+            return Err(UploadError::Malformed("it is bad".to_owned()));
         }
         let digest = Digest(sha2::Sha256::digest(upload).into());
         if upload.starts_with(b"reject") {
@@ -94,7 +93,11 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) async fn new() -> Self {
-        Self::over(Arc::new(TempDir::new().unwrap()), Clock::fixed(Timestamp::from_ms(1_000_000))).await
+        Self::over(
+            Arc::new(TempDir::new().unwrap()),
+            Clock::manual(Timestamp::from_ms(1_000_000)),
+        )
+        .await
     }
 
     /// Another node, or the same one after a restart.
@@ -104,7 +107,9 @@ impl Fixture {
 
     async fn over(folder: Arc<TempDir>, clock: Clock) -> Self {
         let url = format!("sqlite://{}?mode=rwc", folder.path().join("c.db").display());
-        let shard = SeaShard::open(&url.into(), &ShardOptions::default()).await.unwrap();
+        let shard = SeaShard::open(&url.into(), &ShardOptions::default())
+            .await
+            .unwrap();
         let engine = Arc::new(FakeEngine::default());
         let limits = HookLimits::default();
         let registry = Registry::open(shard.catalog(), engine, clock.clone(), limits)
@@ -129,12 +134,18 @@ impl Fixture {
             module: module.into(),
             ..NewVersion::default()
         };
-        let added = self.registry.add_version(&ns(), &name(hook), version, "ada").await;
+        let added = self
+            .registry
+            .add_version(&ns(), &name(hook), version, "ada")
+            .await;
         added.unwrap().version.version
     }
 
     pub(super) async fn bind(&self, draft: BindingDraft) -> Binding {
-        let bound = self.registry.put_binding(&ns(), draft, Expected::Anything, "ada").await;
+        let bound = self
+            .registry
+            .put_binding(&ns(), draft, Expected::Anything, "ada")
+            .await;
         bound.unwrap()
     }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::change::Plan;
 use super::state::{Hook, State, Stored, Tenant};
 use super::{
-    AddedVersion, HookSummary, HookView, NewVersion, Owner, Prepared, Registry, RegistryError, Result,
-    StoredTest, VersionView,
+    AddedVersion, HookSummary, HookView, NewVersion, Owner, Registry, RegistryError, Result, StoredTest,
+    VersionView,
 };
 use crate::hooks::Version;
+use crate::hooks::engine::Prepared;
 use crate::hooks::rehearse::parse_cases;
 use crate::model::{Digest, HookConfig, HookName, Namespace};
 use crate::shard::{HookChange, HookVersionRow};
@@ -370,11 +371,13 @@ impl Registry {
                 let detail = format!("keys must have 1 to {KEY_BYTES_MAX} bytes");
                 return Err(RegistryError::Invalid { field, detail });
             }
-            let json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-            if let Some((key, _)) = values.iter().find(|(_, value)| !json(value)) {
-                let detail = format!("the value of `{key}` is not JSON");
-                return Err(RegistryError::Invalid { field, detail });
-            }
+        }
+        let json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        if let Some((key, _)) = version.config.iter().find(|(_, value)| !json(value)) {
+            return Err(RegistryError::Invalid {
+                field: "config",
+                detail: format!("the value of `{key}` is not JSON"),
+            });
         }
         if settings_bytes(&version.config) > limits.config_bytes as u64 {
             return Err(RegistryError::Limit(

@@ -8,7 +8,7 @@ use super::*;
 use crate::model::{DeadReason, Death, Extra, Standing};
 use crate::wal::codec::Decoder;
 use crate::wal::frame::FRAME_HEADER_BYTES;
-use crate::wal::{DeliverEntry, PatchEntry};
+use crate::wal::{DeliverEntry, KeyEntry, PatchEntry};
 
 fn text() -> impl Strategy<Value = Box<str>> {
     "\\PC{0,200}".prop_map(Into::into)
@@ -67,6 +67,12 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn keys()(key_hash: u128, body_hash: u64, id: u64, expires_at in time()) -> KeyEntry {
+        KeyEntry { key_hash, body_hash, id: ItemId(id), expires_at }
+    }
+}
+
+prop_compose! {
     fn patches()(
         entry in deliveries(),
         due in time(),
@@ -87,13 +93,14 @@ fn records() -> impl Strategy<Value = Record> {
         (topics(), vec(deliveries(), 0..8))
             .prop_map(|(topic, deliveries)| Record::Deliver { topic, deliveries }),
         (topics(), vec(patches(), 0..8)).prop_map(|(topic, patches)| Record::Patch { topic, patches }),
-        (topics(), 0_u8..4, vec(any::<u64>().prop_map(ItemId), 0..200)).prop_map(|(topic, cause, ids)| {
+        (topics(), 0_u8..5, vec(any::<u64>().prop_map(ItemId), 0..200)).prop_map(|(topic, cause, ids)| {
             Record::Settle {
                 topic,
                 cause: SettleCause::from_code(cause).unwrap(),
                 ids,
             }
         }),
+        (topics(), vec(keys(), 0..8)).prop_map(|(topic, keys)| Record::Keys { topic, keys }),
         (topics(), any::<bool>(), any::<u64>()).prop_map(|(topic, dead, id)| Record::Purge {
             topic,
             dead,
@@ -110,6 +117,7 @@ pub(super) fn encode(records: &[Record]) -> FrameBuilder {
             Record::Deliver { topic, deliveries } => frame.deliver(topic, deliveries),
             Record::Patch { topic, patches } => frame.patch(topic, patches),
             Record::Settle { topic, cause, ids } => frame.settle(topic, *cause, ids),
+            Record::Keys { topic, keys } => frame.keys(topic, keys),
             Record::Purge { topic, dead, up_to } => frame.purge(topic, *dead, *up_to),
         }
     }

@@ -57,7 +57,10 @@ async fn bound() -> Fixture {
         },
         ..NewVersion::default()
     };
-    f.registry.add_version(&ns(), &name("h"), version, "ada").await.unwrap();
+    f.registry
+        .add_version(&ns(), &name("h"), version, "ada")
+        .await
+        .unwrap();
     f.add("h", "two").await;
     f.bind(draft("b", "h", 1)).await;
     f
@@ -106,12 +109,16 @@ async fn calls_are_counted_and_rehearsals_are_not() {
     told.usage.run = Duration::from_micros(100);
     told.usage.host_calls = 3;
     f.registry.called(&call(&f, 2), &told);
-    f.registry.called(&call(&f, 1), &report(Err(Failure::Timeout(Duration::ZERO))));
+    f.registry
+        .called(&call(&f, 1), &report(Err(Failure::Timeout(Duration::ZERO))));
     let mut rehearsal = call(&f, 1);
     rehearsal.rehearsal = true;
     f.registry.called(&rehearsal, &told);
     let stats = &f.registry.stats(&ns(), &name("h"))[0];
-    assert_eq!((stats.calls, stats.items, stats.timeouts, stats.host_calls), (2, 3, 1, 3));
+    assert_eq!(
+        (stats.calls, stats.items, stats.timeouts, stats.host_calls),
+        (2, 3, 1, 3)
+    );
     assert_eq!(stats.verdicts, [("keep", 1), ("error", 1)]);
     assert_eq!(stats.run_p99, Duration::from_micros(128));
 }
@@ -122,7 +129,10 @@ async fn failed_inputs_are_kept_for_a_day_when_the_manifest_says_so() {
     let call = call(&f, 120);
     f.registry.failed(&call, call.items(), "broken");
     let kept = f.registry.failures(&ns(), &name("h"));
-    assert_eq!((kept.len(), kept[0].id, &*kept[0].detail), (100, ItemId(120), "broken"));
+    assert_eq!(
+        (kept.len(), kept[0].id, &*kept[0].detail),
+        (100, ItemId(120), "broken")
+    );
     assert_eq!(kept[0].payload.as_deref(), Some(&b"hello"[..]));
     f.clock.advance(24 * 3_600 * 1_000);
     assert!(f.registry.failures(&ns(), &name("h")).is_empty());
@@ -144,7 +154,10 @@ async fn settled(f: &Fixture, follower: &mut broadcast::Receiver<LogEntry>) -> B
 #[tokio::test]
 async fn an_open_breaker_soon_after_an_activation_rolls_back() {
     let f = bound().await;
-    f.registry.activate(&ns(), &name("b"), Expected::Anything, activation(2), "ada").await.unwrap();
+    f.registry
+        .activate(&ns(), &name("b"), Expected::Anything, activation(2), "ada")
+        .await
+        .unwrap();
     let mut follower = f.registry.follow(&ns(), &name("h"));
     let in_force = f.in_force()[0].clone();
     f.registry.breaker(&in_force, &in_force.active, true);
@@ -152,7 +165,10 @@ async fn an_open_breaker_soon_after_an_activation_rolls_back() {
     assert_eq!((binding.version, binding.previous), (1, None));
     let log = f.registry.audit(&ns(), 0, 100).await.unwrap();
     let last = log.last().unwrap();
-    assert_eq!((last.actor.as_str(), last.action.as_str()), ("mqueue", "hook.auto_rollback"));
+    assert_eq!(
+        (last.actor.as_str(), last.action.as_str()),
+        ("mqueue", "hook.auto_rollback")
+    );
     assert!(f.registry.stats(&ns(), &name("h"))[0].breaker_open);
 }
 
@@ -163,10 +179,14 @@ async fn an_open_breaker_takes_a_trial_away() {
         canary_percent: Some(10),
         ..activation(2)
     };
-    f.registry.activate(&ns(), &name("b"), Expected::Anything, trial, "ada").await.unwrap();
+    f.registry
+        .activate(&ns(), &name("b"), Expected::Anything, trial, "ada")
+        .await
+        .unwrap();
     let mut follower = f.registry.follow(&ns(), &name("h"));
     let in_force = f.in_force()[0].clone();
-    f.registry.breaker(&in_force, in_force.canary.as_ref().unwrap(), true);
+    f.registry
+        .breaker(&in_force, in_force.canary.as_ref().unwrap(), true);
     let binding = settled(&f, &mut follower).await;
     assert_eq!((binding.version, binding.canary), (1, None));
 }
@@ -174,7 +194,10 @@ async fn an_open_breaker_takes_a_trial_away() {
 #[tokio::test]
 async fn after_ten_minutes_or_when_told_not_to_nothing_is_rolled_back() {
     let f = bound().await;
-    f.registry.activate(&ns(), &name("b"), Expected::Anything, activation(2), "ada").await.unwrap();
+    f.registry
+        .activate(&ns(), &name("b"), Expected::Anything, activation(2), "ada")
+        .await
+        .unwrap();
     let in_force = f.in_force()[0].clone();
     let now = f.clock.now();
     assert!(Registry::on_probation(&in_force, 2, now));

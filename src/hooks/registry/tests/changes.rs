@@ -11,11 +11,18 @@ async fn versions_are_numbered_and_the_same_upload_is_not_stored_twice() {
         module: b"two".to_vec(),
         ..NewVersion::default()
     };
-    let again = f.registry.add_version(&ns(), &name("h"), version, "ada").await.unwrap();
+    let again = f
+        .registry
+        .add_version(&ns(), &name("h"), version, "ada")
+        .await
+        .unwrap();
     assert!(!again.created);
     assert_eq!(again.version.version, 2);
     let view = f.registry.hook(&ns(), &name("h")).unwrap();
-    assert_eq!(view.versions.iter().map(|v| v.version).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(
+        view.versions.iter().map(|v| v.version).collect::<Vec<_>>(),
+        [2, 1]
+    );
     let digest = view.versions[1].digest;
     assert_eq!(f.registry.module(digest).await.unwrap().unwrap(), b"one");
 }
@@ -27,8 +34,15 @@ async fn a_refused_upload_leaves_nothing() {
         module: b"bad".to_vec(),
         ..NewVersion::default()
     };
-    let error = f.registry.add_version(&ns(), &name("h"), version, "ada").await.unwrap_err();
-    assert!(matches!(error, RegistryError::Upload(UploadError::Refused(_))), "{error}");
+    let error = f
+        .registry
+        .add_version(&ns(), &name("h"), version, "ada")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, RegistryError::Upload(UploadError::Malformed(_))),
+        "{error}"
+    );
     assert!(f.registry.list(&ns()).is_empty());
     assert!(f.registry.audit(&ns(), 0, 10).await.unwrap().is_empty());
 }
@@ -41,20 +55,40 @@ async fn bindings_are_published_and_change_under_their_revision() {
     let made = f.bind(draft("b", "h", 1)).await;
     assert_eq!(f.in_force()[0].active.hook.version, 1);
     let stale = Expected::Revision(made.revision + 1);
-    let error = f.registry.activate(&ns(), &name("b"), stale, activation(2), "ada").await;
+    let error = f
+        .registry
+        .activate(&ns(), &name("b"), stale, activation(2), "ada")
+        .await;
     assert!(matches!(error, Err(RegistryError::Stale { current }) if current == Some(made.revision)));
-    let absent = f.registry.put_binding(&ns(), draft("b", "h", 2), Expected::Absent, "ada").await;
+    let absent = f
+        .registry
+        .put_binding(&ns(), draft("b", "h", 2), Expected::Absent, "ada")
+        .await;
     assert!(matches!(absent, Err(RegistryError::Stale { .. })));
     let met = Expected::Revision(made.revision);
-    let active = f.registry.activate(&ns(), &name("b"), met, activation(2), "ada").await.unwrap();
+    let active = f
+        .registry
+        .activate(&ns(), &name("b"), met, activation(2), "ada")
+        .await
+        .unwrap();
     assert_eq!((active.version, active.previous), (2, Some(1)));
     assert!(active.revision > made.revision);
     assert_eq!(f.in_force()[0].previous.as_ref().unwrap().hook.version, 1);
-    let back = f.registry.rollback(&ns(), &name("b"), Expected::Anything, "ada").await.unwrap();
+    let back = f
+        .registry
+        .rollback(&ns(), &name("b"), Expected::Anything, "ada")
+        .await
+        .unwrap();
     assert_eq!((back.version, back.previous), (1, None));
-    let nowhere = f.registry.rollback(&ns(), &name("b"), Expected::Anything, "ada").await;
+    let nowhere = f
+        .registry
+        .rollback(&ns(), &name("b"), Expected::Anything, "ada")
+        .await;
     assert!(matches!(nowhere, Err(RegistryError::Nothing(_))));
-    f.registry.delete_binding(&ns(), &name("b"), Expected::Anything, "ada").await.unwrap();
+    f.registry
+        .delete_binding(&ns(), &name("b"), Expected::Anything, "ada")
+        .await
+        .unwrap();
     assert!(f.in_force().is_empty());
 }
 
@@ -71,13 +105,22 @@ async fn a_trial_is_promoted_or_taken_away() {
     let id = name("b");
     let any = Expected::Anything;
     let tried = f.registry.activate(&ns(), &id, any, trial, "ada").await.unwrap();
-    assert_eq!(tried.canary, Some(Canary { version: 2, percent: 5 }));
+    assert_eq!(
+        tried.canary,
+        Some(Canary {
+            version: 2,
+            percent: 5
+        })
+    );
     assert_eq!(f.in_force()[0].canary.as_ref().unwrap().hook.version, 2);
     let back = f.registry.rollback(&ns(), &id, any, "ada").await.unwrap();
     assert_eq!((back.version, back.canary), (1, None));
     f.registry.activate(&ns(), &id, any, trial, "ada").await.unwrap();
     let promoted = f.registry.promote(&ns(), &id, any, "ada").await.unwrap();
-    assert_eq!((promoted.version, promoted.previous, promoted.canary), (2, Some(1), None));
+    assert_eq!(
+        (promoted.version, promoted.previous, promoted.canary),
+        (2, Some(1), None)
+    );
     assert!(f.registry.promote(&ns(), &id, any, "ada").await.is_err());
 }
 
@@ -87,15 +130,28 @@ async fn a_version_in_use_stays() {
     f.add("h", "one").await;
     f.add("h", "two").await;
     f.bind(draft("b", "h", 1)).await;
-    f.registry.activate(&ns(), &name("b"), Expected::Anything, activation(2), "ada").await.unwrap();
+    f.registry
+        .activate(&ns(), &name("b"), Expected::Anything, activation(2), "ada")
+        .await
+        .unwrap();
     for version in [1, 2] {
-        let error = f.registry.delete_version(&ns(), &name("h"), version, "ada").await.unwrap_err();
+        let error = f
+            .registry
+            .delete_version(&ns(), &name("h"), version, "ada")
+            .await
+            .unwrap_err();
         assert!(matches!(error, RegistryError::Bound(ids) if ids == [name("b")]));
     }
-    f.registry.delete_binding(&ns(), &name("b"), Expected::Anything, "ada").await.unwrap();
+    f.registry
+        .delete_binding(&ns(), &name("b"), Expected::Anything, "ada")
+        .await
+        .unwrap();
     for version in [1, 2] {
         let digest = f.registry.version(&ns(), &name("h"), version).unwrap().digest;
-        f.registry.delete_version(&ns(), &name("h"), version, "ada").await.unwrap();
+        f.registry
+            .delete_version(&ns(), &name("h"), version, "ada")
+            .await
+            .unwrap();
         assert_eq!(f.registry.module(digest).await.unwrap(), None);
     }
     assert!(f.registry.hook(&ns(), &name("h")).is_none());
@@ -114,17 +170,30 @@ async fn the_gate_runs_the_tests_and_wants_the_export() {
     assert!(f.registry.put_test(&ns(), &name("h"), test, "ada").await.unwrap());
     f.bind(draft("b", "h", 1)).await;
     let any = Expected::Anything;
-    let error = f.registry.activate(&ns(), &name("b"), any, activation(2), "ada").await.unwrap_err();
-    let RegistryError::Gate(lines) = &error else { panic!("{error}") };
+    let error = f
+        .registry
+        .activate(&ns(), &name("b"), any, activation(2), "ada")
+        .await
+        .unwrap_err();
+    let RegistryError::Gate(lines) = &error else {
+        panic!("{error}")
+    };
     assert!(lines[0].contains("passes"), "{lines:?}");
     let forced = Activation {
         force: true,
         ..activation(2)
     };
-    f.registry.activate(&ns(), &name("b"), any, forced, "ada").await.unwrap();
+    f.registry
+        .activate(&ns(), &name("b"), any, forced, "ada")
+        .await
+        .unwrap();
     let mut wrong_side = draft("c", "h", 1);
     wrong_side.side = Side::Dequeue;
-    let error = f.registry.put_binding(&ns(), wrong_side, any, "ada").await.unwrap_err();
+    let error = f
+        .registry
+        .put_binding(&ns(), wrong_side, any, "ada")
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("dequeue"), "{error}");
 }
 
@@ -134,12 +203,24 @@ async fn every_change_is_noted_with_who_made_it() {
     f.add("h", "one").await;
     f.bind(draft("b", "h", 1)).await;
     let log = f.registry.audit(&ns(), 0, 10).await.unwrap();
-    let told: Vec<_> = log.iter().map(|e| (e.actor.as_str(), e.action.as_str(), e.target.as_str())).collect();
-    assert_eq!(told, [("ada", "hook.version.add", "h@1"), ("ada", "binding.put", "b")]);
+    let told: Vec<_> = log
+        .iter()
+        .map(|e| (e.actor.as_str(), e.action.as_str(), e.target.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [("ada", "hook.version.add", "h@1"), ("ada", "binding.put", "b")]
+    );
     assert!(log[1].before.is_none() && log[1].after.as_ref().unwrap().contains("\"orders\""));
     let rest = f.registry.audit(&ns(), log[0].id, 10).await.unwrap();
     assert_eq!(rest, log[1..]);
-    assert!(f.registry.audit(&"other".parse().unwrap(), 0, 10).await.unwrap().is_empty());
+    assert!(
+        f.registry
+            .audit(&"other".parse().unwrap(), 0, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -150,7 +231,11 @@ async fn secrets_are_neither_shown_nor_noted() {
         secrets: [("key".into(), "\"hunter2\"".into())].into(),
         ..NewVersion::default()
     };
-    let added = f.registry.add_version(&ns(), &name("h"), version, "ada").await.unwrap();
+    let added = f
+        .registry
+        .add_version(&ns(), &name("h"), version, "ada")
+        .await
+        .unwrap();
     assert_eq!(added.version.secrets, [Box::from("key")]);
     let log = f.registry.audit(&ns(), 0, 10).await.unwrap();
     assert!(!format!("{log:?}{added:?}").contains("hunter2"));
@@ -184,7 +269,11 @@ async fn two_nodes_over_one_catalog_agree() {
     assert_eq!(other.registry.binding(&ns(), &name("b")), Some(made.clone()));
     // Both change the same revision: one wins, the other is told, though it had not seen it yet.
     let met = Expected::Revision(made.revision);
-    other.registry.activate(&ns(), &name("b"), met, activation(2), "bob").await.unwrap();
+    other
+        .registry
+        .activate(&ns(), &name("b"), met, activation(2), "bob")
+        .await
+        .unwrap();
     let late = f.registry.delete_binding(&ns(), &name("b"), met, "ada").await;
     assert!(matches!(late, Err(RegistryError::Stale { .. })), "{late:?}");
     assert_eq!(f.in_force()[0].active.hook.version, 2);

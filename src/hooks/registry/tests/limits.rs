@@ -5,14 +5,22 @@ use super::*;
 async fn at(f: &Fixture, id: &str, topic: &str) -> Result<Binding> {
     let mut draft = draft(id, "h", 1);
     draft.topic = topic.parse().unwrap();
-    f.registry.put_binding(&ns(), draft, Expected::Anything, "ada").await
+    f.registry
+        .put_binding(&ns(), draft, Expected::Anything, "ada")
+        .await
 }
 
 #[tokio::test]
 async fn four_bindings_may_meet_in_a_topic() {
     let f = Fixture::new().await;
     f.add("h", "one").await;
-    for (id, topic) in [("a", "orders"), ("b", "ord*"), ("c", "*"), ("d", "orders.*"), ("e", "o*")] {
+    for (id, topic) in [
+        ("a", "orders"),
+        ("b", "ord*"),
+        ("c", "*"),
+        ("d", "orders.*"),
+        ("e", "o*"),
+    ] {
         at(&f, id, topic).await.unwrap();
     }
     // `orders` has a, b, c and e; `orders.x` has b, c, d and e; `x` has c alone.
@@ -83,6 +91,13 @@ async fn what_is_too_large_is_refused() {
         name: name("t"),
         case: "{}".to_owned(),
     };
-    let error = f.registry.put_test(&ns(), &name("h"), test, "ada").await.unwrap_err();
-    assert!(matches!(error, RegistryError::Invalid { field: "case", .. }), "{error}");
+    let error = f
+        .registry
+        .put_test(&ns(), &name("h"), test, "ada")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, RegistryError::Invalid { field: "case", .. }),
+        "{error}"
+    );
 }

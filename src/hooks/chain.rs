@@ -1,0 +1,114 @@
+//! Chains: the hooks bound to a topic, run one after the other.
+//!
+//! What one hook makes of an item is what the next one gets. A chain is found once for a run and holds its
+//! versions until the run ends, so that every item is seen by exactly one version of each hook whatever is
+//! activated meanwhile.
+
+mod ask;
+mod breaker;
+mod check;
+mod dequeue;
+mod enqueue;
+mod shadow;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::{Bound, Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Observer, Runner};
+use crate::clock::Clock;
+use crate::model::{Namespace, Side, TopicKey};
+use breaker::Breakers;
+use table::HookTable;
+
+pub use breaker::BreakerState;
+
+/// Shadows under way at once; what comes while all are busy is not compared.
+const SHADOWS_MAX: usize = 4;
+
+/// The bindings in force, and what runs items through them.
+pub struct Chains {
+    runner: Arc<dyn Runner>,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    payload_bytes_max: usize,
+    table: HookTable,
+    breakers: Mutex<Breakers>,
+    shadows: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Chains {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chains").finish_non_exhaustive()
+    }
+}
+
+impl Chains {
+    /// Chains with nothing bound. A hook may make no payload larger than `payload_bytes_max`.
+    pub fn new(
+        runner: Arc<dyn Runner>,
+        observer: Arc<dyn Observer>,
+        clock: Clock,
+        payload_bytes_max: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            runner,
+            observer,
+            clock,
+            payload_bytes_max,
+            table: HookTable::default(),
+            breakers: Mutex::default(),
+            shadows: Arc::new(Semaphore::new(SHADOWS_MAX)),
+        })
+    }
+
+    /// Puts `bindings` in force as all there are in `namespace`. Runs that began before end on what they
+    /// began with.
+    pub fn replace(&self, namespace: &Namespace, bindings: Vec<Arc<Bound>>) {
+        self.table.replace(namespace, bindings);
+        let bound = self.table.bound(namespace);
+        self.breakers.lock().keep_only(namespace, &bound);
+    }
+
+    /// The bindings of `namespace`, those that are off included, in the order they run.
+    pub fn bound(&self, namespace: &Namespace) -> Vec<Arc<Bound>> {
+        self.table.bound(namespace)
+    }
+
+    /// The breakers of the versions in `namespace` that were called lately.
+    pub fn breakers(&self, namespace: &Namespace) -> Vec<BreakerState> {
+        let now_ms = self.clock.monotonic().0;
+        self.breakers.lock().states(namespace, now_ms)
+    }
+}
+
+#[async_trait]
+impl Hooks for Chains {
+    fn chain(&self, topic: &TopicKey, side: Side) -> Option<Chain> {
+        self.table.chain(topic, side)
+    }
+
+    async fn on_enqueue(
+        &self,
+        chain: &Chain,
+        context: HookContext,
+        items: Vec<HookItem>,
+    ) -> Vec<EnqueueOutcome> {
+        self.run_enqueue(chain, &Arc::new(context), items).await
+    }
+
+    async fn on_dequeue(
+        &self,
+        chain: &Chain,
+        context: HookContext,
+        items: Vec<HookItem>,
+    ) -> Vec<DequeueOutcome> {
+        self.run_dequeue(chain, &Arc::new(context), items).await
+    }
+}

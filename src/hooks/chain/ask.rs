@@ -1,0 +1,350 @@
+//! One hook asked about many items: by the version each item belongs to, in halves where a call fails.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Chains;
+use super::breaker::Verdict;
+use super::check::clean;
+use crate::hooks::{Bound, Call, Failure, HookContext, HookItem, Verdicts, Version};
+use crate::model::{Policies, Policy, Side};
+
+/// Calls that the search for the items a hook fails on may take.
+const CALLS_MAX: usize = 64;
+/// How long that search may take, in milliseconds.
+const SEARCH_MS: i64 = 1_000;
+
+/// One of the two ways through the queue, as far as chains differ.
+pub(super) trait Direction: Send + Sync + 'static {
+    const SIDE: Side;
+    /// What a hook says of an item.
+    type Verdict: Clone + PartialEq + Send + Sync + 'static;
+    /// The same, checked and put in force.
+    type Ruling: Send;
+
+    fn open(verdicts: Verdicts) -> Option<Vec<Result<Self::Verdict, String>>>;
+
+    /// What `verdict` leads to. What is wrong with it is said for the hook's owner.
+    fn rule(
+        chains: &Chains,
+        context: &HookContext,
+        version: &Version,
+        item: &HookItem,
+        verdict: Self::Verdict,
+    ) -> Result<Self::Ruling, String>;
+}
+
+/// What became of an item at one hook.
+pub(super) struct Answer<D: Direction> {
+    /// The version that was asked last.
+    pub(super) by: Arc<Version>,
+    /// What it said.
+    pub(super) ruling: Result<D::Ruling, Fault>,
+    /// The same as it came, where a shadow is to be compared with it.
+    said: Option<D::Verdict>,
+}
+
+/// A hook's failure on an item.
+#[derive(Debug, Clone)]
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    /// For producers and in dead letters.
+    pub(super) detail: String,
+    /// When trying again makes sense, where the hook was not run.
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// The kinds of failure that policies tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    Error,
+    Trap,
+    Timeout,
+    Overload,
+}
+
+impl FaultKind {
+    /// The policy of `policies` for it, before a version is tried in another's place.
+    fn policy(self, policies: &Policies) -> Policy {
+        match self {
+            Self::Error => policies.error,
+            Self::Trap => policies.trap,
+            Self::Timeout => policies.timeout,
+            Self::Overload => policies.overload,
+        }
+    }
+
+    /// The code of dead letters that it makes.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Error => "hook_error",
+            Self::Trap => "hook_trap",
+            Self::Timeout => "hook_timeout",
+            Self::Overload => "hook_overload",
+        }
+    }
+}
+
+impl Fault {
+    pub(super) fn error(detail: &str) -> Self {
+        Self {
+            kind: FaultKind::Error,
+            detail: clean(detail),
+            retry_after: None,
+        }
+    }
+
+    /// What becomes of the item, once the version before had its chance.
+    pub(super) fn policy(&self, bound: &Bound) -> Policy {
+        match self.kind.policy(&bound.binding.policies) {
+            Policy::RetryPrevious => Policy::Closed,
+            policy => policy,
+        }
+    }
+}
+
+impl From<&Failure> for Fault {
+    fn from(failure: &Failure) -> Self {
+        let (kind, detail, retry_after) = match failure {
+            Failure::Invalid(_) => (FaultKind::Error, failure.to_string(), None),
+            // The stack is its owner's business.
+            Failure::Trap(_) => (FaultKind::Trap, "the hook trapped".to_owned(), None),
+            Failure::Timeout(_) => (FaultKind::Timeout, failure.to_string(), None),
+            Failure::Overload { retry_after, .. } => {
+                (FaultKind::Overload, failure.to_string(), Some(*retry_after))
+            }
+        };
+        Self {
+            kind,
+            detail: clean(&detail),
+            retry_after,
+        }
+    }
+}
+
+/// What one question is about.
+struct Question<'a> {
+    bound: &'a Arc<Bound>,
+    version: &'a Arc<Version>,
+    context: &'a Arc<HookContext>,
+    items: Arc<[HookItem]>,
+}
+
+impl Chains {
+    /// Asks the hook of `bound` about `items`; one answer each, in order.
+    pub(super) async fn ask<D: Direction>(
+        &self,
+        bound: &Arc<Bound>,
+        context: &Arc<HookContext>,
+        items: Arc<[HookItem]>,
+    ) -> Vec<Answer<D>> {
+        let canary = |item: &HookItem| on_canary(bound, item);
+        let mut answers: Vec<Option<Answer<D>>> = std::iter::repeat_with(|| None).take(items.len()).collect();
+        for trial in [false, true] {
+            let version = match &bound.canary {
+                Some(version) if trial => version,
+                _ => &bound.active,
+            };
+            let places: Vec<_> = (0..items.len())
+                .filter(|at| canary(&items[*at]) == trial)
+                .collect();
+            self.ask_version(bound, version, context, &items, &places, &mut answers)
+                .await;
+        }
+        if let Some(previous) = &bound.previous {
+            let retries = |answer: &Option<Answer<D>>| {
+                answer.as_ref().is_some_and(|answer| {
+                    let fault = answer.ruling.as_ref().err();
+                    fault.is_some_and(|fault| {
+                        fault.kind.policy(&bound.binding.policies) == Policy::RetryPrevious
+                    }) && answer.by.hook != previous.hook
+                })
+            };
+            let places: Vec<_> = (0..items.len()).filter(|at| retries(&answers[*at])).collect();
+            self.ask_version(bound, previous, context, &items, &places, &mut answers)
+                .await;
+        }
+        let answers: Vec<Answer<D>> = answers.into_iter().flatten().collect();
+        if bound.shadow.is_some() {
+            let said = answers.iter().map(|answer| answer.said.clone()).collect();
+            self.spawn_shadow::<D>(bound, context, items, said);
+        }
+        answers
+    }
+
+    /// Asks `version` about the items at `places`.
+    async fn ask_version<D: Direction>(
+        &self,
+        bound: &Arc<Bound>,
+        version: &Arc<Version>,
+        context: &Arc<HookContext>,
+        items: &Arc<[HookItem]>,
+        places: &[usize],
+        answers: &mut [Option<Answer<D>>],
+    ) {
+        if places.is_empty() {
+            return;
+        }
+        let theirs = if places.len() == items.len() {
+            items.clone()
+        } else {
+            places.iter().map(|at| items[*at].clone()).collect()
+        };
+        let question = Question {
+            bound,
+            version,
+            context,
+            items: theirs,
+        };
+        let found = self.search::<D>(&question).await;
+        for (at, answer) in places.iter().zip(found) {
+            answers[*at] = answer;
+        }
+    }
+
+    /// Makes one call, and where it fails two of half the items, and so on, until what fails is alone: no
+    /// item fails for its neighbours. The search is bounded in calls and in time; what it does not reach has
+    /// failed like the last call did.
+    async fn search<D: Direction>(&self, question: &Question<'_>) -> Vec<Option<Answer<D>>> {
+        let count = question.items.len();
+        let mut answers: Vec<_> = std::iter::repeat_with(|| None).take(count).collect();
+        let began = self.clock.monotonic();
+        let (mut calls, mut open) = (0, vec![0..count]);
+        while let Some(range) = open.pop() {
+            let probing = match self.admit(question, range.len()) {
+                Ok(probing) => probing,
+                Err(fault) => {
+                    fill(&mut answers[range], question.version, &fault);
+                    continue;
+                }
+            };
+            calls += 1;
+            let call = question.call::<D>(range.clone());
+            let report = self.runner.call(call.clone()).await;
+            self.observer.called(&call, &report);
+            let failure = match report.outcome {
+                Ok(verdicts) => match D::open(verdicts).filter(|list| list.len() == range.len()) {
+                    Some(verdicts) => {
+                        let ruled = self.rule_all::<D>(question, &call, verdicts);
+                        for (slot, answer) in answers[range].iter_mut().zip(ruled) {
+                            *slot = Some(answer);
+                        }
+                        continue;
+                    }
+                    None => Failure::Invalid("not one verdict of this side per item".into()),
+                },
+                Err(failure) => failure,
+            };
+            let spent = calls >= CALLS_MAX || self.clock.monotonic().0 - began.0 >= SEARCH_MS;
+            let is_overload = matches!(failure, Failure::Overload { .. });
+            if range.len() > 1 && !is_overload && !spent && !probing {
+                let middle = range.start + range.len() / 2;
+                open.push(middle..range.end);
+                open.push(range.start..middle);
+                continue;
+            }
+            if !is_overload {
+                self.observer.failed(&call, call.items(), &failure.to_string());
+                self.note(question, Verdict::Broke);
+            }
+            let fault = Fault::from(&failure);
+            fill(&mut answers[range], question.version, &fault);
+            if spent {
+                for rest in open.drain(..) {
+                    fill(&mut answers[rest], question.version, &fault);
+                }
+            }
+        }
+        answers
+    }
+
+    /// Whether the version may be called, and if so whether that is to see if it works again.
+    fn admit(&self, question: &Question<'_>, items: usize) -> Result<bool, Fault> {
+        let now_ms = self.clock.monotonic().0;
+        let admitted = self.breakers.lock().admit(question.version, now_ms);
+        admitted.map_err(|wait_ms| {
+            self.observer.skipped(question.bound, question.version, items);
+            Fault {
+                kind: FaultKind::Overload,
+                detail: "the hook was not run: it failed too often lately".to_owned(),
+                retry_after: Some(Duration::from_millis(wait_ms.unsigned_abs())),
+            }
+        })
+    }
+
+    fn note(&self, question: &Question<'_>, verdict: Verdict) {
+        let now_ms = self.clock.monotonic().0;
+        let changed = self.breakers.lock().note(question.version, verdict, now_ms);
+        if let Some(open) = changed {
+            self.observer.breaker(question.bound, question.version, open);
+        }
+    }
+
+    fn rule_all<D: Direction>(
+        &self,
+        question: &Question<'_>,
+        call: &Call,
+        verdicts: Vec<Result<D::Verdict, String>>,
+    ) -> Vec<Answer<D>> {
+        let keeps = question.bound.shadow.is_some();
+        let (count, mut errors) = (verdicts.len(), 0);
+        let mut answers = Vec::with_capacity(count);
+        for (item, verdict) in call.items().iter().zip(verdicts) {
+            let said = verdict.as_ref().ok().filter(|_| keeps).cloned();
+            let ruled =
+                verdict.and_then(|verdict| D::rule(self, question.context, question.version, item, verdict));
+            let ruling = ruled.map_err(|detail| {
+                errors += 1;
+                self.observer.failed(call, std::slice::from_ref(item), &detail);
+                Fault::error(&detail)
+            });
+            answers.push(Answer {
+                by: question.version.clone(),
+                ruling,
+                said,
+            });
+        }
+        let verdict = if 2 * errors >= count {
+            Verdict::Errors
+        } else {
+            Verdict::Fine
+        };
+        self.note(question, verdict);
+        answers
+    }
+}
+
+impl Question<'_> {
+    fn call<D: Direction>(&self, range: Range<usize>) -> Call {
+        Call {
+            version: self.version.clone(),
+            side: D::SIDE,
+            context: self.context.clone(),
+            items: self.items.clone(),
+            range,
+            rehearsal: false,
+        }
+    }
+}
+
+fn fill<D: Direction>(answers: &mut [Option<Answer<D>>], by: &Arc<Version>, fault: &Fault) {
+    for slot in answers {
+        *slot = Some(Answer {
+            by: by.clone(),
+            ruling: Err(fault.clone()),
+            said: None,
+        });
+    }
+}
+
+/// Whether an item goes to the version on trial: by its id, so that it stays with one version.
+fn on_canary(bound: &Bound, item: &HookItem) -> bool {
+    /// 2^64 divided by the golden ratio: ids that differ little land far apart.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let Some(canary) = bound.binding.canary.filter(|_| bound.canary.is_some()) else {
+        return false;
+    };
+    let mixed = item.item.id.0.wrapping_mul(SPREAD) >> 32;
+    mixed % 100 < u64::from(canary.percent)
+}

@@ -1,0 +1,135 @@
+//! Items on their way out: each hook sees the view that the one before made.
+
+use std::sync::Arc;
+
+use super::Chains;
+use super::ask::{Direction, Fault, FaultKind};
+use super::check::{passed_over, reason, shape};
+use crate::hooks::{
+    Bound, Chain, DequeueOutcome, DequeueVerdict, Edit, HookContext, HookItem, Reason, Verdicts, Version,
+};
+use crate::model::{Item, Policy, Side};
+
+/// Items on their way out.
+pub(super) struct Outward;
+
+/// A checked verdict.
+pub(super) enum Ruling {
+    Deliver,
+    View(Arc<Item>),
+    Defer(u32),
+    Filter(Reason),
+    Bury(Reason),
+}
+
+impl Direction for Outward {
+    const SIDE: Side = Side::Dequeue;
+    type Verdict = DequeueVerdict;
+    type Ruling = Ruling;
+
+    fn open(verdicts: Verdicts) -> Option<Vec<Result<DequeueVerdict, String>>> {
+        match verdicts {
+            Verdicts::Dequeue(list) => Some(list),
+            Verdicts::Enqueue(_) => None,
+        }
+    }
+
+    fn rule(
+        chains: &Chains,
+        context: &HookContext,
+        version: &Version,
+        item: &HookItem,
+        verdict: DequeueVerdict,
+    ) -> Result<Ruling, String> {
+        let view = |edit| {
+            let most = chains.payload_bytes_max;
+            let shaped = shape(&item.item, edit, &version.hook, &context.topic, most)?;
+            Ok(Ruling::View(shaped.item))
+        };
+        match verdict {
+            DequeueVerdict::Deliver => Ok(Ruling::Deliver),
+            DequeueVerdict::DeliverAs(payload) => view(Edit {
+                payload: Some(payload),
+                ..Edit::default()
+            }),
+            DequeueVerdict::DeliverEdited(edit) => {
+                if edit.priority.is_some() || edit.deliver_after.is_some() || edit.topic.is_some() {
+                    return Err(
+                        "deliver-edited: only payload and headers can be changed on the way out".into(),
+                    );
+                }
+                view(edit)
+            }
+            DequeueVerdict::Defer(ms) => Ok(Ruling::Defer(ms)),
+            DequeueVerdict::Drop(why) => reason(why).map(Ruling::Filter),
+            DequeueVerdict::DeadLetter(why) => reason(why).map(Ruling::Bury),
+        }
+    }
+}
+
+impl Chains {
+    /// Runs `items` through `chain`; one outcome each, in order.
+    pub(super) async fn run_dequeue(
+        &self,
+        chain: &Chain,
+        context: &Arc<HookContext>,
+        items: Vec<HookItem>,
+    ) -> Vec<DequeueOutcome> {
+        let mut outcomes: Vec<Option<DequeueOutcome>> = vec![None; items.len()];
+        let mut live: Vec<(usize, HookItem)> = items.into_iter().enumerate().collect();
+        for bound in chain.0.iter() {
+            if live.is_empty() {
+                break;
+            }
+            let asked = live.iter().map(|(_, item)| item.clone()).collect();
+            let answers = self.ask::<Outward>(bound, context, asked).await;
+            let mut next = Vec::with_capacity(live.len());
+            for ((place, mut item), answer) in live.into_iter().zip(answers) {
+                let by = answer.by.hook.clone();
+                let end = match answer.ruling {
+                    Ok(Ruling::Deliver) => None,
+                    Ok(Ruling::View(view)) => {
+                        item.item = view;
+                        None
+                    }
+                    Ok(Ruling::Defer(ms)) => Some(DequeueOutcome::Defer(by, ms)),
+                    Ok(Ruling::Filter(why)) => Some(DequeueOutcome::Filtered(by, why)),
+                    Ok(Ruling::Bury(why)) => Some(DequeueOutcome::DeadLetter(by, why)),
+                    Err(fault) => failed(bound, &answer.by, fault, &mut item),
+                };
+                match end {
+                    Some(outcome) => outcomes[place] = Some(outcome),
+                    None => next.push((place, item)),
+                }
+            }
+            live = next;
+        }
+        for (place, item) in live {
+            outcomes[place] = Some(DequeueOutcome::Deliver(item.item));
+        }
+        outcomes.into_iter().flatten().collect()
+    }
+}
+
+/// What the binding's policy makes of a failure; nothing lets the item pass.
+fn failed(bound: &Bound, by: &Version, fault: Fault, item: &mut HookItem) -> Option<DequeueOutcome> {
+    let hook = by.hook.clone();
+    match fault.policy(bound) {
+        Policy::Open => {
+            item.item = passed_over(&item.item, &hook);
+            None
+        }
+        Policy::DeadLetter => {
+            let why = Reason {
+                code: fault.kind.code().into(),
+                message: fault.detail.into(),
+            };
+            Some(DequeueOutcome::DeadLetter(hook, why))
+        }
+        Policy::Closed | Policy::RetryPrevious => Some(DequeueOutcome::Failed {
+            by: hook,
+            overloaded: fault.kind == FaultKind::Overload,
+            detail: fault.detail,
+        }),
+    }
+}

@@ -1,0 +1,518 @@
+//! The engine that runs tenants' WebAssembly: compiled in a child process, kept in a cache, called on threads
+//! of its own within hard limits.
+
+mod bindings;
+mod cache;
+mod call;
+mod child;
+mod configure;
+mod error;
+mod fair;
+mod gate;
+mod host;
+mod inspect;
+mod modules;
+mod threads;
+mod ticker;
+mod warm;
+mod wrap;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
+
+pub use child::{COMPILE_COMMAND, compile_in_this_process};
+pub use error::{EngineError, UploadError};
+pub use fair::CpuQuota;
+pub use inspect::UploadLimits;
+
+use self::cache::Cache;
+use self::call::{NoInstance, Running, failed, not_run};
+use self::child::{Compiled, compile};
+use self::configure::Kind;
+use self::gate::Gate;
+use self::inspect::Facts;
+use self::modules::{Module, Modules};
+use self::threads::{Execute, Threads};
+use self::ticker::Ticker;
+use self::warm::{Warm, WarmPool};
+use super::{Call, Failure, HookContext, Report, Runner, Version};
+use crate::clock::{Clock, Stopwatch};
+use crate::model::{Digest, HookLimits, HookRef, InstanceMode, Manifest, Namespace, Side, TopicKey};
+
+/// How to set up an [`Engine`].
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Where compiled modules are kept; one process at a time.
+    pub cache_dir: PathBuf,
+    /// Most bytes of compiled modules on disk.
+    pub cache_bytes_max: u64,
+    /// Authenticates them.
+    pub node_key: [u8; 32],
+    /// Threads that run guests.
+    pub threads: usize,
+    /// This binary, which compiles in a child process.
+    pub program: PathBuf,
+    /// Upper bounds of every version's limits: the sizes of the pool.
+    pub ceilings: HookLimits,
+    /// Bounds of uploads.
+    pub upload: UploadLimits,
+    /// Processor time per namespace.
+    pub cpu: CpuQuota,
+    /// Calls in waiting per namespace.
+    pub queue_per_namespace: usize,
+    /// How long a call waits for its turn at most.
+    pub wait_max: Duration,
+    /// Instances at once, kept ones included.
+    pub instances: u32,
+    /// Modules in memory.
+    pub modules: usize,
+}
+
+impl EngineOptions {
+    /// The defaults, for a cache in `cache_dir` authenticated by `node_key`, and `program` to compile with.
+    pub fn new(cache_dir: PathBuf, node_key: [u8; 32], program: PathBuf) -> Self {
+        Self {
+            cache_dir,
+            cache_bytes_max: 2 << 30,
+            node_key,
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
+            program,
+            ceilings: HookLimits::default(),
+            upload: UploadLimits::default(),
+            cpu: CpuQuota {
+                per_second: Duration::from_secs(1),
+                burst: Duration::from_secs(2),
+            },
+            queue_per_namespace: 1_000,
+            wait_max: Duration::from_secs(2),
+            instances: 128,
+            modules: 1_000,
+        }
+    }
+}
+
+/// Where modules come from that were uploaded before: the catalog.
+#[async_trait]
+pub trait ModuleSource: Send + Sync + 'static {
+    /// The component of `digest`, as [`Prepared::component`] had it.
+    async fn module(&self, digest: Digest) -> Option<Vec<u8>>;
+}
+
+/// An upload that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The SHA-256 of `component`: its address.
+    pub digest: Digest,
+    /// What to store.
+    pub component: Vec<u8>,
+    /// The hooks in it.
+    pub exports: Vec<Side>,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// How long compiling took, in milliseconds; 0 when it was known.
+    pub compile_ms: u64,
+    /// What its author may want to know.
+    pub warnings: Vec<String>,
+}
+
+/// How the engine is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EngineStatus {
+    /// Calls under way and kept instances.
+    pub instances_busy: u64,
+    /// Instances kept warm.
+    pub instances_warm: u64,
+    /// Times a call found no free slot.
+    pub pool_exhausted: u64,
+    /// Calls in waiting.
+    pub calls_waiting: u64,
+    /// Uploads and recompilations in waiting or under way.
+    pub compiles: u64,
+    /// Modules in memory.
+    pub modules_loaded: u64,
+    /// Compiled modules on disk.
+    pub modules_cached: u64,
+    /// Time on hook threads, by namespace; a few thousand namespaces at most.
+    pub used: Vec<(Namespace, Duration)>,
+}
+
+/// Runs hooks.
+pub struct Engine {
+    machine: Arc<Machine>,
+    threads: Threads,
+    source: Arc<dyn ModuleSource>,
+    gate: Arc<Gate>,
+    clock: Clock,
+    options: EngineOptions,
+    this: std::sync::Weak<Engine>,
+}
+
+/// What a hook thread needs to make a call.
+struct Machine {
+    running: Modules,
+    counting: Modules,
+    warm: WarmPool,
+    ticker: Ticker,
+    uptime: Stopwatch,
+    busy: AtomicU64,
+    exhausted: AtomicU64,
+}
+
+impl Engine {
+    /// Sets the engines up, opens the cache and starts the threads.
+    ///
+    /// Fails when there is not enough address space, or no thread can be started; a cache that cannot be had
+    /// is done without. Must be called within a tokio runtime.
+    pub fn start(
+        options: EngineOptions,
+        clock: Clock,
+        source: Arc<dyn ModuleSource>,
+    ) -> Result<Arc<Self>, EngineError> {
+        tokio::runtime::Handle::try_current().map_err(|_| EngineError::Runtime)?;
+        let setup = |error: wasmtime::Error| EngineError::Setup(format!("{error:#}"));
+        let instances = options.instances.max(1);
+        let running = configure::running(&options.ceilings, instances).map_err(setup)?;
+        let counting = configure::counting().map_err(setup)?;
+        let cache = Arc::new(Cache::open(
+            &options.cache_dir,
+            options.node_key,
+            options.cache_bytes_max,
+        ));
+        let threads = options.threads.max(1);
+        let machine = Arc::new(Machine {
+            ticker: Ticker::start(vec![running.clone(), counting.clone()])?,
+            running: Modules::new(running, cache.clone(), options.modules).map_err(setup)?,
+            counting: Modules::new(counting, cache, options.modules.min(32)).map_err(setup)?,
+            warm: WarmPool::new((instances as usize).saturating_sub(2 * threads)),
+            uptime: Stopwatch::start(),
+            busy: AtomicU64::new(0),
+            exhausted: AtomicU64::new(0),
+        });
+        let threads = Threads::start(
+            threads,
+            options.queue_per_namespace.max(1),
+            options.cpu,
+            options.wait_max,
+            &machine,
+        )?;
+        Ok(Arc::new_cyclic(|this| Self {
+            machine,
+            threads,
+            source,
+            gate: Arc::default(),
+            clock,
+            options,
+            this: this.clone(),
+        }))
+    }
+
+    /// Makes a module that runs of what a tenant uploads: a component, a core module with the contract's
+    /// exports, or the text of either. It is inspected and compiled in a child process, and instantiated once
+    /// within the limits of a call.
+    ///
+    /// Fails with what its author should change, or [`UploadError::Busy`] while two uploads of `namespace`
+    /// are already under way.
+    pub async fn prepare(&self, upload: &[u8], namespace: &Namespace) -> Result<Prepared, UploadError> {
+        let bytes = upload.len() as u64;
+        if bytes > self.options.upload.bytes {
+            return Err(UploadError::TooLarge {
+                what: "the upload's bytes".into(),
+                found: bytes,
+                limit: self.options.upload.bytes,
+            });
+        }
+        let _turn = self.gate.upload(namespace).await?;
+        let watch = Stopwatch::start();
+        let compiled = compile(&self.options.program, Kind::Running, self.options.upload, upload).await?;
+        let compile_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let digest = digest(&compiled.component);
+        let Compiled {
+            facts,
+            component,
+            artefact,
+        } = compiled;
+        let (machine, ceilings, now) = (self.machine.clone(), self.options.ceilings, self.clock.now());
+        let trial = trial_call(namespace, digest, ceilings, now)?;
+        let tried = facts.clone();
+        let work = move || machine.adopt(digest, &artefact, &trial, &tried);
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(UploadError::internal)??;
+        Ok(Prepared {
+            digest,
+            component,
+            exports: facts.exports,
+            imports: facts.imports,
+            compile_ms,
+            warnings: facts.warnings,
+        })
+    }
+
+    /// Makes sure that a module which was uploaded before, here or elsewhere, can be called here.
+    pub async fn ensure(&self, digest: Digest) -> Result<(), UploadError> {
+        self.compiled(&self.machine.running, Kind::Running, digest).await
+    }
+
+    async fn compiled(&self, modules: &Modules, kind: Kind, digest: Digest) -> Result<(), UploadError> {
+        if modules.is_ready(digest) {
+            return Ok(());
+        }
+        let _turn = self.gate.turn().await?;
+        if modules.is_ready(digest) {
+            return Ok(());
+        }
+        let component = self.source.module(digest).await.ok_or(UploadError::Unknown)?;
+        if self::digest(&component) != digest {
+            return Err(UploadError::Internal(
+                "the stored module has another digest".into(),
+            ));
+        }
+        let compiled = compile(&self.options.program, kind, self.options.upload, &component).await?;
+        let added = modules.add(digest, &compiled.artefact);
+        added.map(drop).map_err(UploadError::internal)
+    }
+
+    /// Whether a call of `digest` would run without being compiled first.
+    pub fn is_ready(&self, digest: Digest) -> bool {
+        self.machine.running.is_ready(digest)
+    }
+
+    /// Makes `call` on an engine that counts instructions: slower, the same every time, for dry runs and
+    /// tests. Its instance is always fresh, and its time is not the namespace's.
+    pub async fn rehearse(&self, call: Call) -> Report {
+        let digest = call.version.digest;
+        if let Err(error) = self
+            .compiled(&self.machine.counting, Kind::Counting, digest)
+            .await
+        {
+            return not_run(error.to_string(), Duration::from_secs(1));
+        }
+        let machine = self.machine.clone();
+        let work = tokio::task::spawn_blocking(move || machine.rehearse(&call));
+        work.await
+            .unwrap_or_else(|_| failed(Failure::Trap("the host failed".into())))
+    }
+
+    /// Changes what namespaces may use from now on.
+    pub fn set_cpu_quota(&self, quota: CpuQuota) {
+        self.threads.set_quota(quota);
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> EngineStatus {
+        let machine = &self.machine;
+        EngineStatus {
+            instances_busy: machine.busy.load(Ordering::Relaxed),
+            instances_warm: machine.warm.count() as u64,
+            pool_exhausted: machine.exhausted.load(Ordering::Relaxed),
+            calls_waiting: self.threads.waiting() as u64,
+            compiles: self.gate.count() as u64,
+            modules_loaded: machine.running.count() as u64,
+            modules_cached: machine.running.cached() as u64,
+            used: self.threads.used(),
+        }
+    }
+
+    /// Takes no more calls and waits for those under way, which end within their limits. Calling it again
+    /// does nothing.
+    pub fn stop(&self) {
+        self.threads.stop();
+        self.machine.warm.clear();
+        self.machine.ticker.stop();
+    }
+
+    /// Compiles `digest` behind the callers' backs.
+    fn compile_later(&self, digest: Digest) {
+        if let Some(engine) = self.this.upgrade()
+            && self.gate.begin_background(digest)
+        {
+            tokio::spawn(async move {
+                if let Err(error) = engine.ensure(digest).await {
+                    tracing::warn!(%digest, %error, "a hook's module could not be compiled");
+                }
+                engine.gate.end_background(digest);
+            });
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[async_trait]
+impl Runner for Engine {
+    async fn call(&self, call: Call) -> Report {
+        let digest = call.version.digest;
+        if !self.machine.running.is_ready(digest) {
+            self.compile_later(digest);
+            return not_run("its module is being compiled", Duration::from_secs(1));
+        }
+        self.threads.call(call).await
+    }
+}
+
+impl Machine {
+    /// Takes a freshly compiled module and tries it: its start function must end within the limits, and its
+    /// exports must have the contract's types.
+    fn adopt(&self, digest: Digest, artefact: &[u8], trial: &Call, facts: &Facts) -> Result<(), UploadError> {
+        let module = self.running.add(digest, artefact);
+        let module = module.map_err(|error| UploadError::Contract(format!("{error:#}")))?;
+        let tried = self.try_out(&module, trial, facts);
+        if tried.is_err() {
+            self.running.remove(digest);
+        }
+        tried
+    }
+
+    fn try_out(&self, module: &Module, trial: &Call, facts: &Facts) -> Result<(), UploadError> {
+        let _ticking = self.ticker.begin();
+        let mut running = match self.instance(&self.running, module, trial) {
+            Ok(running) => running,
+            Err(report) => {
+                return Err(UploadError::Start(
+                    report
+                        .outcome
+                        .err()
+                        .map_or_else(String::new, |failure| failure.to_string()),
+                ));
+            }
+        };
+        facts.exports.iter().try_for_each(|side| {
+            running.check(module, *side).map_err(|detail| {
+                UploadError::Contract(format!(
+                    "`{}` has another type ({detail}): the contract says `{}`",
+                    bindings::interface(*side),
+                    bindings::signature(*side)
+                ))
+            })
+        })
+    }
+
+    /// A new instance; kept ones make room when there is none.
+    fn instance(&self, modules: &Modules, module: &Module, call: &Call) -> Result<Running, Report> {
+        let counts = std::ptr::eq(modules, &self.counting);
+        let mut made = Running::new(&module.pre, call, counts);
+        if matches!(made, Err(NoInstance::Exhausted)) {
+            self.warm.clear();
+            made = Running::new(&module.pre, call, counts);
+        }
+        made.map_err(|problem| match problem {
+            NoInstance::Failed(failure) => failed(failure),
+            NoInstance::Exhausted => {
+                self.exhausted.fetch_add(1, Ordering::Relaxed);
+                not_run("every instance is in use", Duration::from_millis(100))
+            }
+        })
+    }
+
+    fn rehearse(&self, call: &Call) -> Report {
+        let Some(module) = self.counting.get(call.version.digest) else {
+            return not_run("its module is being compiled", Duration::from_secs(1));
+        };
+        let _ticking = self.ticker.begin();
+        match self.instance(&self.counting, &module, call) {
+            Ok(mut running) => running.report(&module, call),
+            Err(report) => report,
+        }
+    }
+
+    fn fresh(&self, module: &Module, call: &Call) -> Report {
+        match self.instance(&self.running, module, call) {
+            Ok(mut running) => running.report(module, call),
+            Err(report) => report,
+        }
+    }
+
+    fn warm(&self, module: &Module, call: &Call) -> Report {
+        let now = self.uptime.elapsed();
+        let kept = self.warm.take(&call.version, now);
+        let mut warm = match kept {
+            Some(mut warm) => {
+                warm.running.reuse(call);
+                warm
+            }
+            None => match self.instance(&self.running, module, call) {
+                Ok(running) => Warm {
+                    running,
+                    born: now,
+                    calls: 0,
+                },
+                Err(report) => return report,
+            },
+        };
+        let report = warm.running.report(module, call);
+        warm.calls += 1;
+        // Whatever failed may have left the guest half way through something.
+        if report.outcome.is_ok() {
+            self.warm.put(warm, now);
+        }
+        report
+    }
+}
+
+impl Execute for Machine {
+    fn execute(&self, call: &Call) -> Report {
+        let Some(module) = self.running.get(call.version.digest) else {
+            return not_run("its module is being compiled", Duration::from_secs(1));
+        };
+        let _ticking = self.ticker.begin();
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let report = match call.version.manifest.instance {
+            InstanceMode::Fresh => self.fresh(&module, call),
+            InstanceMode::Warm => self.warm(&module, call),
+        };
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        report
+    }
+
+    fn upkeep(&self) {
+        self.warm.sweep(self.uptime.elapsed());
+    }
+}
+
+fn digest(component: &[u8]) -> Digest {
+    Digest(Sha256::digest(component).into())
+}
+
+/// A call with no items, to instantiate an upload by.
+fn trial_call(
+    namespace: &Namespace,
+    digest: Digest,
+    limits: HookLimits,
+    now: crate::clock::Timestamp,
+) -> Result<Call, UploadError> {
+    let name = "upload".parse().map_err(UploadError::internal)?;
+    let topic = "upload".parse().map_err(UploadError::internal)?;
+    Ok(Call {
+        version: Arc::new(Version {
+            namespace: namespace.clone(),
+            hook: HookRef {
+                hook: name,
+                version: 1,
+            },
+            digest,
+            manifest: Manifest::default(),
+            limits,
+            config: Arc::default(),
+            secrets: Arc::default(),
+        }),
+        side: Side::Enqueue,
+        context: Arc::new(HookContext {
+            topic: TopicKey::new(namespace.clone(), topic),
+            now,
+            principal: "".into(),
+            scopes: Arc::new([]),
+        }),
+        items: Arc::new([]),
+        range: 0..0,
+        rehearsal: true,
+    })
+}

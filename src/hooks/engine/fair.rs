@@ -1,0 +1,295 @@
+//! Whose call is next: namespaces take turns by the time their calls took, within their share of the threads
+//! and of the processor. Pure: time comes in as an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::model::Namespace;
+
+/// What a namespace may spend before the turn goes on.
+const QUANTUM_NS: i64 = 2_000_000;
+/// What every call costs at least.
+const CALL_NS_MIN: i64 = 1_000;
+/// Namespaces that are remembered although they have nothing to do.
+const TENANTS_MAX: usize = 4_096;
+
+/// Processor time a namespace may use on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuQuota {
+    /// In each second, over all threads.
+    pub per_second: Duration,
+    /// Saved up at most.
+    pub burst: Duration,
+}
+
+/// Why a call is not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) detail: &'static str,
+    pub(super) retry_after: Duration,
+}
+
+/// Calls in waiting, by namespace.
+pub(super) struct Fair<Job> {
+    tenants: HashMap<Namespace, Tenant<Job>>,
+    /// Namespaces with calls in waiting, in turn.
+    ring: VecDeque<Namespace>,
+    share: usize,
+    queue_max: usize,
+    quota: CpuQuota,
+}
+
+struct Tenant<Job> {
+    /// Calls and when they came.
+    jobs: VecDeque<(Duration, Job)>,
+    running: usize,
+    deficit_ns: i64,
+    /// Processor time saved up; negative while it is owed.
+    saved_ns: i64,
+    saved_at: Duration,
+    used: Duration,
+}
+
+impl<Job> Fair<Job> {
+    /// For `threads` threads, with at most `queue_max` calls in waiting per namespace.
+    pub(super) fn new(threads: usize, queue_max: usize, quota: CpuQuota) -> Self {
+        Self {
+            tenants: HashMap::new(),
+            ring: VecDeque::new(),
+            share: (threads / 2).max(1),
+            queue_max,
+            quota,
+        }
+    }
+
+    pub(super) fn set_quota(&mut self, quota: CpuQuota) {
+        self.quota = quota;
+    }
+
+    /// Puts `job` behind the others of its namespace, unless those are too many or the time is used up.
+    pub(super) fn push(&mut self, namespace: &Namespace, job: Job, now: Duration) -> Result<(), Refusal> {
+        if self.tenants.len() > TENANTS_MAX {
+            self.forget_idle(now);
+        }
+        let quota = self.quota;
+        let tenant = match self.tenants.get_mut(namespace) {
+            Some(tenant) => tenant,
+            None => self.tenants.entry(namespace.clone()).or_insert_with(|| Tenant {
+                jobs: VecDeque::new(),
+                running: 0,
+                deficit_ns: QUANTUM_NS,
+                saved_ns: nanos(quota.burst),
+                saved_at: now,
+                used: Duration::ZERO,
+            }),
+        };
+        tenant.save(quota, now);
+        if tenant.saved_ns <= 0 {
+            return Err(Refusal {
+                detail: "the namespace has used up its processor time for hooks",
+                retry_after: time_to_save(quota, tenant.saved_ns),
+            });
+        }
+        if tenant.jobs.len() >= self.queue_max {
+            return Err(Refusal {
+                detail: "too many calls of the namespace's hooks are waiting",
+                retry_after: Duration::from_secs(1),
+            });
+        }
+        if tenant.jobs.is_empty() {
+            self.ring.push_back(namespace.clone());
+        }
+        tenant.jobs.push_back((now, job));
+        Ok(())
+    }
+
+    /// The next call to make, and when it came.
+    pub(super) fn pop(&mut self) -> Option<(Namespace, Duration, Job)> {
+        let mut passed = 0;
+        while passed < self.ring.len() {
+            let namespace = self.ring.pop_front()?;
+            let is_alone = self.ring.is_empty();
+            let Some(tenant) = self.tenants.get_mut(&namespace) else {
+                continue;
+            };
+            if !is_alone && tenant.running >= self.share {
+                passed += 1;
+                self.ring.push_back(namespace);
+                continue;
+            }
+            if !is_alone && tenant.deficit_ns <= 0 {
+                // Its turn is over. Debts shrink by each round, so that the loop ends.
+                tenant.deficit_ns += QUANTUM_NS;
+                passed = 0;
+                self.ring.push_back(namespace);
+                continue;
+            }
+            let Some((came, job)) = tenant.jobs.pop_front() else {
+                continue;
+            };
+            tenant.running += 1;
+            if tenant.jobs.is_empty() {
+                tenant.deficit_ns = tenant.deficit_ns.min(QUANTUM_NS);
+            } else {
+                self.ring.push_front(namespace.clone());
+            }
+            return Some((namespace, came, job));
+        }
+        None
+    }
+
+    /// A call of `namespace` ended after `used`.
+    pub(super) fn done(&mut self, namespace: &Namespace, used: Duration, now: Duration) {
+        let quota = self.quota;
+        if let Some(tenant) = self.tenants.get_mut(namespace) {
+            let cost = nanos(used).max(CALL_NS_MIN);
+            tenant.running = tenant.running.saturating_sub(1);
+            // A long call may put a namespace back by many turns, not for ever.
+            tenant.deficit_ns = (tenant.deficit_ns - cost).max(-100 * QUANTUM_NS);
+            tenant.save(quota, now);
+            tenant.saved_ns -= cost;
+            tenant.used += used;
+        }
+    }
+
+    /// Takes the calls that came before `oldest`.
+    pub(super) fn expire(&mut self, oldest: Duration) -> Vec<Job> {
+        let mut expired = Vec::new();
+        for tenant in self.tenants.values_mut() {
+            while tenant.jobs.front().is_some_and(|(came, _)| *came < oldest) {
+                expired.extend(tenant.jobs.pop_front().map(|(_, job)| job));
+            }
+        }
+        let tenants = &self.tenants;
+        self.ring.retain(|namespace| {
+            tenants
+                .get(namespace)
+                .is_some_and(|tenant| !tenant.jobs.is_empty())
+        });
+        expired
+    }
+
+    /// Whether calls wait.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
+    /// How many calls wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.tenants.values().map(|tenant| tenant.jobs.len()).sum()
+    }
+
+    /// Processor time used, by namespace.
+    pub(super) fn used(&self) -> Vec<(Namespace, Duration)> {
+        let used = |(namespace, tenant): (&Namespace, &Tenant<Job>)| (namespace.clone(), tenant.used);
+        self.tenants.iter().map(used).collect()
+    }
+
+    fn forget_idle(&mut self, now: Duration) {
+        let quota = self.quota;
+        self.tenants.retain(|_, tenant| {
+            tenant.save(quota, now);
+            tenant.running > 0 || !tenant.jobs.is_empty() || tenant.saved_ns < nanos(quota.burst)
+        });
+    }
+}
+
+impl<Job> Tenant<Job> {
+    fn save(&mut self, quota: CpuQuota, now: Duration) {
+        let elapsed = now.saturating_sub(self.saved_at);
+        self.saved_at = now;
+        let earned = elapsed.as_secs_f64() * quota.per_second.as_secs_f64() * 1e9;
+        self.saved_ns = self
+            .saved_ns
+            .saturating_add(earned as i64)
+            .min(nanos(quota.burst));
+    }
+}
+
+/// When a namespace that saved `saved_ns` may call again.
+fn time_to_save(quota: CpuQuota, saved_ns: i64) -> Duration {
+    let owed = -(saved_ns as f64) / 1e9;
+    let rate = quota.per_second.as_secs_f64().max(1e-3);
+    Duration::from_secs_f64((owed / rate).clamp(0.01, 60.0))
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUOTA: CpuQuota = CpuQuota {
+        per_second: Duration::from_secs(1),
+        burst: Duration::from_secs(1),
+    };
+
+    fn name(text: &str) -> Namespace {
+        text.parse().unwrap()
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_slow_namespace_does_not_hold_up_the_others() {
+        let mut fair = Fair::new(1, 1_000, QUOTA);
+        let (slow, quick) = (name("slow"), name("quick"));
+        for job in 0..20 {
+            fair.push(&slow, job, ms(0)).unwrap();
+            fair.push(&quick, job, ms(0)).unwrap();
+        }
+        let mut order = Vec::new();
+        while let Some((namespace, ..)) = fair.pop() {
+            let used = if namespace == slow {
+                ms(20)
+            } else {
+                Duration::from_micros(10)
+            };
+            fair.done(&namespace, used, ms(0));
+            order.push(namespace);
+        }
+        let last_quick = order.iter().rposition(|namespace| *namespace == quick).unwrap();
+        assert_eq!(order.len(), 40);
+        assert!(last_quick <= 21, "the quick calls came late: {order:?}");
+    }
+
+    #[test]
+    fn a_namespace_gets_half_of_the_threads_while_others_wait() {
+        let mut fair = Fair::new(4, 1_000, QUOTA);
+        for job in 0..4 {
+            fair.push(&name("a"), job, ms(0)).unwrap();
+        }
+        fair.push(&name("b"), 9, ms(0)).unwrap();
+        let first: Vec<_> = (0..3).map(|_| fair.pop().unwrap().0).collect();
+        assert_eq!(first, [name("a"), name("a"), name("b")]);
+        assert_eq!(fair.pop().unwrap().0, name("a"), "nobody else waits");
+    }
+
+    #[test]
+    fn used_up_time_comes_back() {
+        let mut fair = Fair::new(1, 10, QUOTA);
+        let namespace = name("a");
+        fair.push(&namespace, 1, ms(0)).unwrap();
+        fair.pop().unwrap();
+        fair.done(&namespace, ms(1_500), ms(0));
+        let refusal = fair.push(&namespace, 2, ms(0)).unwrap_err();
+        assert_eq!(refusal.retry_after, ms(500));
+        assert!(fair.push(&namespace, 2, ms(501)).is_ok());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_time() {
+        let mut fair = Fair::new(1, 2, QUOTA);
+        let namespace = name("a");
+        fair.push(&namespace, 1, ms(0)).unwrap();
+        fair.push(&namespace, 2, ms(10)).unwrap();
+        assert!(fair.push(&namespace, 3, ms(10)).is_err());
+        assert_eq!(fair.expire(ms(5)), [1]);
+        assert_eq!(fair.pop().map(|(_, _, job)| job), Some(2));
+        assert_eq!((fair.waiting(), fair.has_waiting()), (0, false));
+    }
+}

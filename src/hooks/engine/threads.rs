@@ -1,0 +1,192 @@
+//! The threads that run guests, and the hand-over to them and back.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::super::{Call, Failure, Report};
+use super::call::{failed, not_run};
+use super::fair::{CpuQuota, Fair};
+use crate::clock::Stopwatch;
+use crate::model::Namespace;
+
+/// A guest's stack, a host call's on top of it, and room to spare: an overflow here would end the process.
+const STACK_BYTES: usize = 4 << 20;
+/// How often threads without work look after what grows old.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// Makes one call, on the thread it is called on.
+pub(super) trait Execute: Send + Sync + 'static {
+    /// Makes `call`.
+    fn execute(&self, call: &Call) -> Report;
+    /// Does what is due from time to time.
+    fn upkeep(&self);
+}
+
+/// The pool. Dropping it waits for the calls under way.
+pub(super) struct Threads {
+    shared: Arc<Shared>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+    uptime: Stopwatch,
+    wait_max: Duration,
+}
+
+struct Waiting {
+    fair: Fair<Job>,
+    idle: usize,
+    is_stopping: bool,
+}
+
+struct Job {
+    call: Call,
+    reply: oneshot::Sender<Report>,
+}
+
+impl Threads {
+    /// Starts `count` threads that use `execute`.
+    pub(super) fn start(
+        count: usize,
+        queue_max: usize,
+        quota: CpuQuota,
+        wait_max: Duration,
+        execute: &Arc<impl Execute>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::new(Waiting {
+                fair: Fair::new(count, queue_max, quota),
+                idle: 0,
+                is_stopping: false,
+            }),
+            wake: Condvar::new(),
+            uptime: Stopwatch::start(),
+            wait_max,
+        });
+        let threads = Self {
+            shared,
+            handles: Mutex::default(),
+        };
+        for number in 0..count {
+            let (shared, execute) = (threads.shared.clone(), execute.clone());
+            let handle = std::thread::Builder::new()
+                .name(format!("hook-{number}"))
+                .stack_size(STACK_BYTES)
+                .spawn(move || shared.work(&*execute))?;
+            threads.handles.lock().push(handle);
+        }
+        Ok(threads)
+    }
+
+    /// Has `call` made when its turn comes.
+    pub(super) async fn call(&self, call: Call) -> Report {
+        let (reply, report) = oneshot::channel();
+        let now = self.shared.uptime.elapsed();
+        let namespace = call.version.namespace.clone();
+        {
+            let mut waiting = self.shared.waiting.lock();
+            if waiting.is_stopping {
+                return not_run("the server is stopping", Duration::from_secs(1));
+            }
+            if let Err(refusal) = waiting.fair.push(&namespace, Job { call, reply }, now) {
+                return not_run(refusal.detail, refusal.retry_after);
+            }
+            if waiting.idle > 0 {
+                self.shared.wake.notify_one();
+            }
+        }
+        report
+            .await
+            .unwrap_or_else(|_| not_run("the server is stopping", Duration::from_secs(1)))
+    }
+
+    pub(super) fn set_quota(&self, quota: CpuQuota) {
+        self.shared.waiting.lock().fair.set_quota(quota);
+    }
+
+    /// Calls in waiting.
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.waiting.lock().fair.waiting()
+    }
+
+    /// Processor time by namespace.
+    pub(super) fn used(&self) -> Vec<(Namespace, Duration)> {
+        self.shared.waiting.lock().fair.used()
+    }
+
+    /// Takes no more calls and waits for those under way. Calling it again does nothing.
+    pub(super) fn stop(&self) {
+        self.shared.waiting.lock().is_stopping = true;
+        self.shared.wake.notify_all();
+        for handle in std::mem::take(&mut *self.handles.lock()) {
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn work(&self, execute: &impl Execute) {
+        let mut ended: Option<(Namespace, Duration)> = None;
+        while let Some((namespace, came, job)) = self.next(ended.take(), execute) {
+            let began = self.uptime.elapsed();
+            let waited = began.saturating_sub(came);
+            // A panic of the host's is a bug; it costs one call, not the thread.
+            let executed = catch_unwind(AssertUnwindSafe(|| execute.execute(&job.call)));
+            let mut report = executed.unwrap_or_else(|_| failed(Failure::Trap("the host failed".into())));
+            report.usage.wait = waited;
+            ended = Some((namespace, self.uptime.elapsed().saturating_sub(began)));
+            // Whoever asked may be gone: the call was made all the same.
+            let _ = job.reply.send(report);
+        }
+    }
+
+    /// Books the call that ended and waits for the next; `None` when there will be none.
+    fn next(
+        &self,
+        ended: Option<(Namespace, Duration)>,
+        execute: &impl Execute,
+    ) -> Option<(Namespace, Duration, Job)> {
+        let mut waiting = self.waiting.lock();
+        if let Some((namespace, used)) = ended {
+            let now = self.uptime.elapsed();
+            waiting.fair.done(&namespace, used, now);
+            for job in waiting.fair.expire(now.saturating_sub(self.wait_max)) {
+                let _ = job.reply.send(not_run(
+                    "the call waited too long for its turn",
+                    Duration::from_secs(1),
+                ));
+            }
+        }
+        loop {
+            if waiting.is_stopping {
+                return None;
+            }
+            if let Some(next) = waiting.fair.pop() {
+                if waiting.idle > 0 && waiting.fair.has_waiting() {
+                    self.wake.notify_one();
+                }
+                return Some(next);
+            }
+            waiting.idle += 1;
+            let slept = self.wake.wait_for(&mut waiting, UPKEEP);
+            waiting.idle -= 1;
+            if slept.timed_out() {
+                parking_lot::MutexGuard::unlocked(&mut waiting, || execute.upkeep());
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The plugins folder: `<folder>/<namespace>/<hook>/hook.toml` and a module beside it.
+//!
+//! The folder is looked through when something in it changes, and every now and then. What is found goes the
+//! way of the API: it is compiled, becomes a version, passes the gate and is bound. What cannot be taken over
+//! leaves the old version in force, and says why in the hook's log and in lists.
+
+mod description;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::RecursiveMode;
+use notify_debouncer_full::new_debouncer;
+use tokio::sync::mpsc;
+
+use self::scan::{Found, Place, scan};
+use super::Registry;
+
+pub(crate) use self::description::FolderHook;
+
+/// How long a file must have been left alone.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// How often the folder is looked through though nothing was noticed: notices can be lost, and another node
+/// may have bound what is no longer there.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The hooks of one folder.
+#[derive(Debug)]
+pub struct HookFolder {
+    root: PathBuf,
+    registry: Arc<Registry>,
+    /// What was found at the last look, by the hash of all that was read; with whether it was taken over.
+    seen: BTreeMap<Place, Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    hash: blake3::Hash,
+    /// It may be taken over yet, though nothing in the folder changes.
+    again: bool,
+}
+
+impl HookFolder {
+    /// The hooks below `root`, which need not be there.
+    pub fn new(root: PathBuf, registry: Arc<Registry>) -> Self {
+        Self {
+            root,
+            registry,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Takes over what is there, and then what changes, for as long as the process runs.
+    pub async fn watch(mut self) {
+        let (changed, mut changes) = mpsc::channel(1);
+        let notice = move |_| {
+            // One that is waiting already is as good as two.
+            let _ = changed.try_send(());
+        };
+        let watching = new_debouncer(DEBOUNCE, None, notice).and_then(|mut watcher| {
+            watcher
+                .watch(&self.root, RecursiveMode::Recursive)
+                .map(|()| watcher)
+        });
+        if let Err(error) = &watching {
+            let folder = self.root.display();
+            let every_s = LOOK_EVERY.as_secs();
+            tracing::warn!(%folder, %error, every_s, "the plugins folder cannot be watched; it is looked through now and then");
+        }
+        loop {
+            self.look().await;
+            // Either way it is time to look again.
+            let _ = tokio::time::timeout(LOOK_EVERY, wait(&mut changes)).await;
+        }
+    }
+
+    /// Looks through the folder once and takes over what is new.
+    pub async fn look(&mut self) {
+        let root = self.root.clone();
+        let found = match tokio::task::spawn_blocking(move || scan(&root)).await {
+            Ok(Ok(found)) => found,
+            // Not being able to look is no reason to take hooks away.
+            Ok(Err(error)) => {
+                return tracing::warn!(%error, "the plugins folder cannot be read; hooks stay as they are");
+            }
+            Err(error) => return tracing::error!(%error, "looking through the plugins folder failed"),
+        };
+        for place in self.registry.folder_places() {
+            if !found.contains_key(&place) {
+                let gone = self.registry.leave_folder(&place.0, &place.1).await;
+                if let Err(error) = gone {
+                    let (namespace, hook) = &place;
+                    tracing::warn!(%namespace, %hook, %error, "a hook that left the plugins folder stays bound");
+                    continue;
+                }
+                self.seen.remove(&place);
+            }
+        }
+        for (place, found) in found {
+            self.take(place, found).await;
+        }
+    }
+
+    async fn take(&mut self, place: Place, Found { hash, hook }: Found) {
+        let seen = self.seen.get(&place);
+        if seen.is_some_and(|seen| seen.hash == hash && !seen.again) {
+            return;
+        }
+        let (namespace, name) = &place;
+        let again = match hook {
+            Ok(hook) => self.registry.take_from_folder(namespace, name, hook).await,
+            Err(reason) => {
+                self.registry.reject_folder(namespace, name, reason);
+                false
+            }
+        };
+        self.seen.insert(place, Seen { hash, again });
+    }
+}
+
+/// Waits for a notice; for ever when none can come.
+async fn wait(changes: &mut mpsc::Receiver<()>) {
+    if changes.recv().await.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// Whether `path` is a folder and not a link to one.
+fn is_folder(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}

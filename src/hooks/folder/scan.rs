@@ -1,0 +1,172 @@
+//! Looking through the folder: nothing outside it is read, and never more than a bound.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::description::{Description, FolderHook};
+use super::is_folder;
+use crate::model::{HookName, Namespace};
+
+/// Folders that are no namespaces.
+const RESERVED: [&str; 8] = [
+    "artefacts",
+    "build",
+    "examples",
+    "fixtures",
+    "sdk",
+    "target",
+    "templates",
+    "wit",
+];
+/// Entries of one folder that are looked at.
+const ENTRIES_MAX: usize = 10_000;
+/// Hooks taken from the whole folder.
+const HOOKS_MAX: usize = 1_000;
+/// Largest `hook.toml`, in bytes.
+const DESCRIPTION_BYTES_MAX: u64 = 256 << 10;
+/// Largest `tests.json`, in bytes.
+const TESTS_BYTES_MAX: u64 = 256 << 10;
+/// Largest module, in bytes.
+const MODULE_BYTES_MAX: u64 = 32 << 20;
+
+/// A namespace and a hook in it.
+pub(super) type Place = (Namespace, HookName);
+
+/// What lies in a hook's folder.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Of everything that was read, and of why it was refused.
+    pub(super) hash: blake3::Hash,
+    /// The hook, or what to change.
+    pub(super) hook: Result<FolderHook, String>,
+}
+
+/// Every folder two levels below `root` that has a `hook.toml`.
+///
+/// # Errors
+/// When `root` is there and cannot be read.
+pub(super) fn scan(root: &Path) -> io::Result<BTreeMap<Place, Found>> {
+    let mut found = BTreeMap::new();
+    if !root.exists() {
+        return Ok(found);
+    }
+    for namespace in entries(root)? {
+        let Some(name) = name_of::<Namespace>(&namespace) else {
+            continue;
+        };
+        if RESERVED.contains(&name.as_str()) || !is_folder(&namespace) {
+            continue;
+        }
+        // A namespace's folder that vanishes meanwhile has no hooks.
+        for folder in entries(&namespace).unwrap_or_default() {
+            let Some(hook) = name_of::<HookName>(&folder) else {
+                continue;
+            };
+            if !is_folder(&folder) || std::fs::symlink_metadata(folder.join("hook.toml")).is_err() {
+                continue;
+            }
+            if found.len() == HOOKS_MAX {
+                tracing::warn!(
+                    HOOKS_MAX,
+                    "the plugins folder holds more hooks than are looked at"
+                );
+                return Ok(found);
+            }
+            let mut hasher = blake3::Hasher::new();
+            let read = read_hook(&folder, &hook, &mut hasher);
+            if let Err(reason) = &read {
+                hasher.update(reason.as_bytes());
+            }
+            let hash = hasher.finalize();
+            found.insert((name.clone(), hook), Found { hash, hook: read });
+        }
+    }
+    Ok(found)
+}
+
+fn read_hook(folder: &Path, hook: &HookName, hasher: &mut blake3::Hasher) -> Result<FolderHook, String> {
+    let text = read_text(&folder.join("hook.toml"), DESCRIPTION_BYTES_MAX, hasher)?;
+    let description = Description::parse(&text)?;
+    let module = module_of(folder, description.module.as_deref())?;
+    let module = read(&module, MODULE_BYTES_MAX, hasher)?;
+    let tests = folder.join("tests.json");
+    let tests = match std::fs::symlink_metadata(&tests) {
+        Ok(_) => Some(read_text(&tests, TESTS_BYTES_MAX, hasher)?),
+        Err(_) => None,
+    };
+    description.complete(hook, module, tests)
+}
+
+/// The file that is named; else `hook.wat` or `hook.wasm`; else the only module there.
+fn module_of(folder: &Path, named: Option<&str>) -> Result<PathBuf, String> {
+    if let Some(name) = named {
+        if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+            return Err(format!(
+                "hook.toml: module: `{name}` is not the name of a file beside it"
+            ));
+        }
+        return Ok(folder.join(name));
+    }
+    let is_module = |path: &PathBuf| path.extension().is_some_and(|end| end == "wasm" || end == "wat");
+    let modules = entries(folder).map_err(|error| format!("the folder cannot be read: {error}"))?;
+    let modules: Vec<PathBuf> = modules.into_iter().filter(is_module).collect();
+    for usual in ["hook.wat", "hook.wasm"] {
+        let usual = folder.join(usual);
+        if modules.contains(&usual) {
+            return Ok(usual);
+        }
+    }
+    match <[PathBuf; 1]>::try_from(modules) {
+        Ok([only]) => Ok(only),
+        Err(none) if none.is_empty() => Err("there is no .wasm or .wat file beside hook.toml".to_owned()),
+        Err(_) => Err("there are several modules; name one in hook.toml: module = \"…\"".to_owned()),
+    }
+}
+
+/// The paths in a folder, in order.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)?.take(ENTRIES_MAX);
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+fn name_of<T: std::str::FromStr>(path: &Path) -> Option<T> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+fn read_text(path: &Path, limit: u64, hasher: &mut blake3::Hasher) -> Result<String, String> {
+    let bytes = read(path, limit, hasher)?;
+    String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", shown(path)))
+}
+
+/// Reads a plain file of the folder: no link, which could lead out of it, and no pipe, which could block.
+fn read(path: &Path, limit: u64, hasher: &mut blake3::Hasher) -> Result<Vec<u8>, String> {
+    let name = shown(path);
+    let failed = |error: io::Error| format!("{name} cannot be read: {error}");
+    let found = std::fs::symlink_metadata(path).map_err(failed)?;
+    if !found.is_file() {
+        return Err(format!("{name} is not a plain file; links are not followed"));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("{name} is larger than {limit} bytes"));
+    }
+    // The length keeps one file's end from being taken for the next one's beginning.
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(&bytes);
+    Ok(bytes)
+}
+
+fn shown(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
