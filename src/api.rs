@@ -11,6 +11,7 @@ mod classic;
 mod docs;
 mod dto;
 mod fast;
+mod hooks;
 mod items;
 mod layers;
 mod namespaces;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use poem::{Endpoint, Response, Route};
 
+pub use hooks::HooksState;
 pub use layers::ROUTES;
 pub use ops::snapshot;
 
@@ -47,6 +49,8 @@ pub struct ApiState {
     pub auth: Arc<Authenticator>,
     /// The brake on refused tokens.
     pub failures: AuthFailures,
+    /// The hooks.
+    pub hooks: HooksState,
     /// Enqueue quotas.
     pub quotas: Arc<Quotas>,
     /// Counters of requests, and the text of `/metrics`.

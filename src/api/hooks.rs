@@ -101,4 +101,4 @@ fn unknown_version(version: u32) -> Problem {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

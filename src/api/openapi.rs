@@ -70,12 +70,17 @@ fn normalise_operation(path: &str, operation: &mut Value, problems: &mut Map<Str
     let responses = operation["responses"].as_object_mut();
     for (status, response) in responses.into_iter().flatten() {
         describe_headers(status, response);
-        if status != "200" {
+        if is_problem(status) {
             let name = format!("Problem{status}");
             let reference = json!({"$ref": format!("#/components/responses/{name}")});
             problems.insert(name, std::mem::replace(response, reference));
         }
     }
+}
+
+/// Whether answers of this status are problems.
+fn is_problem(status: &str) -> bool {
+    !matches!(status, "200" | "201" | "304")
 }
 
 /// Adds the headers that the outer layer sets on answers of this status.
@@ -104,6 +109,9 @@ fn describe_headers(status: &str, response: &mut Value) {
 
 /// `RETRY-AFTER` as `Retry-After`.
 fn header_case(name: &str) -> String {
+    if name.eq_ignore_ascii_case("etag") {
+        return "ETag".to_owned();
+    }
     let words = name.split('-').map(|word| {
         let mut letters = word.chars();
         let first = letters.next().map(|letter| letter.to_ascii_uppercase());
@@ -203,7 +211,7 @@ mod tests {
                     response["headers"]["X-Request-Id"].is_object(),
                     "{place} {status}"
                 );
-                if status != "200" {
+                if is_problem(status) {
                     let schema = &response["content"]["application/problem+json"]["schema"]["$ref"];
                     assert_eq!(schema, "#/components/schemas/Problem", "{place} {status}");
                 }

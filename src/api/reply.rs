@@ -6,7 +6,9 @@ use bytes::Bytes;
 use poem::http::{StatusCode, header};
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::ApiResponse;
-use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::registry::{
+    MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
+};
 use poem_openapi::types::Type;
 use serde::Serialize;
 
@@ -59,6 +61,12 @@ problem_sets! {
     Acts = 400 401 403 404 409 429 500 503;
     /// Of routes that take a body.
     Takes = 400 401 403 404 408 409 413 415 422 429 500 503;
+    /// Of routes that change something only when it is as their caller has seen it, and take no body.
+    ActsOn = 400 401 403 404 409 412 428 429 500 503;
+    /// Of routes that change something only when it is as their caller has seen it.
+    TakesOn = 400 401 403 404 408 409 412 413 415 422 428 429 500 503;
+    /// Of routes that need any token.
+    Known = 401 429 500;
     /// Of routes that need no token.
     Open = 500;
     /// Of the readiness check.
@@ -90,75 +98,103 @@ fn problem_responses(statuses: &[u16]) -> impl Iterator<Item = MetaResponse> {
     })
 }
 
-/// A JSON answer of the documented shape `T`, or one of the problems `P`.
-pub(crate) struct Answer<T, P>(Response, PhantomData<fn() -> (T, P)>);
-
-impl<T, P> From<Response> for Answer<T, P> {
-    fn from(response: Response) -> Self {
-        Self(response, PhantomData)
+/// A success with the media types and schemas it can have.
+fn success(
+    status: u16,
+    content: Vec<(&'static str, MetaSchemaRef)>,
+    headers: Vec<MetaHeader>,
+) -> MetaResponse {
+    let media = |(content_type, schema)| MetaMediaType { content_type, schema };
+    MetaResponse {
+        description: match status {
+            201 => "Made",
+            304 => "Not changed",
+            _ => "Done",
+        },
+        status: Some(status),
+        status_range: None,
+        content: content.into_iter().map(media).collect(),
+        headers,
     }
 }
 
-impl<T, P> IntoResponse for Answer<T, P> {
-    fn into_response(self) -> Response {
-        self.0
+/// The entity tag of what is answered.
+fn etag() -> MetaHeader {
+    MetaHeader {
+        name: "ETag".to_owned(),
+        description: Some("Stands for what the answer shows; for If-Match.".to_owned()),
+        required: false,
+        deprecated: false,
+        schema: String::schema_ref(),
     }
 }
 
-impl<T: Type, P: Problems> ApiResponse for Answer<T, P> {
-    fn meta() -> MetaResponses {
-        let mut responses = vec![MetaResponse {
-            description: "Done",
-            status: Some(200),
-            status_range: None,
-            content: vec![MetaMediaType {
-                content_type: "application/json",
-                schema: T::schema_ref(),
-            }],
-            headers: vec![],
-        }];
-        responses.extend(problem_responses(P::STATUSES));
-        MetaResponses { responses }
-    }
+/// Declares an answer by its successes: a newtype around the response that handlers make.
+macro_rules! answers {
+    ($($(#[$doc:meta])* $name:ident<$($shape:ident)?> = $successes:expr;)*) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name<$($shape,)? P>(Response, PhantomData<fn() -> ($($shape,)? P,)>);
 
-    fn register(registry: &mut Registry) {
-        T::register(registry);
-        ProblemBody::register(registry);
-    }
+        impl<$($shape,)? P> From<Response> for $name<$($shape,)? P> {
+            fn from(response: Response) -> Self {
+                Self(response, PhantomData)
+            }
+        }
+
+        impl<$($shape,)? P> IntoResponse for $name<$($shape,)? P> {
+            fn into_response(self) -> Response {
+                self.0
+            }
+        }
+
+        impl<$($shape: Type,)? P: Problems> ApiResponse for $name<$($shape,)? P> {
+            fn meta() -> MetaResponses {
+                let mut responses: Vec<MetaResponse> = $successes;
+                responses.extend(problem_responses(P::STATUSES));
+                MetaResponses { responses }
+            }
+
+            fn register(registry: &mut Registry) {
+                $($shape::register(registry);)?
+                ProblemBody::register(registry);
+            }
+        }
+    )*};
 }
 
-/// A text answer, or one of the problems `P`.
-pub(crate) struct TextAnswer<P>(Response, PhantomData<fn() -> P>);
+const JSON: &str = "application/json";
 
-impl<P> From<Response> for TextAnswer<P> {
-    fn from(response: Response) -> Self {
-        Self(response, PhantomData)
-    }
+answers! {
+    /// A JSON answer of the documented shape `T`, or one of the problems `P`.
+    Answer<T> = vec![success(200, vec![(JSON, T::schema_ref())], vec![])];
+    /// As [`Answer`], with an entity tag.
+    Tagged<T> = vec![success(200, vec![(JSON, T::schema_ref())], vec![etag()])];
+    /// As [`Answer`]; 201 when something new was made.
+    Saved<T> = vec![
+        success(200, vec![(JSON, T::schema_ref())], vec![]),
+        success(201, vec![(JSON, T::schema_ref())], vec![]),
+    ];
+    /// As [`Saved`], with an entity tag.
+    SavedTagged<T> = vec![
+        success(200, vec![(JSON, T::schema_ref())], vec![etag()]),
+        success(201, vec![(JSON, T::schema_ref())], vec![etag()]),
+    ];
+    /// As [`Answer`], or server-sent events when the caller asks for them.
+    Stream<T> = vec![success(
+        200,
+        vec![(JSON, T::schema_ref()), ("text/event-stream", String::schema_ref())],
+        vec![],
+    )];
+    /// A text answer, or one of the problems `P`.
+    TextAnswer<> = vec![success(200, vec![("text/plain", String::schema_ref())], vec![])];
+    /// A WebAssembly module, or one of the problems `P`.
+    Module<> = vec![
+        success(200, vec![("application/wasm", binary())], vec![etag()]),
+        success(304, vec![], vec![etag()]),
+    ];
 }
 
-impl<P> IntoResponse for TextAnswer<P> {
-    fn into_response(self) -> Response {
-        self.0
-    }
-}
-
-impl<P: Problems> ApiResponse for TextAnswer<P> {
-    fn meta() -> MetaResponses {
-        let mut responses = vec![MetaResponse {
-            description: "Done",
-            status: Some(200),
-            status_range: None,
-            content: vec![MetaMediaType {
-                content_type: "text/plain",
-                schema: String::schema_ref(),
-            }],
-            headers: vec![],
-        }];
-        responses.extend(problem_responses(P::STATUSES));
-        MetaResponses { responses }
-    }
-
-    fn register(registry: &mut Registry) {
-        ProblemBody::register(registry);
-    }
+/// The schema of bytes as they are.
+pub(crate) fn binary() -> MetaSchemaRef {
+    MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "binary")))
 }

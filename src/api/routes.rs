@@ -11,13 +11,15 @@ use poem_openapi::{OpenApi, OpenApiService, Tags};
 
 use super::body::JsonBody;
 use super::caller::Caller;
+use super::hooks::routes::{BindingsApi, HooksApi};
 use super::reply::{Acts, Answer, Guarded, Looks, Lookup, Open, Ready, Takes, TextAnswer};
 use super::settle::Settle;
 use super::topics::Paging;
 use super::{ApiState, classic, docs, dto, items, namespaces, openapi, ops, settle, topics};
 
+/// Who the routes are for.
 #[derive(Tags)]
-enum Audience {
+pub(super) enum Audience {
     /// Handing items in.
     Producers,
     /// Taking items out and settling them.
@@ -26,13 +28,16 @@ enum Audience {
     Topics,
     /// Settings and quotas of tenants.
     Namespaces,
+    /// Versions, tests and bindings of hooks, and what hooks did.
+    Hooks,
     /// Running a node.
     Operations,
     /// The routes of the first version.
     Classic,
 }
 
-type JsonAnswer<T, P> = Result<Answer<T, P>>;
+/// A JSON answer of the documented shape `T`, or one of the problems `P`.
+pub(super) type JsonAnswer<T, P> = Result<Answer<T, P>>;
 
 /// Producers and consumers.
 struct ItemsApi(Arc<ApiState>);
@@ -614,7 +619,15 @@ fn paging(limit: Query<Option<u32>>, cursor: Query<Option<String>>) -> Paging {
     }
 }
 
-type Apis = (ItemsApi, TopicsApi, NamespacesApi, OpsApi, ClassicApi);
+type Apis = (
+    ItemsApi,
+    TopicsApi,
+    NamespacesApi,
+    HooksApi,
+    BindingsApi,
+    OpsApi,
+    ClassicApi,
+);
 
 /// The documentation of every route, without the state that serving them needs.
 pub(super) struct Table;
@@ -650,6 +663,8 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         ItemsApi(state()),
         TopicsApi(state()),
         NamespacesApi(state()),
+        HooksApi(state()),
+        BindingsApi(state()),
         OpsApi(state()),
         ClassicApi(state()),
     );

@@ -53,7 +53,9 @@ pub(super) fn failed(current: Option<u64>) -> Problem {
     match current {
         Some(revision) => Problem::new(
             Code::PreconditionFailed,
-            format!("somebody changed it meanwhile: its ETag is \"{revision}\" now; look at it and decide again"),
+            format!(
+                "somebody changed it meanwhile: its ETag is \"{revision}\" now; look at it and decide again"
+            ),
         )
         .with_header(header::ETAG, etag(revision)),
         None => Problem::new(
@@ -83,12 +85,18 @@ pub(super) fn tagged(mut response: Response, revision: u64) -> Response {
 mod tests {
     use super::*;
 
-    fn expected(if_match: Option<&str>, if_none_match: Option<&str>, current: Option<u64>) -> Result<Expected, u16> {
+    fn expected(
+        if_match: Option<&str>,
+        if_none_match: Option<&str>,
+        current: Option<u64>,
+    ) -> Result<Expected, u16> {
         let conditions = Conditions {
             if_match: if_match.map(str::to_owned),
             if_none_match: if_none_match.map(str::to_owned),
         };
-        conditions.expected(current).map_err(|problem| problem.status().as_u16())
+        conditions
+            .expected(current)
+            .map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
@@ -101,7 +109,11 @@ mod tests {
         assert_eq!(expected(Some("\"4\""), None, Some(4)), Ok(Expected::Revision(4)));
         assert_eq!(expected(Some("\"4\""), None, None), Err(412));
         for unreadable in ["4", "W/\"4\"", "\"x\"", "\"", "\"1\", \"2\""] {
-            assert_eq!(expected(Some(unreadable), None, Some(4)), Err(400), "{unreadable}");
+            assert_eq!(
+                expected(Some(unreadable), None, Some(4)),
+                Err(400),
+                "{unreadable}"
+            );
         }
     }
 }

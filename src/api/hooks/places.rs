@@ -46,7 +46,8 @@ impl Places {
             } else {
                 "on this node"
             };
-            let detail = format!("as many {what} {whose} are under way as may be; try again when one is done");
+            let detail =
+                format!("as many {what} {whose} are under way as may be; try again when one is done");
             return Err(Problem::new(Code::HooksBusy, detail).retry_after(Duration::from_secs(1)));
         }
         taken.insert(namespace.clone(), own + 1);

@@ -6,6 +6,9 @@ use super::super::problem::{Code, Problem};
 use super::{conditions, unknown_hook, unknown_version};
 use crate::hooks::registry::{RegistryError, UploadError};
 
+/// Most reasons in one problem.
+const REASONS_MAX: usize = 50;
+
 impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
         let text = error.to_string();
@@ -16,7 +19,7 @@ impl From<RegistryError> for Problem {
             RegistryError::UnknownTest => Self::new(Code::UnknownTest, text),
             RegistryError::Nothing(_) => Self::new(Code::Conflict, text),
             RegistryError::Upload(error) => error.into(),
-            RegistryError::Gate(reasons) => reasons.into_iter().fold(
+            RegistryError::Gate(reasons) => reasons.into_iter().take(REASONS_MAX).fold(
                 Self::new(
                     Code::GateFailed,
                     "the version may not go into force; errors says what failed",

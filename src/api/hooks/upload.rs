@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use poem::Request;
 use poem::http::header;
-use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::super::ApiState;
 use super::super::body::{BodyRule, Incoming, is_json, parse};
 use super::super::problem::{Code, Problem};
+use super::super::reply::binary;
 use super::{Owner, dto};
 use crate::hooks::registry::NewVersion;
 use crate::model::{HookConfig, Manifest};
@@ -38,11 +39,12 @@ impl<'a> ApiExtractor<'a> for UploadBody {
 
     fn request_meta() -> Option<MetaRequest> {
         let media = |content_type, schema| MetaMediaType { content_type, schema };
-        let binary = MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "binary")));
         Some(MetaRequest {
-            description: Some("A component or core module, the text of either, or JSON with all a version has."),
+            description: Some(
+                "A component or core module, the text of either, or JSON with all a version has.",
+            ),
             content: vec![
-                media("application/wasm", binary),
+                media("application/wasm", binary()),
                 media("text/wat", String::schema_ref()),
                 media("application/json", dto::VersionUpload::schema_ref()),
             ],
@@ -94,10 +96,22 @@ pub(super) async fn read(
     };
     if !body.is_json {
         let module = body.incoming.any(rule(bytes_max)).await?.into();
-        return complete(state, owner, Some(module), JsonUpload { note, ..JsonUpload::default() }).await;
+        return complete(
+            state,
+            owner,
+            Some(module),
+            JsonUpload {
+                note,
+                ..JsonUpload::default()
+            },
+        )
+        .await;
     }
     // Base64 takes four bytes for three.
-    let bytes = body.incoming.any(rule(bytes_max / 3 * 4 + REST_BYTES_MAX)).await?;
+    let bytes = body
+        .incoming
+        .any(rule(bytes_max / 3 * 4 + REST_BYTES_MAX))
+        .await?;
     let mut upload: JsonUpload<'_> = parse(&bytes)?;
     let module = match (upload.module.take(), upload.wat.take()) {
         (None, None) => None,
@@ -107,7 +121,11 @@ pub(super) async fn read(
             Problem::field(Code::MalformedBody, "module", detail)
         })?),
         (Some(_), Some(_)) => {
-            return Err(Problem::field(Code::MalformedBody, "module", "give only one of module and wat"));
+            return Err(Problem::field(
+                Code::MalformedBody,
+                "module",
+                "give only one of module and wat",
+            ));
         }
     };
     upload.note = upload.note.or(note);
@@ -147,7 +165,9 @@ async fn complete(
             .or_else(|| newest.map(|newest| newest.manifest.clone()))
             .unwrap_or_default(),
         config: config.unwrap_or_else(|| kept(|newest| (*newest.config).clone())),
-        secrets: upload.secrets.unwrap_or_else(|| kept(|newest| (*newest.secrets).clone())),
+        secrets: upload
+            .secrets
+            .unwrap_or_else(|| kept(|newest| (*newest.secrets).clone())),
         note: upload.note,
     })
 }

@@ -26,7 +26,9 @@ pub(super) fn list(state: &ApiState, caller: &Caller, namespace: &str) -> Result
 pub(super) fn get(state: &ApiState, caller: &Caller, path: HookPath<'_>) -> Result<Response, Problem> {
     let owner = Owner::of(state, caller, path)?;
     let registry = &state.hooks.registry;
-    let view = registry.hook(owner.namespace(), &owner.hook).ok_or_else(unknown_hook)?;
+    let view = registry
+        .hook(owner.namespace(), &owner.hook)
+        .ok_or_else(unknown_hook)?;
     let stats = registry.stats(owner.namespace(), &owner.hook);
     json(&HookDetailView::new(&view, &stats))
 }
