@@ -21,7 +21,7 @@ pub use contract::{
     Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, NoHooks, Reason, Shaped,
 };
 
-pub use registry::{Prepared, Preparer, Registry, UploadError};
+pub use registry::{Preparer, Registry};
 
 /// The contract that guests are written against, as text.
 pub const WIT: &str = include_str!("../plugins/wit/hooks.wit");

@@ -2,39 +2,11 @@
 
 use async_trait::async_trait;
 
+use crate::hooks::engine::{Engine, ModuleSource, Prepared, UploadError};
 use crate::hooks::rehearse::Rehearser;
-use crate::model::{Digest, Namespace, Side};
-
-/// A module that runs.
-#[derive(Debug, Clone)]
-pub struct Prepared {
-    /// The SHA-256 of `component`.
-    pub digest: Digest,
-    /// What to store.
-    pub component: Vec<u8>,
-    /// The sides it exports; at least one.
-    pub exports: Vec<Side>,
-    /// What it imports.
-    pub imports: Vec<String>,
-    /// How long compiling took, in milliseconds.
-    pub compile_ms: u64,
-    /// What its author may want to know.
-    pub warnings: Vec<String>,
-}
-
-/// Why an upload was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UploadError {
-    /// It is not a hook, or not within the limits: the text says what to change.
-    #[error("{0}")]
-    Refused(String),
-    /// Another module of this namespace is being compiled.
-    #[error("another module of this namespace is being compiled; try again in a moment")]
-    Busy,
-    /// It could not be compiled here and now, through no fault of its own.
-    #[error("the module could not be compiled: {0}")]
-    Unavailable(String),
-}
+use crate::hooks::{Call, Report};
+use crate::model::{Digest, Namespace};
+use crate::shard::Catalog;
 
 /// Compiles modules, and makes calls that are only for show.
 #[async_trait]
@@ -47,4 +19,48 @@ pub trait Preparer: Rehearser {
 
     /// Whether a module is compiled here.
     fn is_ready(&self, digest: Digest) -> bool;
+}
+
+#[async_trait]
+impl Rehearser for Engine {
+    async fn rehearse(&self, call: Call) -> Report {
+        Self::rehearse(self, call).await
+    }
+}
+
+#[async_trait]
+impl Preparer for Engine {
+    async fn prepare(&self, upload: &[u8], namespace: &Namespace) -> Result<Prepared, UploadError> {
+        Self::prepare(self, upload, namespace).await
+    }
+
+    async fn ensure(&self, digest: Digest) -> Result<(), UploadError> {
+        Self::ensure(self, digest).await
+    }
+
+    fn is_ready(&self, digest: Digest) -> bool {
+        Self::is_ready(self, digest)
+    }
+}
+
+/// The catalog, for the engine to compile anew what was uploaded before.
+#[derive(Debug, Clone)]
+pub struct CatalogModules(pub Catalog);
+
+#[async_trait]
+impl ModuleSource for CatalogModules {
+    async fn module(&self, digest: Digest) -> Option<Vec<u8>> {
+        match self.0.module(digest).await {
+            Ok(module) => module,
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a module cannot be read from the catalog");
+                None
+            }
+        }
+    }
+}
+
+/// What compiled modules on this node's disk are authenticated with, made of the node's `secret`.
+pub fn artefact_key(secret: &[u8]) -> [u8; 32] {
+    blake3::derive_key("mqueue 2026 compiled hooks", secret)
 }

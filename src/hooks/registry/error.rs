@@ -1,6 +1,6 @@
 //! Why the registry refused.
 
-use crate::hooks::UploadError;
+use crate::hooks::engine::UploadError;
 use crate::model::HookName;
 use crate::shard::ShardError;
 

@@ -2,8 +2,9 @@
 
 use super::versions::By;
 use super::{Expected, Owner, Registry, RegistryError, Result, StoredTest};
+use crate::hooks::LogLevel;
+use crate::hooks::engine::UploadError;
 use crate::hooks::folder::FolderHook;
-use crate::hooks::{LogLevel, UploadError};
 use crate::model::{HookName, Namespace};
 
 /// The folder, as the one who changes things.
@@ -48,7 +49,7 @@ impl Registry {
                 let again = matches!(
                     error,
                     RegistryError::Store(_)
-                        | RegistryError::Upload(UploadError::Busy | UploadError::Unavailable(_))
+                        | RegistryError::Upload(UploadError::Busy(_) | UploadError::Internal(_))
                 );
                 self.reject_folder(namespace, hook, error.to_string());
                 again

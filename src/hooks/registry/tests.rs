@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::Timestamp;
+use crate::hooks::engine::{Prepared, UploadError};
 use crate::hooks::rehearse::Rehearser;
 use crate::hooks::{
     Call, EnqueueVerdict, Failure, HookContext, HookItem, LogLine, Observer, Reason, Report, Usage, Verdicts,
@@ -32,7 +33,7 @@ pub(super) struct FakeEngine {
 impl Preparer for FakeEngine {
     async fn prepare(&self, upload: &[u8], _: &Namespace) -> std::result::Result<Prepared, UploadError> {
         if upload.starts_with(b"bad") {
-            return Err(UploadError::Refused("it is bad".to_owned()));
+            return Err(UploadError::Malformed("it is bad".to_owned()));
         }
         let digest = Digest(sha2::Sha256::digest(upload).into());
         if upload.starts_with(b"reject") {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::change::Plan;
 use super::state::{Hook, State, Stored, Tenant};
 use super::{
-    AddedVersion, HookSummary, HookView, NewVersion, Owner, Prepared, Registry, RegistryError, Result,
-    StoredTest, VersionView,
+    AddedVersion, HookSummary, HookView, NewVersion, Owner, Registry, RegistryError, Result, StoredTest,
+    VersionView,
 };
 use crate::hooks::Version;
+use crate::hooks::engine::Prepared;
 use crate::hooks::rehearse::parse_cases;
 use crate::model::{Digest, HookConfig, HookName, Namespace};
 use crate::shard::{HookChange, HookVersionRow};

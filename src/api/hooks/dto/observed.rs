@@ -216,4 +216,8 @@ pub(in super::super) struct NamespaceLimits {
     secrets: u64,
     /// Bytes of a secret.
     secret_bytes: u64,
+    /// Bytes of the configurations and secrets of all its versions.
+    settings_bytes_in_all: u64,
+    /// Bytes of the modules of all its versions.
+    module_bytes_in_all: u64,
 }

@@ -40,7 +40,7 @@ async fn a_refused_upload_leaves_nothing() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, RegistryError::Upload(UploadError::Refused(_))),
+        matches!(error, RegistryError::Upload(UploadError::Malformed(_))),
         "{error}"
     );
     assert!(f.registry.list(&ns()).is_empty());
