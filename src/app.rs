@@ -1,13 +1,16 @@
 //! The composition root: the one place that sees adapters and HTTP together.
 
 mod assemble;
+mod hooks;
 mod serve;
 mod shutdown;
 
-pub use assemble::assemble;
+pub use assemble::{Node, assemble};
+pub use hooks::HookParts;
 pub use serve::run;
 
 use crate::config::ConfigError;
+use crate::hooks::engine::EngineError;
 use crate::queue::QueueError;
 use crate::shard::{ShardError, SlotError};
 use crate::wal::WalOpenError;
@@ -40,6 +43,9 @@ pub enum StartError {
     /// The write-ahead log cannot be opened.
     #[error("{0}")]
     Wal(#[from] WalOpenError),
+    /// Hooks cannot be run.
+    #[error("{0}")]
+    Hooks(#[from] EngineError),
     /// What the log says could not be brought to the shards.
     #[error("recovery failed: {0}")]
     Recovery(#[from] QueueError),
@@ -69,7 +75,7 @@ impl StartError {
                 error: ShardError::Address(_) | ShardError::Corrupt(_),
                 ..
             } => 78,
-            Self::Shard { .. } | Self::Recovery(_) | Self::Io { .. } => 1,
+            Self::Shard { .. } | Self::Hooks(_) | Self::Recovery(_) | Self::Io { .. } => 1,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod auth;
 mod exposure;
+mod hooks;
 mod hot;
 mod limits;
 mod load;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use auth::AuthConfig;
+pub use hooks::HooksConfig;
 pub use hot::HotConfig;
 pub use limits::LimitsConfig;
 pub use load::{Assignment, Inputs, load, parse_dotenv};
@@ -77,6 +79,8 @@ pub struct StartConfig {
     pub node: NodeConfig,
     /// Section `[redis]`.
     pub redis: RedisConfig,
+    /// Section `[hooks]`.
+    pub hooks: HooksConfig,
     /// `log.encoding`.
     pub log_encoding: LogEncoding,
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Inputs;
+use crate::hooks::NoHooks;
 use crate::model::Namespace;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::{AuthPolicy, KeySet, MintClaims, Rate, RateTable, Scope, mint};
@@ -33,22 +34,23 @@ pub(crate) async fn bench() -> Bench {
     })
     .unwrap();
     let clock = Clock::system();
-    let queue = crate::app::assemble(&config, SECRET, clock.clone(), Arc::new(SimDisk::new(7)))
-        .await
-        .unwrap();
     let keys = KeySet::default().with_secret(SECRET).unwrap();
     let limited = Rate::per_minute(std::num::NonZeroU32::new(3).unwrap());
     let table = RateTable {
         default: None,
         per_namespace: [("limited".parse().unwrap(), limited)].into(),
     };
+    let quotas = Arc::new(Quotas::new(table, clock.clone()));
+    let (disk, hooks) = (Arc::new(SimDisk::new(7)), Arc::new(NoHooks));
+    let queue = crate::app::assemble(&config, SECRET, clock.clone(), disk, quotas.clone(), hooks);
+    let queue = queue.await.unwrap();
     let seen = queue.clone();
     let state = Arc::new(ApiState {
         queue,
         hooks: hooks::tests::state(dir.path(), clock.clone()).await,
         auth: Arc::new(Authenticator::new(keys, AuthPolicy::default(), clock.clone())),
         failures: AuthFailures::new(clock.clone()),
-        quotas: Arc::new(Quotas::new(table, clock.clone())),
+        quotas,
         metrics: Arc::new(Metrics::new(ROUTES, move || snapshot(&seen)).unwrap()),
         clock,
         limits: ApiLimits::default(),

@@ -1,14 +1,14 @@
 //! Puts a node's queue together: shards, catalog, slots, log, memory.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use secrecy::SecretString;
 
-use super::StartError;
+use super::{HookParts, StartError};
 use crate::clock::Clock;
 use crate::config::{Config, StorageConfig};
-use crate::hooks::Hooks;
 use crate::hot::{MemoryOptions, MemoryTier};
 use crate::model::{IdGenerator, ItemId, LeaseKey};
 use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay};
@@ -22,16 +22,26 @@ const PREFETCH_ITEMS: u64 = 4_000;
 /// Most items read from a shard in one statement.
 const REFILL_ITEMS: usize = 2_000;
 
-/// Opens everything `config` names, replays the log, and starts the queue. `secret` is what lease ids are
-/// authenticated with; what hooks add is taken from `quotas`.
+/// A node's parts that requests go to.
+#[derive(Clone)]
+pub struct Node {
+    /// The queue.
+    pub queue: Queue,
+    /// What the queue's hooks are made of.
+    pub hooks: HookParts,
+}
+
+/// Opens everything `config` names, replays the log, and starts the queue. `secret` is what lease ids and
+/// compiled hooks are authenticated with; what hooks add is taken from `quotas`; `program` is this binary,
+/// which compiles hooks in a child process.
 pub async fn assemble(
     config: &Config,
     secret: &[u8],
     clock: Clock,
     disk: Arc<dyn Disk>,
     quotas: Arc<Quotas>,
-    hooks: Arc<dyn Hooks>,
-) -> Result<Queue, StartError> {
+    program: &Path,
+) -> Result<Node, StartError> {
     if !config.start.redis.addrs.is_empty() {
         let detail = "a shared Redis hot tier is not supported in this version; leave REDIS_ADDRS empty";
         return Err(StartError::Setting {
@@ -41,6 +51,7 @@ pub async fn assemble(
     }
     let node = config.start.node.id;
     let (shards, catalog) = open_shards(&config.start.storage).await?;
+    let hooks = HookParts::start(config, secret, program, &clock, &catalog).await?;
     let slots = assigned_slots(&catalog, shards.len()).await?;
     let mut progress = Vec::with_capacity(shards.len());
     for (number, shard) in shards.iter().enumerate() {
@@ -74,10 +85,11 @@ pub async fn assemble(
         catalog,
         defaults: config.live.topics.defaults.clone(),
         limits: limits(config),
-        hooks,
+        hooks: hooks.chains.clone(),
         quotas,
     };
-    Ok(Queue::start(parts, recovered).await?)
+    let queue = Queue::start(parts, recovered).await?;
+    Ok(Node { queue, hooks })
 }
 
 fn limits(config: &Config) -> QueueLimits {

@@ -9,12 +9,11 @@ use poem::Route;
 use tokio_util::sync::CancellationToken;
 
 use super::shutdown::{Deadline, Signals};
-use super::{StartError, assemble};
+use super::{Node, StartError, assemble};
 use crate::api::accept::{self, ListenOptions, Tls};
 use crate::api::{self, ApiLimits, ApiState};
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Config, JwtSecret, Quota, QuotasConfig, ServerConfig};
-use crate::hooks::NoHooks;
 use crate::queue::Queue;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::{AuthFailures, AuthPolicy, Authenticator, KeySet, Quotas, Rate, RateTable};
@@ -39,16 +38,19 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         .await
         .map_err(|error| StartError::io("cannot serve", error))?;
     let quotas = Arc::new(Quotas::new(rate_table(&config.live.quotas), clock.clone()));
-    let (disk, hooks) = (Arc::new(RealDisk::new()), Arc::new(NoHooks));
-    let queue = assemble(
+    let program =
+        std::env::current_exe().map_err(|error| StartError::io("cannot find this program", error))?;
+    let disk = Arc::new(RealDisk::new());
+    let Node { queue, hooks } = assemble(
         &config,
         secret.bytes(),
         clock.clone(),
         disk,
         quotas.clone(),
-        hooks,
+        &program,
     )
     .await?;
+    hooks.keep_up(config.start.hooks.folder.as_deref());
     let observed = queue.clone();
     let metrics = Metrics::new(api::ROUTES, move || api::snapshot(&observed))
         .map_err(|error| StartError::io("cannot set up metrics", error))?;
@@ -74,7 +76,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let serving =
         tokio::spawn(server.serve(api::endpoint(Arc::new(state), Route::new()), stop.clone(), time));
     signals.requested().await;
-    stop_in_order(&queue, &stop, serving, time).await
+    stop_in_order(&queue, &stop, serving, time).await?;
+    hooks.stop().await;
+    Ok(())
 }
 
 /// Not ready, then no more requests, then nothing left unstored.

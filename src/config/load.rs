@@ -8,9 +8,9 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::reader::Reader;
 use super::variables::{self, Meaning, nearest};
 use super::{
-    AuthConfig, Config, ConfigError, DEFAULTS, HotConfig, LimitsConfig, LiveConfig, LogEncoding, LogLevel,
-    NodeConfig, Problem, QuotasConfig, RedisConfig, ServerConfig, Source, StartConfig, StorageConfig,
-    TopicsConfig, WalConfig, exposure,
+    AuthConfig, Config, ConfigError, DEFAULTS, HooksConfig, HotConfig, LimitsConfig, LiveConfig, LogEncoding,
+    LogLevel, NodeConfig, Problem, QuotasConfig, RedisConfig, ServerConfig, Source, StartConfig,
+    StorageConfig, TopicsConfig, WalConfig, exposure,
 };
 
 /// Tables whose keys are the user's own: their content is one value.
@@ -134,6 +134,7 @@ fn sections(reader: &mut Reader<'_>) -> (StartConfig, LiveConfig) {
         hot: HotConfig::read(reader),
         node: NodeConfig::read(reader),
         redis: RedisConfig::read(reader),
+        hooks: HooksConfig::read(reader),
         log_encoding: reader.choice("log.encoding", LogEncoding::Json),
     };
     let live = LiveConfig {

@@ -35,7 +35,7 @@ use crate::clock::Clock;
 use crate::model::{HookLimits, HookName, Namespace};
 use crate::shard::{Catalog, ShardError};
 
-pub use engine::{CatalogModules, Preparer};
+pub use engine::{CatalogModules, Preparer, artefact_key};
 pub use error::RegistryError;
 pub use view::{
     Activation, AddedVersion, AuditEntry, BindingDraft, Expected, HookSummary, HookView, KeptFailure,

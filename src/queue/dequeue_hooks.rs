@@ -22,6 +22,8 @@ use crate::wal::{FrameBuilder, PatchEntry};
 const STRIKES_MAX: u32 = 5;
 /// Items whose failures are remembered. They live in memory: a restart forgets them, and so does a flood.
 const REMEMBERED: usize = 10_000;
+/// An item is deferred at least this long, in milliseconds: a hook that always defers must not keep the log busy.
+const DEFER_MS_MIN: i64 = 100;
 /// How long an item waits whose hook was not run for lack of resources, in milliseconds.
 const OVERLOAD_MS: i64 = 1_000;
 
@@ -142,7 +144,7 @@ impl Core {
         }
         match outcome {
             DequeueOutcome::Deliver(view) => Ok(view),
-            DequeueOutcome::Defer(_, ms) => Err(later(ms.into())),
+            DequeueOutcome::Defer(_, ms) => Err(later(i64::from(ms).max(DEFER_MS_MIN))),
             DequeueOutcome::Filtered(..) => Err(Landing::Gone(SettleCause::Filtered)),
             DequeueOutcome::DeadLetter(by, why) => Err(dead(&by, &why)),
             DequeueOutcome::Failed { .. } => Err(later(OVERLOAD_MS)),

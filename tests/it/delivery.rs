@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use mqueue::model::{DeadReason, Delivery, ExpiryAction, ItemState, SettingsPatch};
 use mqueue::queue::{Durability, EnqueueResult, NewItem, Redrive, SettleStatus, Verb};
 
-use crate::node::{Node, delayed, item, keyed, prioritised, request, text, topic};
+use crate::node::{Node, delayed, item, keyed, prioritised, request, somebody, text, topic};
 
 #[tokio::test]
 async fn items_leave_by_priority_then_due_time_then_id() {
@@ -284,7 +284,7 @@ async fn an_idempotency_key_makes_one_item_per_topic() {
     let enqueue = async |t, text: &str| {
         let enqueued = node
             .queue
-            .enqueue(t, vec![keyed(text, "k")], Durability::Logged)
+            .enqueue(t, vec![keyed(text, "k")], Durability::Logged, &somebody())
             .await
             .unwrap();
         enqueued.results.into_iter().next().unwrap()
@@ -313,7 +313,7 @@ async fn repeats_within_one_batch_are_one_item() {
     let items = vec![keyed("x", "k"), keyed("x", "k"), keyed("y", "k"), item("z")];
     let results = node
         .queue
-        .enqueue(&t, items, Durability::Logged)
+        .enqueue(&t, items, Durability::Logged, &somebody())
         .await
         .unwrap()
         .results;
@@ -335,7 +335,7 @@ async fn concurrent_repeats_are_one_item() {
         tokio::spawn(async move {
             let items = vec![keyed("x", "one"), keyed("y", "two")];
             queue
-                .enqueue(&t, items, Durability::Logged)
+                .enqueue(&t, items, Durability::Logged, &somebody())
                 .await
                 .unwrap()
                 .results

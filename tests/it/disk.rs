@@ -8,6 +8,7 @@ use mqueue::api::accept::{self, ListenOptions};
 use mqueue::api::{self, ApiLimits, ApiState};
 use mqueue::app;
 use mqueue::clock::Clock;
+use mqueue::hooks::NoHooks;
 use mqueue::telemetry::metrics::Metrics;
 use mqueue::tenant::{AuthFailures, AuthPolicy, Authenticator, KeySet, Quotas, RateTable, Scope};
 use mqueue::wal::disk::SimDisk;
@@ -45,19 +46,22 @@ impl Simulated {
         ];
         let config = node::config(&dir, &set);
         let clock = Clock::system();
-        let opened = app::assemble(&config, SECRET.as_bytes(), clock.clone(), Arc::new(disk.clone())).await;
-        let queue = opened.unwrap();
-        let seen = queue.clone();
         let keys = KeySet::default().with_secret(SECRET.as_bytes()).unwrap();
         let rates = RateTable {
             default: None,
             per_namespace: [].into(),
         };
+        let quotas = Arc::new(Quotas::new(rates, clock.clone()));
+        let (log, hooks) = (Arc::new(disk.clone()), Arc::new(NoHooks));
+        let secret = SECRET.as_bytes();
+        let opened = app::assemble(&config, secret, clock.clone(), log, quotas.clone(), hooks).await;
+        let queue = opened.unwrap();
+        let seen = queue.clone();
         let state = ApiState {
             queue: queue.clone(),
             auth: Arc::new(Authenticator::new(keys, AuthPolicy::default(), clock.clone())),
             failures: AuthFailures::new(clock.clone()),
-            quotas: Arc::new(Quotas::new(rates, clock.clone())),
+            quotas,
             metrics: Arc::new(Metrics::new(api::ROUTES, move || api::snapshot(&seen)).unwrap()),
             clock,
             limits: ApiLimits::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mqueue::model::{ItemState, SettingsPatch};
 use mqueue::queue::{Durability, EnqueueResult, NewItem, SettleStatus, Verb};
 
-use crate::node::{Node, delayed, item, keyed, prioritised, request, text, topic};
+use crate::node::{Node, delayed, item, keyed, prioritised, request, somebody, text, topic};
 
 /// So little memory that nearly everything stored is evicted at once.
 const TIGHT: &[(&str, &str)] = &[
@@ -108,7 +108,7 @@ async fn idempotency_keys_survive_a_crash_and_a_restart() {
     };
     let again = async |node: &Node| {
         node.queue
-            .enqueue(&t, vec![keyed("x", "k")], Durability::Logged)
+            .enqueue(&t, vec![keyed("x", "k")], Durability::Logged, &somebody())
             .await
             .unwrap()
             .results

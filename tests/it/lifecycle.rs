@@ -3,7 +3,7 @@
 use mqueue::model::{Namespace, SettingsPatch};
 use mqueue::queue::{Durability, QueueError};
 
-use crate::node::{Node, item, request, topic};
+use crate::node::{Node, item, request, somebody, topic};
 
 #[tokio::test]
 async fn settings_come_from_topic_then_namespace_then_configuration() {
@@ -36,7 +36,7 @@ async fn a_namespace_has_only_so_many_topics() {
     }
     let third = node
         .queue
-        .enqueue(&topic("c"), vec![item("x")], Durability::Logged)
+        .enqueue(&topic("c"), vec![item("x")], Durability::Logged, &somebody())
         .await;
     assert!(matches!(third, Err(QueueError::TooManyTopics(2))));
     node.enqueue(&topic("a"), vec![item("x")]).await;
@@ -54,7 +54,10 @@ async fn a_stopping_node_answers_its_waiting_consumers() {
     tokio::task::yield_now().await;
     node.queue.begin_shutdown();
     assert!(waiting.await.unwrap().is_ok_and(|items| items.is_empty()));
-    let refused = node.queue.enqueue(&t, vec![item("y")], Durability::Logged).await;
+    let refused = node
+        .queue
+        .enqueue(&t, vec![item("y")], Durability::Logged, &somebody())
+        .await;
     assert!(matches!(refused, Err(QueueError::ShuttingDown)));
 }
 

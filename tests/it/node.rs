@@ -5,10 +5,13 @@ use std::sync::Arc;
 use mqueue::app;
 use mqueue::clock::{Clock, Timestamp};
 use mqueue::config::{self, Assignment, Config, Inputs};
+use mqueue::hooks::NoHooks;
 use mqueue::model::{ItemId, TopicKey};
 use mqueue::queue::{
-    Delivered, DequeueRequest, Durability, EnqueueResult, LeaseAction, NewItem, Queue, SettleStatus, Verb,
+    Delivered, DequeueRequest, Durability, EnqueueResult, LeaseAction, NewItem, Queue, Requester,
+    SettleStatus, Verb,
 };
+use mqueue::tenant::{Quotas, RateTable};
 use mqueue::wal::disk::RealDisk;
 use tempfile::TempDir;
 
@@ -40,6 +43,20 @@ pub(crate) fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
     config::load(&inputs).unwrap()
 }
 
+async fn assemble(config: &Config, clock: Clock) -> Result<Queue, app::StartError> {
+    let quotas = Arc::new(Quotas::new(RateTable::default(), clock.clone()));
+    let (disk, hooks) = (Arc::new(RealDisk::new()), Arc::new(NoHooks));
+    app::assemble(config, b"test secret", clock, disk, quotas, hooks).await
+}
+
+/// Who asks in every test.
+pub(crate) fn somebody() -> Requester {
+    Requester {
+        subject: "test".into(),
+        scopes: [].into(),
+    }
+}
+
 impl Node {
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
@@ -53,9 +70,7 @@ impl Node {
     }
 
     async fn open(dir: TempDir, config: Config, clock: Clock) -> Self {
-        let queue = app::assemble(&config, b"test secret", clock.clone(), Arc::new(RealDisk::new()))
-            .await
-            .unwrap();
+        let queue = assemble(&config, clock.clone()).await.unwrap();
         Self {
             queue,
             clock,
@@ -66,13 +81,7 @@ impl Node {
 
     /// Tries to start another node on the same data.
     pub(crate) async fn open_twin(&self) -> Result<Queue, app::StartError> {
-        app::assemble(
-            &self.config,
-            b"test secret",
-            self.clock.clone(),
-            Arc::new(RealDisk::new()),
-        )
-        .await
+        assemble(&self.config, self.clock.clone()).await
     }
 
     /// Stops the node without storing anything more, as a crash would, and starts it again.
@@ -97,7 +106,7 @@ impl Node {
     pub(crate) async fn enqueue(&self, topic: &TopicKey, items: Vec<NewItem>) -> Vec<ItemId> {
         let enqueued = self
             .queue
-            .enqueue(topic, items, Durability::Logged)
+            .enqueue(topic, items, Durability::Logged, &somebody())
             .await
             .unwrap();
         let id = |result| match result {
@@ -110,7 +119,7 @@ impl Node {
     /// Enqueues and waits until the shard has it.
     pub(crate) async fn enqueue_stored(&self, topic: &TopicKey, items: Vec<NewItem>) {
         self.queue
-            .enqueue(topic, items, Durability::Stored)
+            .enqueue(topic, items, Durability::Stored, &somebody())
             .await
             .unwrap();
     }
@@ -169,7 +178,7 @@ pub(crate) fn request(topic: &TopicKey, max: usize) -> DequeueRequest {
         wait_ms: 0,
         lease_ms: None,
         request_id: None,
-        consumer: "test".into(),
+        consumer: somebody(),
     }
 }
 

@@ -59,3 +59,8 @@ impl ModuleSource for CatalogModules {
         }
     }
 }
+
+/// What compiled modules on this node's disk are authenticated with, made of the node's `secret`.
+pub fn artefact_key(secret: &[u8]) -> [u8; 32] {
+    blake3::derive_key("mqueue 2026 compiled hooks", secret)
+}

@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
 
+use super::script::Script;
 use super::shard::MapShard;
 use crate::clock::{Clock, Timestamp};
 use crate::hot::{MemoryOptions, MemoryTier};
 use crate::model::{Backoff, IdGenerator, ItemId, LeaseKey, NodeId, Settings, TopicKey};
 use crate::queue::{
     Delivered, DequeueRequest, Durability, EnqueueResult, ItemLimits, LeaseAction, NewItem, Parts, Queue,
-    QueueLimits, Replay, SettleStatus, Verb,
+    QueueLimits, Replay, Requester, SettleStatus, Verb,
 };
 use crate::shard::{Catalog, SeaShard, Shard, ShardOptions, SlotMap};
+use crate::tenant::{Quotas, RateTable};
 use crate::wal::disk::SimDisk;
 use crate::wal::{Lsn, Wal, WalOptions};
 
@@ -27,6 +29,8 @@ pub(super) struct Node {
     pub(super) shards: Vec<Arc<MapShard>>,
     pub(super) disk: SimDisk,
     pub(super) flush_items: usize,
+    pub(super) hooks: Arc<Script>,
+    pub(super) quotas: Arc<Quotas>,
     catalog: Catalog,
     _dir: Arc<TempDir>,
 }
@@ -41,8 +45,13 @@ impl Node {
         let catalog = SeaShard::open(&url, &options).await.unwrap().catalog();
         let shards = (0..shards).map(|_| MapShard::new()).collect();
         let (disk, clock) = (SimDisk::new(1), Clock::manual(START));
-        let queue = open(&clock, &disk, &shards, &catalog, flush_items).await;
+        let hooks = Arc::new(Script::default());
+        let quotas = Arc::new(Quotas::new(RateTable::default(), clock.clone()));
+        let extras = (hooks.clone(), quotas.clone());
+        let queue = open(&clock, &disk, &shards, &catalog, flush_items, extras).await;
         Self {
+            hooks,
+            quotas,
             queue,
             clock,
             shards,
@@ -66,14 +75,19 @@ impl Node {
             shards,
             disk,
             flush_items,
+            hooks,
+            quotas,
             catalog,
             _dir,
         } = self;
         queue.halt().await;
         drop(queue);
         clock.advance(away_ms);
-        let queue = open(&clock, &disk, &shards, &catalog, flush_items).await;
+        let extras = (hooks.clone(), quotas.clone());
+        let queue = open(&clock, &disk, &shards, &catalog, flush_items, extras).await;
         Self {
+            hooks,
+            quotas,
             queue,
             clock,
             shards,
@@ -121,7 +135,7 @@ impl Node {
     pub(super) async fn enqueue(&self, topic: &TopicKey, items: Vec<NewItem>) -> Vec<ItemId> {
         let enqueued = self
             .queue
-            .enqueue(topic, items, Durability::Logged)
+            .enqueue(topic, items, Durability::Logged, &somebody())
             .await
             .unwrap();
         let id = |result| match result {
@@ -179,6 +193,7 @@ async fn open(
     shards: &Vec<Arc<MapShard>>,
     catalog: &Catalog,
     flush_items: usize,
+    (hooks, quotas): (Arc<Script>, Arc<Quotas>),
 ) -> Queue {
     let node = NodeId::new(1).unwrap();
     let slots = SlotMap::initial(shards.len()).unwrap();
@@ -225,6 +240,8 @@ async fn open(
             ..Settings::default()
         },
         limits: limits(flush_items),
+        hooks,
+        quotas,
     };
     Queue::open(parts, replay.finish()).await.unwrap()
 }
@@ -257,7 +274,15 @@ pub(super) fn request(topic: &TopicKey, max: usize) -> DequeueRequest {
         wait_ms: 0,
         lease_ms: None,
         request_id: None,
-        consumer: "test".into(),
+        consumer: somebody(),
+    }
+}
+
+/// Who asks in every test.
+pub(super) fn somebody() -> Requester {
+    Requester {
+        subject: "test".into(),
+        scopes: ["enqueue".into(), "see:all".into()].into(),
     }
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::model::{Key, NoCancel, Out, Seen, Topic};
-use super::node::{Node, topic};
+use super::node::{Node, somebody, topic};
 use super::shard::Fault;
 use crate::clock::Timestamp;
 use crate::model::{Item, ItemId, ItemState, LeaseRef, OrderKey, TopicKey};
@@ -259,7 +259,12 @@ impl Life {
         };
         let queue = &self.node.queue;
         let enqueued = queue
-            .enqueue(&self.topics[at], vec![new.clone()], Durability::Logged)
+            .enqueue(
+                &self.topics[at],
+                vec![new.clone()],
+                Durability::Logged,
+                &somebody(),
+            )
             .await;
         let result = enqueued.unwrap().results.remove(0);
         match (self.model[at].probe(&key, &new.payload, now), result) {

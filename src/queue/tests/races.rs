@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::poll;
 
-use super::node::{Node, item, request, topic};
+use super::node::{Node, item, request, somebody, topic};
 use super::shard::Fault;
 use crate::hot::HoldRequest;
 use crate::model::{Delivery, ItemState, LeaseRef, SettingsPatch, TopicKey};
@@ -426,7 +426,11 @@ async fn a_key_used_twice_in_a_batch_is_asked_for_once() {
         ..item(text)
     };
     let batch = vec![keyed("a"), keyed("a"), keyed("b")];
-    let enqueued = node.queue.enqueue(&t, batch, Durability::Logged).await.unwrap();
+    let enqueued = node
+        .queue
+        .enqueue(&t, batch, Durability::Logged, &somebody())
+        .await
+        .unwrap();
     let [first, second, third] = &enqueued.results[..] else {
         panic!()
     };

@@ -25,7 +25,7 @@
 //! | 21: time to live is never read | `it::delivery::an_expired_item_is_dropped_or_kept_as_the_topic_says` |
 //! | 22: ids repeat when the clock goes back | `model::id` |
 
-use super::node::{Node, item, topic};
+use super::node::{Node, item, somebody, topic};
 use crate::model::TopicKey;
 use crate::queue::{Durability, EnqueueResult, NewItem, QueueError, SettleStatus, Verb};
 
@@ -74,7 +74,10 @@ async fn seed_fault_5_what_the_log_refused_was_never_there() {
     let t = topic("t");
     node.enqueue(&t, vec![item("before")]).await;
     node.disk.fail_sync(1);
-    let refused = node.queue.enqueue(&t, vec![item("x")], Durability::Logged).await;
+    let refused = node
+        .queue
+        .enqueue(&t, vec![item("x")], Durability::Logged, &somebody())
+        .await;
     assert!(matches!(refused, Err(QueueError::LogFailed)));
     assert_eq!(node.counts(&t), [1, 0, 0, 0]);
     assert!(!node.queue.health().ready);
@@ -92,7 +95,10 @@ async fn seed_fault_9_a_repeated_key_leaves_the_item_alone() {
     let id = node.enqueue(&t, vec![keyed(5)]).await.remove(0);
     let held = node.dequeue(&t, 1).await.remove(0);
     assert!(node.flush().await);
-    let again = node.queue.enqueue(&t, vec![keyed(1)], Durability::Logged).await;
+    let again = node
+        .queue
+        .enqueue(&t, vec![keyed(1)], Durability::Logged, &somebody())
+        .await;
     assert_eq!(again.unwrap().results, [EnqueueResult::Duplicate { id }]);
     assert!(node.flush().await);
     assert_eq!(node.counts(&t), [0, 0, 1, 0]);
@@ -123,7 +129,10 @@ async fn seed_fault_15_who_may_not_enqueue_may_settle() {
     node.enqueue(&t, vec![item("x"), item("y")]).await;
     let held = node.dequeue(&t, 2).await;
     node.queue.begin_shutdown();
-    let refused = node.queue.enqueue(&t, vec![item("z")], Durability::Logged).await;
+    let refused = node
+        .queue
+        .enqueue(&t, vec![item("z")], Durability::Logged, &somebody())
+        .await;
     assert!(matches!(refused, Err(QueueError::ShuttingDown)));
     let nack = Verb::Nack {
         delay_ms: None,

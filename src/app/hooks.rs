@@ -1,0 +1,113 @@
+//! Puts hooks together: the engine that runs them, the registry that says which, the chains in between.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::StartError;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::hooks::engine::{CpuQuota, Engine, EngineOptions, UploadLimits};
+use crate::hooks::folder::HookFolder;
+use crate::hooks::registry::{CatalogModules, artefact_key};
+use crate::hooks::{Chains, Registry};
+use crate::model::HookLimits;
+use crate::shard::Catalog;
+
+/// Where compiled modules are kept, in the data directory.
+const CACHE: &str = "hooks-cache";
+
+/// What a node's hooks are made of.
+#[derive(Clone)]
+pub struct HookParts {
+    /// Which hooks there are.
+    pub registry: Arc<Registry>,
+    /// Runs them.
+    pub engine: Arc<Engine>,
+    /// What the queue sees of them.
+    pub chains: Arc<Chains>,
+}
+
+impl std::fmt::Debug for HookParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HookParts({:?})", self.registry)
+    }
+}
+
+impl HookParts {
+    pub(super) async fn start(
+        config: &Config,
+        secret: &[u8],
+        program: &Path,
+        clock: &Clock,
+        catalog: &Catalog,
+    ) -> Result<Self, StartError> {
+        let source = Arc::new(CatalogModules(catalog.clone()));
+        let engine = Engine::start(engine_options(config, secret, program), clock.clone(), source)?;
+        let limits = config.start.hooks.call;
+        let registry = Registry::open(catalog.clone(), engine.clone(), clock.clone(), limits)
+            .await
+            .map_err(|error| StartError::Shard { number: 0, error })?;
+        let chains = Chains::new(
+            engine.clone(),
+            registry.clone(),
+            clock.clone(),
+            config.live.limits.payload_bytes_max,
+        );
+        let table = chains.clone();
+        registry.publish_to(Box::new(move |namespace, bound| table.replace(namespace, bound)));
+        Ok(Self {
+            registry,
+            engine,
+            chains,
+        })
+    }
+
+    /// Keeps up with other nodes and with the plugins folder, in the background.
+    pub fn keep_up(&self, folder: Option<&Path>) {
+        tokio::spawn(self.registry.clone().keep_up());
+        // A folder that is made later is for the next start.
+        if let Some(folder) = folder.filter(|folder| folder.is_dir()) {
+            tokio::spawn(HookFolder::new(folder.to_owned(), self.registry.clone()).watch());
+        }
+    }
+
+    /// Stops the engine: calls under way end, later ones are not made.
+    pub async fn stop(&self) {
+        let engine = self.engine.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || engine.stop()).await {
+            tracing::warn!(%error, "the hooks' threads did not stop");
+        }
+    }
+}
+
+fn engine_options(config: &Config, secret: &[u8], program: &Path) -> EngineOptions {
+    let hooks = &config.start.hooks;
+    let cache = config.start.storage.data_dir.join(CACHE);
+    let defaults = EngineOptions::new(cache, artefact_key(secret), program.to_owned());
+    let HookLimits {
+        memory_bytes,
+        table_elements,
+        ..
+    } = hooks.call;
+    EngineOptions {
+        cache_bytes_max: hooks.cache_bytes_max,
+        threads: hooks.threads.unwrap_or(defaults.threads),
+        ceilings: hooks.call,
+        upload: UploadLimits {
+            bytes: hooks.module_bytes_max,
+            memory_bytes,
+            table_elements: table_elements.into(),
+            compile_ms: u64::try_from(hooks.compile_time.as_millis()).unwrap_or(u64::MAX),
+            compile_memory_bytes: hooks.compile_memory,
+            ..defaults.upload
+        },
+        cpu: CpuQuota {
+            per_second: hooks.cpu_per_second,
+            burst: hooks.cpu_burst,
+        },
+        queue_per_namespace: hooks.queue_per_namespace,
+        wait_max: hooks.wait_max,
+        instances: hooks.instances,
+        ..defaults
+    }
+}

@@ -1,0 +1,68 @@
+//! Section `[hooks]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Reader;
+use crate::model::HookLimits;
+
+/// How tenants' hooks are run, and what they may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HooksConfig {
+    /// Folder of hooks that are in force without an upload; none when empty. It need not be there.
+    pub folder: Option<PathBuf>,
+    /// Threads that run hooks; as many as there are processors when absent.
+    pub threads: Option<usize>,
+    /// Processor time a namespace may use per second.
+    pub cpu_per_second: Duration,
+    /// Processor time it may save up.
+    pub cpu_burst: Duration,
+    /// Calls of a namespace that may wait.
+    pub queue_per_namespace: usize,
+    /// How long a call waits for its turn at most.
+    pub wait_max: Duration,
+    /// Instances at once.
+    pub instances: u32,
+    /// Largest module, in bytes.
+    pub module_bytes_max: u64,
+    /// Time for compiling a module.
+    pub compile_time: Duration,
+    /// Memory for compiling a module, in bytes.
+    pub compile_memory: u64,
+    /// Most bytes of compiled modules kept on disk.
+    pub cache_bytes_max: u64,
+    /// What one call may use.
+    pub call: HookLimits,
+}
+
+impl HooksConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let call = HookLimits::default();
+        let ms = |from: u64, to: u64| Duration::from_millis(from)..=Duration::from_millis(to);
+        let threads: usize = reader.integer("hooks.threads", 0..=1_024);
+        Self {
+            folder: reader.path("hooks.folder"),
+            threads: (threads > 0).then_some(threads),
+            cpu_per_second: reader.duration("hooks.cpu_per_second", ms(1, 1_000_000)),
+            cpu_burst: reader.duration("hooks.cpu_burst", ms(1, 1_000_000)),
+            queue_per_namespace: reader.integer("hooks.queue_per_namespace", 1..=1_000_000),
+            wait_max: reader.duration("hooks.wait_max", ms(1, 60_000)),
+            instances: reader.integer("hooks.instances", 1..=10_000),
+            module_bytes_max: reader.bytes("hooks.module_bytes_max", 1..=32 << 20),
+            compile_time: reader.duration("hooks.compile_time", ms(100, 600_000)),
+            compile_memory: reader.bytes("hooks.compile_memory", 64 << 20..=64 << 30),
+            cache_bytes_max: reader.bytes("hooks.cache_bytes_max", 1 << 20..=1 << 40),
+            call: HookLimits {
+                item_ms: reader.duration("hooks.item_time", ms(1, 1_000)).as_millis() as u32,
+                batch_ms: reader.duration("hooks.batch_time", ms(1, 2_000)).as_millis() as u32,
+                memory_bytes: reader.bytes("hooks.memory", 64 << 10..=1 << 30),
+                output_bytes: reader.bytes("hooks.output", 1..=16 << 20),
+                host_calls: reader.integer("hooks.host_calls", 1..=10_000),
+                log_lines: reader.integer("hooks.log_lines", 0..=1_000),
+                split_items: reader.integer("hooks.split_items", 1..=128),
+                hops: reader.integer("hooks.hops", 1..=8),
+                ..call
+            },
+        }
+    }
+}
