@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::shutdown::{Deadline, Signals};
 use super::{Node, StartError, assemble};
 use crate::api::accept::{self, ListenOptions, Tls};
-use crate::api::{self, ApiLimits, ApiState};
+use crate::api::{self, ApiLimits, ApiState, HooksState};
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Config, JwtSecret, Quota, QuotasConfig, ServerConfig};
 use crate::queue::Queue;
@@ -56,6 +56,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         .map_err(|error| StartError::io("cannot set up metrics", error))?;
     let state = ApiState {
         queue: queue.clone(),
+        hooks: HooksState::new(
+            hooks.registry.clone(),
+            hooks.engine.clone(),
+            usize::try_from(config.start.hooks.module_bytes_max).unwrap_or(usize::MAX),
+        ),
         auth: Arc::new(auth),
         failures: AuthFailures::new(clock.clone()),
         quotas: quotas.clone(),
