@@ -8,6 +8,7 @@
 )]
 
 mod client;
+mod guests;
 mod history;
 mod node;
 mod server;
@@ -22,6 +23,7 @@ mod delivery;
 mod disk;
 mod documents;
 mod durability;
+mod engine;
 mod http;
 mod lifecycle;
 mod readme;

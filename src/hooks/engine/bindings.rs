@@ -177,6 +177,7 @@ pub(super) enum DequeueOut {
 #[derive(ComponentType, Lift, Clone, Copy)]
 #[component(enum)]
 #[repr(u8)]
+#[expect(dead_code, reason = "made by lifting, from its number")]
 pub(super) enum LevelOut {
     #[component(name = "trace")]
     Trace,

@@ -18,6 +18,9 @@ pub(super) const ALLOWED_IMPORTS: [&str; 5] = [
     "mqueue:hooks/config@0.1.0",
 ];
 
+/// Components without code within a component.
+const INNER_COMPONENTS_MAX: u64 = 16;
+
 /// How large a module may be, in every direction; what is beyond is refused before anything is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadLimits {
@@ -103,7 +106,9 @@ struct Walk<'a> {
     limits: &'a UploadLimits,
     facts: Facts,
     other_exports: Vec<String>,
-    depth: usize,
+    /// The components and modules around what is read.
+    within: Vec<Encoding>,
+    inner_components: u64,
     modules: u64,
     functions: u64,
     globals: u64,
@@ -136,7 +141,8 @@ impl<'a> Walk<'a> {
             limits,
             facts: Facts::default(),
             other_exports: Vec::new(),
-            depth: 0,
+            within: Vec::new(),
+            inner_components: 0,
             modules: 0,
             functions: 0,
             globals: 0,
@@ -169,26 +175,24 @@ impl<'a> Walk<'a> {
         let limits = self.limits;
         match payload {
             Payload::Version { encoding, .. } => {
-                self.depth += 1;
-                if self.depth > 1 && encoding == Encoding::Component {
-                    return Err(UploadError::Forbidden(
-                        "the component holds another component; hooks are made of one component: link at \
-                         build time"
-                            .into(),
-                    ));
+                if encoding == Encoding::Component && !self.within.is_empty() {
+                    self.inner_components += 1;
+                    within("components within", self.inner_components, INNER_COMPONENTS_MAX)?;
                 }
+                self.within.push(encoding);
             }
-            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
+            Payload::End(_) => {
+                self.within.pop();
+            }
             Payload::ModuleSection { .. } => {
+                self.outermost_only()?;
                 self.modules += 1;
                 within("core modules", self.modules, CORE_INSTANCES.into())?;
             }
-            Payload::ComponentSection { .. } => {
-                return Err(UploadError::Forbidden(
-                    "the component holds another component; hooks are made of one component: link at build time"
-                        .into(),
-                ));
-            }
+            Payload::ComponentSection { .. }
+            | Payload::InstanceSection(_)
+            | Payload::ComponentCanonicalSection(_)
+            | Payload::ComponentStartSection { .. } => self.outermost_only()?,
             Payload::TypeSection(section) => self.types += u64::from(section.count()),
             Payload::CoreTypeSection(section) => self.types += u64::from(section.count()),
             Payload::ComponentTypeSection(section) => self.types += u64::from(section.count()),
@@ -208,7 +212,7 @@ impl<'a> Walk<'a> {
             Payload::ComponentImportSection(section) => {
                 for import in section {
                     let import = import.map_err(malformed)?;
-                    if self.depth == 1 {
+                    if self.within.len() == 1 {
                         self.facts.imports.push(import.name.name.to_owned());
                     }
                     self.externs += 1;
@@ -217,7 +221,7 @@ impl<'a> Walk<'a> {
             Payload::ComponentExportSection(section) => {
                 for export in section {
                     let export = export.map_err(malformed)?;
-                    if self.depth == 1 {
+                    if self.within.len() == 1 {
                         self.other_exports.push(export.name.name.to_owned());
                     }
                     self.externs += 1;
@@ -227,6 +231,18 @@ impl<'a> Walk<'a> {
         }
         within("types", self.types, limits.types)?;
         within("imports and exports", self.externs, limits.externs)
+    }
+
+    /// Refuses what only the outermost component may have. Toolchains put a component without code around each
+    /// interface, to name its types; components with code are adapted to each other, which hooks need not be.
+    fn outermost_only(&self) -> Result<(), UploadError> {
+        if self.within.len() == 1 {
+            return Ok(());
+        }
+        Err(UploadError::Forbidden(
+            "a component within the component has code of its own; hooks are one component: link at build time"
+                .into(),
+        ))
     }
 
     fn memory(&mut self, section: wasmparser::MemorySectionReader<'_>) -> Result<(), UploadError> {
