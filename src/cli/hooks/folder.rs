@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::super::CliError;
@@ -15,12 +16,23 @@ use crate::model::{HookName, Manifest};
 /// What source is built to.
 const BUILT: &str = "hook.wasm";
 
-/// `hook.toml`. Its bindings are for the server that watches the folder.
+/// `hook.toml`, which the server's plugins folder knows too.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct HookFile {
+    /// The module's file, when it is not one of the usual ones.
+    module: Option<String>,
+    /// A word on why the version is there.
+    pub(super) note: Option<String>,
+    /// How the hook wants to be run.
     pub(super) manifest: Manifest,
+    /// What it reads as its configuration.
     pub(super) config: BTreeMap<String, Value>,
+    /// What only it reads.
+    pub(super) secrets: BTreeMap<String, String>,
+    /// For the server that watches the folder; over HTTP, `mqueue hooks bind` does it.
+    #[serde(rename = "bindings")]
+    _bindings: IgnoredAny,
 }
 
 /// A folder with a hook, or a module by itself.
@@ -34,9 +46,13 @@ impl Folder {
     /// The hook at `path`, a folder or a module.
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
         if path.is_dir() {
+            let module = match read_file(path)?.module {
+                Some(module) => path.join(module),
+                None => module_of(path)?,
+            };
             return Ok(Self {
                 path: path.to_owned(),
-                module: module_of(path)?,
+                module,
             });
         }
         Ok(Self {
@@ -78,14 +94,7 @@ impl Folder {
 
     /// `hook.toml`; all defaults when it is not there.
     pub(super) fn file(&self) -> Result<HookFile, CliError> {
-        let path = self.path.join("hook.toml");
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                toml::from_str(&text).map_err(|error| CliError::failed(path.display().to_string(), error))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(HookFile::default()),
-            Err(error) => Err(failed(&path, error)),
-        }
+        read_file(&self.path)
     }
 
     /// The cases of a file of tests; those of `tests.json` when no file is named, if it is there.
@@ -98,6 +107,17 @@ impl Folder {
         };
         let text = fs::read_to_string(path).map_err(|error| failed(path, error))?;
         parse_cases(&text).map_err(|error| CliError::failed(path.display().to_string(), error))
+    }
+}
+
+fn read_file(folder: &Path) -> Result<HookFile, CliError> {
+    let path = folder.join("hook.toml");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            toml::from_str(&text).map_err(|error| CliError::failed(path.display().to_string(), error))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(HookFile::default()),
+        Err(error) => Err(failed(&path, error)),
     }
 }
 

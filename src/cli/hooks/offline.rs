@@ -56,6 +56,8 @@ impl Offline {
 
     /// A version of the hook as a server would have it.
     pub(super) fn version(&self, hook: HookRef, digest: Digest, file: HookFile) -> Arc<Version> {
+        let secrets = file.secrets.into_iter();
+        let secrets = secrets.map(|(name, secret)| (name.into(), secret.into()));
         Arc::new(Version {
             namespace: self.namespace.clone(),
             hook,
@@ -63,7 +65,7 @@ impl Offline {
             limits: HookLimits::default().lowered(&file.manifest.limits),
             manifest: file.manifest,
             config: Arc::new(texts(file.config)),
-            secrets: Arc::default(),
+            secrets: Arc::new(secrets.collect()),
         })
     }
 }

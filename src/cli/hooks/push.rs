@@ -1,6 +1,5 @@
 //! `mqueue hooks push`: uploads a hook as its next version, with its tests.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -60,10 +59,12 @@ pub(super) async fn run(args: &PushArgs) -> Result<(), CliError> {
         "manifest": file.manifest,
         "config": file.config,
     });
-    if !args.secrets.is_empty() {
-        upload["secrets"] = json!(args.secrets.iter().cloned().collect::<BTreeMap<_, _>>());
+    let mut secrets = file.secrets;
+    secrets.extend(args.secrets.iter().cloned());
+    if !secrets.is_empty() {
+        upload["secrets"] = json!(secrets);
     }
-    if let Some(note) = &args.note {
+    if let Some(note) = args.note.as_ref().or(file.note.as_ref()) {
         upload["note"] = json!(note);
     }
     let client = Client::new(&args.client)?;

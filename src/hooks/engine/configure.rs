@@ -71,6 +71,6 @@ pub(super) fn counting() -> wasmtime::Result<Engine> {
 }
 
 /// Core modules a component may be made of: a guest with imports is three already, with its adapters.
-pub(super) const CORE_INSTANCES: u32 = 12;
+pub(super) const CORE_INSTANCES: u32 = 20;
 /// Tables of all its modules.
 pub(super) const TABLES: u32 = 8;
