@@ -9,8 +9,8 @@
 
 mod client;
 mod guests;
-mod hook_client;
 mod history;
+mod hook_client;
 mod node;
 mod server;
 
