@@ -12,6 +12,8 @@ mod gate;
 mod host;
 mod inspect;
 mod modules;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod ticker;
 mod warm;

@@ -2,6 +2,7 @@
 
 mod calls;
 mod hostile;
+mod scratch;
 mod uploads;
 
 use std::collections::HashMap;
