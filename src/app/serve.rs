@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::shutdown::{Deadline, Signals};
 use super::{Node, StartError, assemble};
 use crate::api::accept::{self, ListenOptions, Tls};
-use crate::api::{self, ApiLimits, ApiState};
+use crate::api::{self, ApiLimits, ApiState, HooksState};
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Config, JwtSecret, Quota, QuotasConfig, ServerConfig};
 use crate::queue::Queue;
@@ -58,6 +58,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         queue: queue.clone(),
         auth: Arc::new(auth),
         failures: AuthFailures::new(clock.clone()),
+        hooks: HooksState::new(
+            hooks.registry.clone(),
+            hooks.engine.clone(),
+            config.start.hooks.module_bytes_max as usize,
+        ),
         quotas: quotas.clone(),
         metrics: Arc::new(metrics),
         clock,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::super::problem::{Code, Problem};
 use super::{conditions, unknown_hook, unknown_version};
-use crate::hooks::registry::{RegistryError, UploadError};
+use crate::hooks::engine::UploadError;
+use crate::hooks::registry::RegistryError;
 
 /// Most reasons in one problem.
 const REASONS_MAX: usize = 50;
@@ -52,14 +53,14 @@ impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         let text = error.to_string();
         match error {
-            UploadError::Refused(_) => Self::new(Code::HookRefused, text),
-            UploadError::Busy => Self::new(Code::HooksBusy, text).retry_after(Duration::from_secs(1)),
-            UploadError::Unavailable(internal) => Self::new(
+            UploadError::Busy(wait) => Self::new(Code::HooksBusy, text).retry_after(wait),
+            UploadError::Internal(internal) => Self::new(
                 Code::EngineUnavailable,
                 "the node could not compile the module now; try again shortly",
             )
             .retry_after(Duration::from_secs(5))
             .with_internal(internal),
+            _ => Self::new(Code::HookRefused, text),
         }
     }
 }

@@ -15,7 +15,8 @@ use super::super::openapi;
 use super::super::tests::{Answered, Bench, bench, check_shape, documented, request, send, token};
 use super::HooksState;
 use crate::clock::Clock;
-use crate::hooks::registry::{Prepared, Preparer, Registry, UploadError};
+use crate::hooks::engine::{Prepared, UploadError};
+use crate::hooks::registry::{Preparer, Registry};
 use crate::hooks::rehearse::Rehearser;
 use crate::hooks::{
     Call, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Reason, Report, Usage, Verdicts,
@@ -37,7 +38,7 @@ impl Preparer for Pretender {
     async fn prepare(&self, upload: &[u8], _: &Namespace) -> Result<Prepared, UploadError> {
         let text = String::from_utf8_lossy(upload).into_owned();
         if let Some(reason) = text.strip_prefix("refuse ") {
-            return Err(UploadError::Refused(reason.to_owned()));
+            return Err(UploadError::Malformed(reason.to_owned()));
         }
         if text.starts_with("slow") {
             SLOW.acquire().await.unwrap().forget();
