@@ -56,6 +56,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         .map_err(|error| StartError::io("cannot set up metrics", error))?;
     let state = ApiState {
         queue: queue.clone(),
+        hooks: HooksState::new(
+            hooks.registry.clone(),
+            hooks.engine.clone(),
+            usize::try_from(config.start.hooks.module_bytes_max).unwrap_or(usize::MAX),
+        ),
         auth: Arc::new(auth),
         failures: AuthFailures::new(clock.clone()),
         hooks: HooksState::new(

@@ -9,6 +9,8 @@ use crate::hooks::registry::RegistryError;
 
 /// Most reasons in one problem.
 const REASONS_MAX: usize = 50;
+/// Longest text about a module or a test, in characters.
+const DETAIL_CHARS: usize = 1_000;
 
 impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
@@ -26,8 +28,8 @@ impl From<RegistryError> for Problem {
                     "the version may not go into force; errors says what failed",
                 ),
                 |problem, reason| match reason.split_once(": ") {
-                    Some((place, detail)) => problem.with_error(place, detail),
-                    None => problem.with_error("version", reason),
+                    Some((place, detail)) => problem.with_error(one_line(place), one_line(detail)),
+                    None => problem.with_error("version", one_line(&reason)),
                 },
             ),
             RegistryError::Stale { current } => conditions::failed(current),
@@ -54,13 +56,25 @@ impl From<UploadError> for Problem {
         let text = error.to_string();
         match error {
             UploadError::Busy(wait) => Self::new(Code::HooksBusy, text).retry_after(wait),
-            UploadError::Internal(internal) => Self::new(
+            UploadError::Unknown | UploadError::Internal(_) => Self::new(
                 Code::EngineUnavailable,
                 "the node could not compile the module now; try again shortly",
             )
             .retry_after(Duration::from_secs(5))
-            .with_internal(internal),
-            _ => Self::new(Code::HookRefused, text),
+            .with_internal(text),
+            UploadError::Malformed(_)
+            | UploadError::TooLarge { .. }
+            | UploadError::Forbidden(_)
+            | UploadError::Contract(_)
+            | UploadError::Compile(_)
+            | UploadError::Start(_) => Self::new(Code::HookRefused, one_line(&text)),
         }
     }
+}
+
+/// The beginning of `text` without line breaks and other control characters: it may quote what was uploaded.
+fn one_line(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() { ' ' } else { c };
+    let line: String = text.chars().take(DETAIL_CHARS).map(harmless).collect();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -38,7 +38,7 @@ impl Preparer for Pretender {
     async fn prepare(&self, upload: &[u8], _: &Namespace) -> Result<Prepared, UploadError> {
         let text = String::from_utf8_lossy(upload).into_owned();
         if let Some(reason) = text.strip_prefix("refuse ") {
-            return Err(UploadError::Malformed(reason.to_owned()));
+            return Err(UploadError::Contract(reason.to_owned()));
         }
         if text.starts_with("slow") {
             SLOW.acquire().await.unwrap().forget();
