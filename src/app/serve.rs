@@ -63,11 +63,6 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         ),
         auth: Arc::new(auth),
         failures: AuthFailures::new(clock.clone()),
-        hooks: HooksState::new(
-            hooks.registry.clone(),
-            hooks.engine.clone(),
-            config.start.hooks.module_bytes_max as usize,
-        ),
         quotas: quotas.clone(),
         metrics: Arc::new(metrics),
         clock,
