@@ -24,6 +24,7 @@ mod disk;
 mod documents;
 mod durability;
 mod engine;
+mod hooks;
 mod http;
 mod lifecycle;
 mod readme;
