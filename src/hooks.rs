@@ -17,9 +17,7 @@ pub use call::{
     ShadowOutcome, Usage, Verdicts, Version,
 };
 pub use chain::{BreakerState, Chains};
-pub use contract::{
-    Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, NoHooks, Reason, Shaped,
-};
+pub use contract::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
 
 pub use registry::{Preparer, Registry};
 

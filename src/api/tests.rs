@@ -1,12 +1,13 @@
 //! The whole API in this process, over a real queue in memory and a temporary folder.
 
+use std::path::Path;
+
 use poem::http::{Method, StatusCode};
 use poem::{Body, Request, endpoint::BoxEndpoint};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Inputs;
-use crate::hooks::NoHooks;
 use crate::model::Namespace;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::{AuthPolicy, KeySet, MintClaims, Rate, RateTable, Scope, mint};
@@ -41,9 +42,9 @@ pub(crate) async fn bench() -> Bench {
         per_namespace: [("limited".parse().unwrap(), limited)].into(),
     };
     let quotas = Arc::new(Quotas::new(table, clock.clone()));
-    let (disk, hooks) = (Arc::new(SimDisk::new(7)), Arc::new(NoHooks));
-    let queue = crate::app::assemble(&config, SECRET, clock.clone(), disk, quotas.clone(), hooks);
-    let queue = queue.await.unwrap();
+    let (disk, program) = (Arc::new(SimDisk::new(7)), Path::new("mqueue"));
+    let node = crate::app::assemble(&config, SECRET, clock.clone(), disk, quotas.clone(), program);
+    let queue = node.await.unwrap().queue;
     let seen = queue.clone();
     let state = Arc::new(ApiState {
         queue,

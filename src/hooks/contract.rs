@@ -127,29 +127,3 @@ pub trait Hooks: Send + Sync + 'static {
         items: Vec<HookItem>,
     ) -> Vec<DequeueOutcome>;
 }
-
-/// Hooks of a node on which none can be bound.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoHooks;
-
-#[async_trait]
-impl Hooks for NoHooks {
-    fn chain(&self, _: &TopicKey, _: Side) -> Option<Chain> {
-        None
-    }
-
-    async fn on_enqueue(&self, _: &Chain, _: HookContext, items: Vec<HookItem>) -> Vec<EnqueueOutcome> {
-        let store = |item: HookItem| {
-            EnqueueOutcome::Store(Shaped {
-                item: item.item,
-                route: None,
-            })
-        };
-        items.into_iter().map(store).collect()
-    }
-
-    async fn on_dequeue(&self, _: &Chain, _: HookContext, items: Vec<HookItem>) -> Vec<DequeueOutcome> {
-        let deliver = |item: HookItem| DequeueOutcome::Deliver(item.item);
-        items.into_iter().map(deliver).collect()
-    }
-}

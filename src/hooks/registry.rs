@@ -15,7 +15,7 @@ mod log;
 mod state;
 mod stats;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod versions;
 mod view;
 

@@ -7,6 +7,7 @@
 mod catalog;
 mod checkpoints;
 mod fixture;
+mod hooks;
 mod keys;
 mod lifetime;
 mod questions;

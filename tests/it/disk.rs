@@ -1,6 +1,7 @@
 //! A disk that fills up or fails, under the whole API in this process: what is refused, what goes on, and
 //! what is there afterwards.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use mqueue::api::accept::{self, ListenOptions};
 use mqueue::api::{self, ApiLimits, ApiState};
 use mqueue::app;
 use mqueue::clock::Clock;
-use mqueue::hooks::NoHooks;
 use mqueue::telemetry::metrics::Metrics;
 use mqueue::tenant::{AuthFailures, AuthPolicy, Authenticator, KeySet, Quotas, RateTable, Scope};
 use mqueue::wal::disk::SimDisk;
@@ -52,15 +52,16 @@ impl Simulated {
             per_namespace: [].into(),
         };
         let quotas = Arc::new(Quotas::new(rates, clock.clone()));
-        let (log, hooks) = (Arc::new(disk.clone()), Arc::new(NoHooks));
+        let (log, program) = (Arc::new(disk.clone()), Path::new(env!("CARGO_BIN_EXE_mqueue")));
         let secret = SECRET.as_bytes();
-        let opened = app::assemble(&config, secret, clock.clone(), log, quotas.clone(), hooks).await;
-        let queue = opened.unwrap();
+        let opened = app::assemble(&config, secret, clock.clone(), log, quotas.clone(), program).await;
+        let app::Node { queue, hooks } = opened.unwrap();
         let seen = queue.clone();
         let state = ApiState {
             queue: queue.clone(),
             auth: Arc::new(Authenticator::new(keys, AuthPolicy::default(), clock.clone())),
             failures: AuthFailures::new(clock.clone()),
+            hooks: api::HooksState::new(hooks.registry, hooks.engine, 1 << 20),
             quotas,
             metrics: Arc::new(Metrics::new(api::ROUTES, move || api::snapshot(&seen)).unwrap()),
             clock,

@@ -1,11 +1,11 @@
 //! A node's queue in this process, on a clock the test moves.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mqueue::app;
 use mqueue::clock::{Clock, Timestamp};
 use mqueue::config::{self, Assignment, Config, Inputs};
-use mqueue::hooks::NoHooks;
 use mqueue::model::{ItemId, TopicKey};
 use mqueue::queue::{
     Delivered, DequeueRequest, Durability, EnqueueResult, LeaseAction, NewItem, Queue, Requester,
@@ -45,8 +45,9 @@ pub(crate) fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
 
 async fn assemble(config: &Config, clock: Clock) -> Result<Queue, app::StartError> {
     let quotas = Arc::new(Quotas::new(RateTable::default(), clock.clone()));
-    let (disk, hooks) = (Arc::new(RealDisk::new()), Arc::new(NoHooks));
-    app::assemble(config, b"test secret", clock, disk, quotas, hooks).await
+    let (disk, program) = (Arc::new(RealDisk::new()), Path::new(env!("CARGO_BIN_EXE_mqueue")));
+    let node = app::assemble(config, b"test secret", clock, disk, quotas, program).await?;
+    Ok(node.queue)
 }
 
 /// Who asks in every test.

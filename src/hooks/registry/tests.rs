@@ -75,7 +75,7 @@ impl Rehearser for FakeEngine {
     }
 }
 
-pub(super) fn report(outcome: std::result::Result<Verdicts, Failure>) -> Report {
+pub(in crate::hooks) fn report(outcome: std::result::Result<Verdicts, Failure>) -> Report {
     Report {
         outcome,
         usage: Usage::default(),
@@ -84,15 +84,15 @@ pub(super) fn report(outcome: std::result::Result<Verdicts, Failure>) -> Report 
 }
 
 /// A registry over a catalog on the disk, and what it published last.
-pub(super) struct Fixture {
-    pub(super) registry: Arc<Registry>,
+pub(in crate::hooks) struct Fixture {
+    pub(in crate::hooks) registry: Arc<Registry>,
     pub(super) published: Arc<Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>>,
     pub(super) clock: Clock,
     folder: Arc<TempDir>,
 }
 
 impl Fixture {
-    pub(super) async fn new() -> Self {
+    pub(in crate::hooks) async fn new() -> Self {
         Self::over(
             Arc::new(TempDir::new().unwrap()),
             Clock::manual(Timestamp::from_ms(1_000_000)),
@@ -101,7 +101,7 @@ impl Fixture {
     }
 
     /// Another node, or the same one after a restart.
-    pub(super) async fn again(&self) -> Self {
+    pub(in crate::hooks) async fn again(&self) -> Self {
         Self::over(self.folder.clone(), self.clock.clone()).await
     }
 
@@ -129,7 +129,7 @@ impl Fixture {
     }
 
     /// Adds a version of `hook` with this module; returns its number.
-    pub(super) async fn add(&self, hook: &str, module: &str) -> u32 {
+    pub(in crate::hooks) async fn add(&self, hook: &str, module: &str) -> u32 {
         let version = NewVersion {
             module: module.into(),
             ..NewVersion::default()
@@ -141,7 +141,7 @@ impl Fixture {
         added.unwrap().version.version
     }
 
-    pub(super) async fn bind(&self, draft: BindingDraft) -> Binding {
+    pub(in crate::hooks) async fn bind(&self, draft: BindingDraft) -> Binding {
         let bound = self
             .registry
             .put_binding(&ns(), draft, Expected::Anything, "ada")
@@ -149,20 +149,20 @@ impl Fixture {
         bound.unwrap()
     }
 
-    pub(super) fn in_force(&self) -> Vec<Arc<Bound>> {
+    pub(in crate::hooks) fn in_force(&self) -> Vec<Arc<Bound>> {
         self.published.lock().get(&ns()).cloned().unwrap_or_default()
     }
 }
 
-pub(super) fn ns() -> Namespace {
+pub(in crate::hooks) fn ns() -> Namespace {
     "acme".parse().unwrap()
 }
 
-pub(super) fn name(text: &str) -> HookName {
+pub(in crate::hooks) fn name(text: &str) -> HookName {
     text.parse().unwrap()
 }
 
-pub(super) fn draft(id: &str, hook: &str, version: u32) -> BindingDraft {
+pub(in crate::hooks) fn draft(id: &str, hook: &str, version: u32) -> BindingDraft {
     BindingDraft {
         id: name(id),
         topic: "orders".parse().unwrap(),
@@ -178,7 +178,7 @@ pub(super) fn draft(id: &str, hook: &str, version: u32) -> BindingDraft {
     }
 }
 
-pub(super) fn activation(version: u32) -> Activation {
+pub(in crate::hooks) fn activation(version: u32) -> Activation {
     Activation {
         version,
         canary_percent: None,
