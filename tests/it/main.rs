@@ -27,6 +27,7 @@ mod durability;
 mod engine;
 mod hook_abuse;
 mod hook_verdicts;
+mod hooks;
 mod http;
 mod lifecycle;
 mod readme;

@@ -478,7 +478,7 @@ async fn a_log_is_read_and_followed_where_it_was_left() {
         };
         registry.called(&call, &report);
     };
-    ["one", "two", "three"].map(write);
+    ["one", "two", "three"].into_iter().for_each(&write);
     let logs = format!("{HOOK}/logs");
     let newest = get(&bench, &format!("{logs}?limit=2")).await.json();
     assert_eq!(newest["lines"][0]["message"], "two");
