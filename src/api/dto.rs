@@ -253,6 +253,8 @@ pub(crate) struct DeliveredItem {
     content_type: Option<String>,
     /// The producer's headers.
     headers: Option<HashMap<String, String>>,
+    /// The hook that last shaped what is seen here, as `name@version`.
+    hook_version: Option<String>,
     /// Which delivery this is, from 1.
     attempt: u32,
     /// When the item was accepted.

@@ -80,13 +80,22 @@ pub(crate) async fn enqueue_within_quota(
     Ok((enqueued, grant))
 }
 
-/// The code for which every item was refused, when it is one and the same.
+/// The code for which every item was refused, when it is one and the same; refusals and failures of hooks
+/// count as one.
 fn common_refusal(results: &[EnqueueResult]) -> Option<&'static str> {
     let mut codes = results
         .iter()
         .map(|result| result.refusal().map(|(code, _)| code));
     let first = codes.next().flatten()?;
-    codes.all(|code| code == Some(first)).then_some(first)
+    codes.try_fold(first, |common, code| match code? {
+        code if code == common => Some(common),
+        code if is_of_hook(code) && is_of_hook(common) => Some(Code::HookRejected.as_str()),
+        _ => None,
+    })
+}
+
+fn is_of_hook(code: &str) -> bool {
+    code == Code::HookRejected.as_str() || code == Code::HookFailed.as_str()
 }
 
 fn all_refused(code: &'static str, results: &[EnqueueResult], grant: &Grant) -> Problem {
@@ -294,6 +303,13 @@ mod tests {
         assert_eq!(common_refusal(&[refused("a"), refused("b")]), None);
         assert_eq!(common_refusal(&[refused("a"), accepted.clone()]), None);
         assert_eq!(common_refusal(&[accepted]), None);
+        let mixed = [
+            refused("hook_failed"),
+            refused("hook_rejected"),
+            refused("hook_failed"),
+        ];
+        assert_eq!(common_refusal(&mixed), Some("hook_rejected"));
+        assert_eq!(common_refusal(&[refused("hook_failed"), refused("a")]), None);
     }
 
     #[test]

@@ -282,6 +282,9 @@ fn delivered_item(out: &mut Writer, delivered: &Delivered) {
         if !extra.headers.is_empty() {
             out.raw(",\"headers\":").headers(&extra.headers);
         }
+        if let Some(hook) = &extra.hook_version {
+            out.raw(",\"hook_version\":").string(hook);
+        }
     }
     out.raw(",\"attempt\":").number(delivered.attempt);
     out.raw(",\"enqueued_at\":").timestamp(item.enqueued_at);
@@ -334,7 +337,8 @@ pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::{Extra, TopicKey};
+    use crate::hooks::Reason;
+    use crate::model::{Extra, HookRef, TopicKey};
     use crate::queue::Lease;
 
     /// A delivery as consumers get it, for tests of its shapes.
@@ -391,6 +395,53 @@ pub(crate) mod tests {
         assert_eq!(items["items"][0]["json"], json!({"a": 1}));
         assert_eq!(items["items"][1]["text"], json!("é\""));
         assert_eq!(parsed(&delivered(&[])), json!({"items": []}));
+    }
+
+    #[test]
+    fn what_hooks_decided_has_the_documented_shape() {
+        let why = |code: &str| {
+            Box::new(HookReason {
+                by: HookRef {
+                    hook: "check".parse().unwrap(),
+                    version: 3,
+                },
+                reason: Reason {
+                    code: code.into(),
+                    message: "why".into(),
+                },
+            })
+        };
+        let results = [
+            EnqueueResult::Split {
+                ids: vec![ItemId(1), ItemId(2)],
+            },
+            EnqueueResult::Filtered {
+                id: ItemId(3),
+                why: why("spam"),
+            },
+            EnqueueResult::DeadLettered {
+                id: ItemId(4),
+                why: why("poison"),
+            },
+            EnqueueResult::HookRejected(why("schema")),
+            EnqueueResult::HookFailed {
+                why: why("hook_overloaded"),
+                retry_after_ms: Some(70),
+            },
+        ];
+        let got = parsed(&enqueued(Durability::Logged, &results));
+        assert_eq!(
+            got["results"],
+            json!([
+                {"id": "1", "ids": ["1", "2"], "status": "accepted"},
+                {"id": "3", "status": "filtered", "reason": "spam", "detail": "why", "hook": "check@3"},
+                {"id": "4", "status": "dead_lettered", "reason": "poison", "detail": "why", "hook": "check@3"},
+                {"status": "rejected", "reason": "hook_rejected", "code": "schema", "detail": "why",
+                 "hook": "check@3"},
+                {"status": "rejected", "reason": "hook_overloaded", "detail": "why", "hook": "check@3",
+                 "retry_after_ms": 70},
+            ])
+        );
     }
 
     #[test]

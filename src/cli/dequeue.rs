@@ -102,6 +102,10 @@ fn print(item: &Value, as_json: bool) -> Result<(), CliError> {
         cell(item, "attempt"),
         cell(item, "lease_id"),
     );
+    let head = match item.get("hook_version").and_then(Value::as_str) {
+        Some(hook) => format!("{head} hook={hook}"),
+        None => head,
+    };
     output::line(&format!(
         "{}\n  {}",
         output::escaped(&head),

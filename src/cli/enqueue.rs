@@ -125,12 +125,29 @@ impl Sender<'_> {
             if self.args.output.is_json() {
                 output::json_line(result)?;
             } else {
-                let why = format!("{} {}", cell(result, "reason"), cell(result, "detail"));
-                let line = format!("{} {status} {why}", cell(result, "id"));
-                output::line(output::escaped(&line).trim())?;
+                output::line(output::escaped(&summary(result)).trim())?;
             }
         }
         Ok(())
+    }
+}
+
+/// One result on a line: the id or what a hook split the item into, what became of it, who decided and why.
+fn summary(result: &Value) -> String {
+    let ids = match result.get("ids").and_then(Value::as_array) {
+        Some(ids) => ids.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        None => cell(result, "id"),
+    };
+    let mut line = format!("{ids} {}", cell(result, "status"));
+    for field in ["reason", "code", "detail"] {
+        let text = cell(result, field);
+        if !text.is_empty() {
+            line = format!("{line} {text}");
+        }
+    }
+    match result.get("hook").and_then(Value::as_str) {
+        Some(hook) => format!("{line} ({hook})"),
+        None => line,
     }
 }
 
@@ -252,6 +269,19 @@ mod tests {
         );
         assert!(matches!(item_of(&["--json"], b"{"), Err(CliError::Usage(_))));
         assert!(matches!(item_of(&["--text"], b"\xff"), Err(CliError::Usage(_))));
+    }
+
+    #[test]
+    fn results_say_who_decided() {
+        let split = json!({"id": "1", "ids": ["1", "2"], "status": "accepted"});
+        assert_eq!(summary(&split), "1,2 accepted");
+        let rejected = json!({
+            "status": "rejected", "reason": "hook_rejected", "code": "schema", "detail": "no total", "hook": "check@3"
+        });
+        assert_eq!(
+            summary(&rejected).trim(),
+            "rejected hook_rejected schema no total (check@3)"
+        );
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 use crate::hooks::{
@@ -156,19 +155,15 @@ fn outward(asked: &HookItem) -> Result<DequeueVerdict, String> {
 
 /// What was observed, in words.
 #[derive(Default)]
-struct Seen {
-    words: Mutex<Vec<String>>,
-    news: Notify,
-}
+struct Seen(Mutex<Vec<String>>);
 
 impl Seen {
     fn note(&self, word: String) {
-        self.words.lock().push(word);
-        self.news.notify_one();
+        self.0.lock().push(word);
     }
 
     fn of(&self, kind: &str) -> Vec<String> {
-        let words = self.words.lock();
+        let words = self.0.lock();
         words
             .iter()
             .filter(|word| word.starts_with(kind))
@@ -370,10 +365,9 @@ async fn a_batch_is_halved_until_what_fails_is_alone() {
     assert!(bench.runner.0.lock().len() <= 2 * 2 * 6 + 1);
     // However many fail, the search ends.
     let bench = Bench::new(vec![bound("h", Side::Enqueue, Policies::default())]);
-    assert_eq!(
-        all(&bench.enqueue(&["trap"; 1_000]).await),
-        vec!["failed h@1 None"; 1_000]
-    );
+    let outcomes = all(&bench.enqueue(&["trap"; 1_000]).await);
+    assert_eq!(outcomes.len(), 1_000);
+    assert!(outcomes.iter().all(|word| word.starts_with("failed h@1")));
     assert!(bench.runner.0.lock().len() <= 64);
 }
 
@@ -475,7 +469,7 @@ async fn a_shadow_is_compared_and_changes_nothing() {
     let outcomes = bench.enqueue(&["x", "keep", "drop", "err"]).await;
     assert_eq!(words(&outcomes[0]), "store x+h@1");
     while bench.seen.of("compared").len() < 3 {
-        bench.seen.news.notified().await;
+        tokio::task::yield_now().await;
     }
     assert_eq!(
         bench.seen.of("compared"),

@@ -48,6 +48,24 @@ fn without(field: &str) -> Value {
     claims
 }
 
+#[test]
+fn every_word_of_the_scope_is_kept_within_bounds() {
+    let (auth, _) = authenticator(AuthPolicy::default());
+    let words = |scope: Value| {
+        let principal = auth
+            .verify(&signed(&hs256(), &with("scope", scope), SECRET))
+            .unwrap();
+        principal.words.to_vec()
+    };
+    assert_eq!(
+        words(json!("enqueue see:all")),
+        ["enqueue".into(), "see:all".into()]
+    );
+    assert_eq!(words(json!("w ".repeat(65))).len(), WORDS_MAX);
+    let long = "w".repeat(1_500);
+    assert_eq!(words(json!([long, long, "x"])), [long.into()]);
+}
+
 fn hs256() -> Value {
     json!({"alg": "HS256", "typ": "JWT"})
 }
