@@ -63,6 +63,8 @@ problem_sets! {
     Open = 500;
     /// Of the readiness check.
     Ready = 401 403 429 500 503;
+    /// Of streams.
+    Streams = 401 429 500 503;
     /// Of routes that need a token that opens everything.
     Guarded = 401 403 429 500;
     /// Of the page about a problem.
@@ -113,6 +115,43 @@ impl<T: Type, P: Problems> ApiResponse for Answer<T, P> {
             status_range: None,
             content: vec![MetaMediaType {
                 content_type: "application/json",
+                schema: T::schema_ref(),
+            }],
+            headers: vec![],
+        }];
+        responses.extend(problem_responses(P::STATUSES));
+        MetaResponses { responses }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+        ProblemBody::register(registry);
+    }
+}
+
+/// Server-sent events whose data is of the documented shape `T`, or one of the problems `P`.
+pub(crate) struct Events<T, P>(Response, PhantomData<fn() -> (T, P)>);
+
+impl<T, P> From<Response> for Events<T, P> {
+    fn from(response: Response) -> Self {
+        Self(response, PhantomData)
+    }
+}
+
+impl<T, P> IntoResponse for Events<T, P> {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl<T: Type, P: Problems> ApiResponse for Events<T, P> {
+    fn meta() -> MetaResponses {
+        let mut responses = vec![MetaResponse {
+            description: "Events until the token expires or the node stops",
+            status: Some(200),
+            status_range: None,
+            content: vec![MetaMediaType {
+                content_type: "text/event-stream",
                 schema: T::schema_ref(),
             }],
             headers: vec![],

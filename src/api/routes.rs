@@ -8,13 +8,14 @@ use poem::{EndpointExt, Response, Result, Route};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
+use tokio::sync::Semaphore;
 
 use super::body::JsonBody;
 use super::caller::Caller;
-use super::reply::{Acts, Answer, Guarded, Looks, Lookup, Open, Ready, Takes, TextAnswer};
+use super::reply::{Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer};
 use super::settle::Settle;
 use super::topics::Paging;
-use super::{ApiState, classic, docs, dto, items, namespaces, openapi, ops, settle, topics};
+use super::{ApiState, classic, docs, dto, events, items, namespaces, openapi, ops, settle, topics};
 
 #[derive(Tags)]
 enum Audience {
@@ -530,6 +531,24 @@ impl OpsApi {
     }
 }
 
+/// Those who watch.
+struct EventsApi {
+    state: Arc<ApiState>,
+    seats: Arc<Semaphore>,
+}
+
+#[OpenApi(tag = "Audience::Operations")]
+impl EventsApi {
+    /// What the token may see, every second
+    ///
+    /// Server-sent events named `snapshot`, each whole by itself, the first at once. The stream ends when
+    /// the token expires and when the node stops.
+    #[oai(path = "/v1/events", method = "get", operation_id = "events")]
+    async fn events(&self, caller: Caller) -> Result<Events<dto::Event, Streams>> {
+        Ok(events::events(&self.state, caller, &self.seats)?.into())
+    }
+}
+
 /// Clients of the first version.
 struct ClassicApi(Arc<ApiState>);
 
@@ -614,7 +633,7 @@ fn paging(limit: Query<Option<u32>>, cursor: Query<Option<String>>) -> Paging {
     }
 }
 
-type Apis = (ItemsApi, TopicsApi, NamespacesApi, OpsApi, ClassicApi);
+type Apis = (ItemsApi, TopicsApi, NamespacesApi, OpsApi, EventsApi, ClassicApi);
 
 /// The documentation of every route, without the state that serving them needs.
 pub(super) struct Table;
@@ -651,6 +670,10 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         TopicsApi(state()),
         NamespacesApi(state()),
         OpsApi(state()),
+        EventsApi {
+            state: state(),
+            seats: Arc::new(Semaphore::new(events::STREAMS_MAX)),
+        },
         ClassicApi(state()),
     );
     let service = OpenApiService::new(apis, openapi::TITLE, openapi::VERSION);
