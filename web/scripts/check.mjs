@@ -24,7 +24,7 @@ try {
   }
   run("tsc", "--noEmit");
   const dist = join(folder, "dist");
-  run("vite", "build", "--logLevel", "warn", "--outDir", dist);
+  run("vite", "build", "--logLevel", "warn", "--outDir", dist, "--emptyOutDir");
   const [made, kept] = [files(dist), files(join(web, "dist"))];
   const names = new Set([...made.keys(), ...kept.keys()]);
   const differ = [...names].filter((name) => !made.get(name)?.equals(kept.get(name) ?? Buffer.alloc(0)));

@@ -77,7 +77,7 @@ test("the filter and the order stand in the address, and the keyboard reaches th
     await page.getByRole("link", { name: "shop/keys-b" }).waitFor();
     await page.keyboard.press("/");
     await page.keyboard.type("keys");
-    await page.getByRole("button", { name: "Ready" }).click();
+    await page.getByRole("button", { name: "Ready", exact: true }).click();
     assert.match(page.url(), /q=keys&sort=ready/);
     const names = await page.locator("tbody th").allInnerTexts();
     assert.deepEqual(names, ["shop/keys-b", "shop/keys-a"]);

@@ -44,7 +44,7 @@ export function ItemTable({ items, time, before, error = false }: Props) {
           <th scope="col" class={error ? "wide" : ""}>Payload</th>
           <th scope="col" class="num wide">Priority</th>
           <th scope="col" class="num wide">Attempt</th>
-          <th scope="col" class="wide">{name}</th>
+          <th scope="col" class="wide apart">{name}</th>
         </tr>
       </thead>
       <tbody>

@@ -8,15 +8,15 @@ const SECONDS = 300;
 const readAll = () => pastOfAll(SECONDS);
 
 export const RATES: readonly Line[] = [
-  { name: "in", colour: "--c1", value: (point) => point.in },
-  { name: "out", colour: "--c2", value: (point) => point.out },
-  { name: "acked", colour: "--c3", value: (point) => point.acked },
+  { name: "in", colour: "--c1", value: (point) => point.in, show: format.rate },
+  { name: "out", colour: "--c2", value: (point) => point.out, show: format.rate },
+  { name: "acked", colour: "--c3", value: (point) => point.acked, show: format.rate },
 ];
 export const DEPTHS: readonly Line[] = [
-  { name: "ready", colour: "--c1", value: (point) => point.ready },
-  { name: "scheduled", colour: "--c2", value: (point) => point.scheduled },
-  { name: "leased", colour: "--c3", value: (point) => point.leased },
-  { name: "dead", colour: "--c4", value: (point) => point.dead },
+  { name: "ready", colour: "--c1", value: (point) => point.ready, show: format.count },
+  { name: "scheduled", colour: "--c2", value: (point) => point.scheduled, show: format.count },
+  { name: "leased", colour: "--c3", value: (point) => point.leased, show: format.count },
+  { name: "dead", colour: "--c4", value: (point) => point.dead, show: format.count },
 ];
 
 /** The node at a glance. */

@@ -84,7 +84,7 @@ export function Topics() {
                   </th>
                 );
               })}
-              <th scope="col" class="wide">
+              <th scope="col" class="wide apart">
                 In, last minute
               </th>
             </tr>
@@ -125,7 +125,7 @@ function TopicRow({ row }: { row: Row }) {
           </td>
         );
       })}
-      <td class="wide">
+      <td class="wide apart">
         <Sparkline values={values} name={`Items in per second, highest ${format.rate(Math.max(0, ...values))}`} />
       </td>
     </tr>

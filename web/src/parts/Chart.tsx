@@ -2,7 +2,6 @@ import { effect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { type Point, tick } from "../api/history";
-import * as format from "../format";
 import { theme } from "../theme";
 
 export interface Line {
@@ -10,17 +9,19 @@ export interface Line {
   /** A custom property of the style sheet. */
   colour: string;
   value: (point: Point) => number;
+  show: (value: number) => string;
 }
 
 interface Props {
   title: string;
   lines: readonly Line[];
   read: () => readonly Point[];
-  /** How long the axis is, in seconds. */
+  /** How long the axis is at most, in seconds. */
   seconds: number;
 }
 
 const HEIGHT = 168;
+const SECONDS_MIN = 60;
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
 function options(element: HTMLElement, lines: readonly Line[]): uPlot.Options {
@@ -51,14 +52,14 @@ function options(element: HTMLElement, lines: readonly Line[]): uPlot.Options {
           stroke: colour(line.colour),
           width: 1.5,
           points: { show: false },
-          value: (_, value: number | null) => (value === null ? "–" : format.rate(value)),
+          value: (_, value: number | null) => (value == null ? "–" : line.show(value)),
         }),
       ),
     ],
   };
 }
 
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 
 /** Lines over time, to now; the legend has the values under the pointer, or the last ones. */
 export function Chart({ title, lines, read, seconds }: Props) {
@@ -77,9 +78,11 @@ export function Chart({ title, lines, read, seconds }: Props) {
       if (!plot) return;
       const points = data();
       const now = points[0].at(-1) ?? Date.now() / 1_000;
+      // A chart that just began is wide enough to read, and grows to its full length.
+      const span = Math.min(seconds, Math.max(SECONDS_MIN, now - (points[0][0] ?? now)));
       plot.batch(() => {
         plot?.setData(points, false);
-        plot?.setScale("x", { min: now - seconds, max: now });
+        plot?.setScale("x", { min: now - span, max: now });
       });
       if (plot.cursor.left === undefined || plot.cursor.left < 0) {
         plot.setLegend({ idx: points[0].length - 1 });
