@@ -10,6 +10,7 @@ mod caller;
 mod classic;
 mod docs;
 mod dto;
+mod events;
 mod fast;
 mod hooks;
 mod items;

@@ -748,6 +748,72 @@ pub(crate) struct Part {
     detail: String,
 }
 
+/// What a token may see at one moment.
+#[derive(Object)]
+pub(crate) struct Event {
+    /// When.
+    at: Instant,
+    /// Who the token speaks for.
+    subject: String,
+    /// The namespaces the token lists; absent when it opens every one.
+    namespaces: Option<Vec<String>>,
+    /// The token's scopes.
+    scopes: Vec<String>,
+    /// Whether the node accepts new items.
+    ready: bool,
+    /// How each part of the node is.
+    parts: Vec<Part>,
+    /// The node's own numbers; only for tokens that open every namespace.
+    node: Option<NodeEvent>,
+    /// The topics of the token's namespaces, at most 1000, by namespace and name.
+    topics: Vec<TopicEvent>,
+    /// How many topics are left out.
+    topics_left_out: u64,
+}
+
+/// The node's own numbers; those of the log count from its opening.
+#[derive(Object)]
+pub(crate) struct NodeEvent {
+    /// Segments of the log.
+    log_segments: u64,
+    /// Bytes of the log.
+    log_bytes: u64,
+    /// Bytes that wait to be written to the log.
+    log_pending_bytes: u64,
+    /// Bytes written to the log.
+    log_written_bytes: u64,
+    /// Times the log was synced.
+    log_syncs: u64,
+    /// Time spent syncing the log, in microseconds.
+    log_sync_us: u64,
+    /// How long answers took, by group of routes.
+    latencies: Vec<RouteLatency>,
+}
+
+/// How long the answers to a group of routes took since the node started.
+#[derive(Object)]
+pub(crate) struct RouteLatency {
+    /// The group, as in `/metrics`.
+    route: String,
+    /// How many answers took at most so many microseconds, cumulative: pairs of bound and count.
+    within_us: Vec<Vec<u64>>,
+    /// How many answers there were.
+    count: u64,
+}
+
+/// One topic of an event.
+#[derive(Object)]
+pub(crate) struct TopicEvent {
+    /// Its namespace.
+    namespace: String,
+    /// Its name.
+    topic: String,
+    /// Whether deliveries are stopped.
+    paused: bool,
+    /// Its numbers.
+    stats: TopicStats,
+}
+
 /// An item as the first version takes it.
 #[derive(Object)]
 pub(crate) struct ClassicItem {

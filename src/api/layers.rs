@@ -39,8 +39,8 @@ fn route_number(method: &Method, path: &str) -> usize {
             None => 4,
         },
         "/enqueue" | "/dequeue" | "/ack" | "/nack" => 3,
+        "/health" | "/livez" | "/readyz" | "/metrics" | "/openapi.json" | "/v1/events" => 5,
         _ if path.starts_with("/v1/") => 4,
-        "/health" | "/livez" | "/readyz" | "/metrics" | "/openapi.json" => 5,
         _ => 6,
     }
 }

@@ -71,6 +71,8 @@ problem_sets! {
     Open = 500;
     /// Of the readiness check.
     Ready = 401 403 429 500 503;
+    /// Of streams.
+    Streams = 401 429 500 503;
     /// Of routes that need a token that opens everything.
     Guarded = 401 403 429 500;
     /// Of the page about a problem.
@@ -185,6 +187,8 @@ answers! {
         vec![(JSON, T::schema_ref()), ("text/event-stream", String::schema_ref())],
         vec![],
     )];
+    /// Server-sent events whose data is of the documented shape `T`, until the token expires or the node stops.
+    Events<T> = vec![success(200, vec![("text/event-stream", T::schema_ref())], vec![])];
     /// A text answer, or one of the problems `P`.
     TextAnswer<> = vec![success(200, vec![("text/plain", String::schema_ref())], vec![])];
     /// A WebAssembly module, or one of the problems `P`.

@@ -8,14 +8,15 @@ use poem::{EndpointExt, Response, Result, Route};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
+use tokio::sync::Semaphore;
 
 use super::body::JsonBody;
 use super::caller::Caller;
 use super::hooks::routes::{BindingsApi, HooksApi};
-use super::reply::{Acts, Answer, Guarded, Looks, Lookup, Open, Ready, Takes, TextAnswer};
+use super::reply::{Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer};
 use super::settle::Settle;
 use super::topics::Paging;
-use super::{ApiState, classic, docs, dto, items, namespaces, openapi, ops, settle, topics};
+use super::{ApiState, classic, docs, dto, events, items, namespaces, openapi, ops, settle, topics};
 
 /// Who the routes are for.
 #[derive(Tags)]
@@ -535,6 +536,24 @@ impl OpsApi {
     }
 }
 
+/// Those who watch.
+struct EventsApi {
+    state: Arc<ApiState>,
+    seats: Arc<Semaphore>,
+}
+
+#[OpenApi(tag = "Audience::Operations")]
+impl EventsApi {
+    /// What the token may see, every second
+    ///
+    /// Server-sent events named `snapshot`, each whole by itself, the first at once. The stream ends when
+    /// the token expires and when the node stops.
+    #[oai(path = "/v1/events", method = "get", operation_id = "events")]
+    async fn events(&self, caller: Caller) -> Result<Events<dto::Event, Streams>> {
+        Ok(events::events(&self.state, caller, &self.seats)?.into())
+    }
+}
+
 /// Clients of the first version.
 struct ClassicApi(Arc<ApiState>);
 
@@ -626,6 +645,7 @@ type Apis = (
     HooksApi,
     BindingsApi,
     OpsApi,
+    EventsApi,
     ClassicApi,
 );
 
@@ -666,6 +686,10 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         HooksApi(state()),
         BindingsApi(state()),
         OpsApi(state()),
+        EventsApi {
+            state: state(),
+            seats: Arc::new(Semaphore::new(events::STREAMS_MAX)),
+        },
         ClassicApi(state()),
     );
     let service = OpenApiService::new(apis, openapi::TITLE, openapi::VERSION);

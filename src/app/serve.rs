@@ -14,6 +14,7 @@ use crate::api::accept::{self, ListenOptions, Tls};
 use crate::api::{self, ApiLimits, ApiState, HooksState};
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Config, JwtSecret, Quota, QuotasConfig, ServerConfig};
+use crate::console;
 use crate::queue::Queue;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::{AuthFailures, AuthPolicy, Authenticator, KeySet, Quotas, Rate, RateTable};
@@ -78,8 +79,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 
     let stop = CancellationToken::new();
     let time = config.start.server.shutdown_deadline;
-    let serving =
-        tokio::spawn(server.serve(api::endpoint(Arc::new(state), Route::new()), stop.clone(), time));
+    let serving = tokio::spawn(server.serve(
+        api::endpoint(Arc::new(state), console::mount(Route::new())),
+        stop.clone(),
+        time,
+    ));
     signals.requested().await;
     stop_in_order(&queue, &stop, serving, time).await?;
     hooks.stop().await;
@@ -108,7 +112,7 @@ async fn stop_in_order(
 fn announce(server: &ServerConfig, bound: &accept::Server) {
     let scheme = if server.has_tls() { "https" } else { "http" };
     let address = bound.address();
-    tracing::info!(%address, "listening on {scheme}://{address}, API documentation at /docs");
+    tracing::info!(%address, "listening on {scheme}://{address}, console at /console, API documentation at /docs");
 }
 
 fn listen_options(server: &ServerConfig) -> ListenOptions {

@@ -11,6 +11,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use parking_lot::Mutex;
+use prometheus::core::Metric;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
@@ -123,7 +124,19 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+/// How long the answers to one group of routes took since the node started.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RouteLatency {
+    /// The group's label, as in `/metrics`.
+    pub route: &'static str,
+    /// How many answers took at most so many microseconds, cumulative: `[bound, count]`, ascending.
+    pub within_us: Vec<(u64, u64)>,
+    /// How many answers there were.
+    pub count: u64,
+}
+
 struct RouteMetrics {
+    route: &'static str,
     by_status: [IntCounter; 5],
     latency: Histogram,
 }
@@ -181,6 +194,24 @@ impl Metrics {
         }
     }
 
+    /// How long answers took, by route, as the histogram of `/metrics` has it.
+    pub fn latencies(&self) -> Vec<RouteLatency> {
+        let latency = |metrics: &RouteMetrics| {
+            let metric = metrics.latency.metric();
+            let histogram = metric.get_histogram();
+            let within_us = histogram.get_bucket().iter().map(|bucket| {
+                let bound_us = (bucket.upper_bound() * 1e6).round() as u64;
+                (bound_us, bucket.cumulative_count())
+            });
+            RouteLatency {
+                route: metrics.route,
+                within_us: within_us.collect(),
+                count: histogram.get_sample_count(),
+            }
+        };
+        self.requests.iter().map(latency).collect()
+    }
+
     /// Counts a token that was refused.
     pub fn auth_failure(&self) {
         self.auth_failures.inc();
@@ -234,6 +265,7 @@ fn request_metrics(registry: &Registry, routes: &[&'static str]) -> Result<Vec<R
     Ok(routes
         .iter()
         .map(|route| RouteMetrics {
+            route,
             by_status: STATUS_CLASSES.map(|class| requests.with_label_values(&[route, class])),
             latency: latency.with_label_values(&[route]),
         })

@@ -176,6 +176,14 @@ impl Principal {
         self.namespaces == Reach::All
     }
 
+    /// The namespaces the token lists; nothing when it opens every one.
+    pub fn listed(&self) -> Option<&[Namespace]> {
+        match &self.namespaces {
+            Reach::All => None,
+            Reach::Listed(list) => Some(list),
+        }
+    }
+
     /// Whether the token opens `namespace`, whatever it allows there.
     pub fn opens(&self, namespace: &Namespace) -> bool {
         match &self.namespaces {

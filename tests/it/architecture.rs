@@ -29,6 +29,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "app",
         &[
             "api",
+            "console",
             "queue",
             "tenant",
             "hooks",
@@ -45,6 +46,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "api",
         &["queue", "tenant", "hooks", "wal", "telemetry", "model", "clock"],
     ),
+    ("console", &[]),
     (
         "queue",
         &["tenant", "hooks", "hot", "shard", "wal", "model", "clock"],
@@ -66,7 +68,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("sea_orm", &["shard"]),
     ("mqueue_migrations", &["shard"]),
     // HTTP. The composition root mounts what is beside the API.
-    ("poem", &["api", "app/serve"]),
+    ("poem", &["api", "app/serve", "console"]),
     ("poem_openapi", &["api"]),
     ("http", &["api"]),
     ("http_body_util", &["api"]),
@@ -77,6 +79,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("rcgen", &["api"]),
     ("socket2", &["api"]),
     ("itoa", &["api", "shard"]),
+    ("rust_embed", &["console"]),
     // Who may do what, and how much of it.
     ("governor", &["tenant"]),
     ("jsonwebtoken", &["tenant"]),
@@ -180,10 +183,10 @@ const ADAPTERS: &[(&str, &[&str])] = &[
 
 /// Files over [`LINES_MAX`], with what they may have and why they are not cut.
 const LONG: &[(&str, usize, &str)] = &[
-    ("src/api/dto.rs", 850, "one list of documented bodies, no code"),
+    ("src/api/dto.rs", 950, "one list of documented bodies, no code"),
     (
         "src/api/routes.rs",
-        750,
+        800,
         "one table of routes: a method each, one call long",
     ),
     (

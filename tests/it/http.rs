@@ -3,6 +3,7 @@
 mod classic;
 mod consuming;
 mod dead;
+mod events;
 mod operating;
 mod producing;
 mod topics;

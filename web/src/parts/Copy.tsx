@@ -1,0 +1,20 @@
+import { useState } from "preact/hooks";
+
+/** Copies `text`; says for a moment whether it did. */
+export function Copy({ text, name = "Copy" }: { text: string; name?: string }) {
+  const [said, setSaid] = useState<string | null>(null);
+  const copy = async (): Promise<void> => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setSaid("Copied");
+    } catch {
+      setSaid("Not allowed");
+    }
+    setTimeout(() => setSaid(null), 1_500);
+  };
+  return (
+    <button type="button" class="small" onClick={() => void copy()}>
+      <span aria-live="polite">{said ?? name}</span>
+    </button>
+  );
+}

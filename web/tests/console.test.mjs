@@ -1,0 +1,272 @@
+// The console in a real browser, against a real node.
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { hold, launch, open, signIn } from "./browser.mjs";
+import { Node } from "./node.mjs";
+
+const SCREENSHOTS = fileURLToPath(new URL("../../target/screenshots/", import.meta.url));
+const node = new Node();
+let browser;
+
+before(async () => {
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  await node.start();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await node.end();
+});
+
+/** Runs `steps` on a page that is signed in. */
+async function signedIn(steps, { token = node.token(), ...how } = {}) {
+  const { page, end } = await open(browser, node.url, how);
+  await signIn(page, token);
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  await steps(page);
+  await end();
+}
+
+/** Goes to a place of the console without losing what the tab holds. */
+const visit = (page, path) => page.goto(`${node.url}/console${path}`);
+const tile = (page, name) => page.locator(".tile", { has: page.locator("dt", { hasText: new RegExp(`^${name}$`) }) }).locator("dd");
+const becomes = async (locator, text) => locator.filter({ hasText: text }).waitFor();
+
+test("a token that is not accepted is told why, and one that is opens the console", async () => {
+  const { page, end } = await open(browser, node.url);
+  await signIn(page, "eyJ.no.token");
+  const note = page.getByRole("alert");
+  await note.waitFor();
+  assert.match(await note.innerText(), /token[\s\S]*request/i);
+  await signIn(page, node.token());
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  assert.equal(await page.evaluate(() => Object.keys(localStorage).some((key) => localStorage[key].startsWith("eyJ"))), false);
+  await end();
+});
+
+test("what is enqueued is seen without a reload, browsed without a lease, and explained", async () => {
+  await signedIn(async (page) => {
+    await node.enqueue("shop", "browse", [{ json: { order: 1 }, headers: { source: "till" } }]);
+    await page.getByRole("link", { name: "Topics", exact: true }).click();
+    await page.getByRole("link", { name: "shop/browse" }).click();
+    await page.getByRole("cell", { name: '{"order":1}' }).waitFor();
+    const [id] = await node.enqueue("shop", "browse", [{ json: { order: 2 } }]);
+    await page.getByRole("cell", { name: '{"order":2}' }).waitFor();
+    await page.getByLabel("Find an item by its id").fill(id);
+    await page.getByRole("button", { name: "Find" }).click();
+    const dialog = page.getByRole("dialog", { name: `Item ${id}` });
+    await dialog.getByText("Can be delivered now").waitFor();
+    await dialog.getByRole("button", { name: "hex" }).click();
+    assert.match(await dialog.locator("pre").innerText(), /^000000 {2}7b 22 6f .* \{"order":2\}$/);
+    assert.ok(page.url().includes(`id=${id}`));
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "detached" });
+    const { stats } = await node.call("GET", "/v1/namespaces/shop/topics/browse");
+    assert.deepEqual([stats.ready, stats.leased, stats.delivered_total], [2, 0, 0]);
+  });
+});
+
+test("the filter and the order stand in the address, and the keyboard reaches the rows", async () => {
+  await node.enqueue("shop", "keys-a", [{ text: "1" }]);
+  await node.enqueue("shop", "keys-b", [{ text: "1" }, { text: "2" }]);
+  await signedIn(async (page) => {
+    await page.getByRole("link", { name: "Topics", exact: true }).click();
+    await page.getByRole("link", { name: "shop/keys-b" }).waitFor();
+    await page.keyboard.press("/");
+    await page.keyboard.type("keys");
+    await page.getByRole("button", { name: "Ready", exact: true }).click();
+    assert.match(page.url(), /q=keys&sort=ready/);
+    const names = await page.locator("tbody th").allInnerTexts();
+    assert.deepEqual(names, ["shop/keys-b", "shop/keys-a"]);
+    await page.reload();
+    await page.getByRole("link", { name: "shop/keys-b" }).waitFor();
+    await page.keyboard.press("j");
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "shop/keys-a" }).waitFor();
+    await page.keyboard.press("?");
+    await page.getByRole("dialog", { name: "Keyboard" }).waitFor();
+  });
+});
+
+test("an item is sent, the topic paused and resumed", async () => {
+  await node.enqueue("shop", "send", [{ text: "first" }]);
+  await signedIn(async (page) => {
+    await visit(page, "/topics/shop/send");
+    await page.getByRole("button", { name: "Send a test item" }).click();
+    const dialog = page.getByRole("dialog", { name: "Send a test item" });
+    await dialog.getByLabel("Payload", { exact: true }).fill("{");
+    await dialog.getByRole("button", { name: "Send", exact: true }).click();
+    await dialog.getByRole("alert").waitFor();
+    await dialog.getByLabel("Payload", { exact: true }).fill('{"from":"console"}');
+    await dialog.getByLabel("Priority").fill("-5");
+    await dialog.getByRole("button", { name: "Send", exact: true }).click();
+    await dialog.getByText(/accepted, id \d+/).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("cell", { name: '{"from":"console"}' }).waitFor();
+    await page.getByRole("button", { name: "Pause" }).click();
+    await page.getByRole("button", { name: "Resume" }).waitFor();
+    assert.equal((await node.call("GET", "/v1/namespaces/shop/topics/send")).paused, true);
+    await page.getByRole("button", { name: "Resume" }).click();
+    await page.getByRole("button", { name: "Pause" }).waitFor();
+    assert.equal((await node.call("GET", "/v1/namespaces/shop/topics/send")).paused, false);
+  });
+});
+
+test("dead letters show their error and come back, after a dry run that changes nothing", async () => {
+  await node.enqueue("shop", "dead", [{ text: "a" }, { text: "b" }]);
+  const [first] = await node.kill("shop", "dead", 2, "card declined");
+  await signedIn(async (page) => {
+    await visit(page, "/topics/shop/dead");
+    await page.getByRole("link", { name: /Dead letters/ }).click();
+    await page.getByText("card declined").first().waitFor();
+    await page.getByLabel(`Choose ${first}`).check();
+    await page.getByRole("button", { name: "Redrive 1 chosen" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("button", { name: "Dry run" }).click();
+    await dialog.getByText("1 would come back").waitFor();
+    assert.equal((await node.call("GET", "/v1/namespaces/shop/topics/dead/stats")).dead, 2);
+    await dialog.getByRole("button", { name: "Redrive", exact: true }).click();
+    await dialog.getByText("1 came back").waitFor();
+    await page.keyboard.press("Escape");
+    await becomes(tile(page, "Dead"), /^1$/);
+    await page.getByRole("button", { name: "Redrive …" }).click();
+    await dialog.getByLabel("Error contains").fill("declined");
+    await dialog.getByRole("button", { name: "Redrive", exact: true }).click();
+    await dialog.getByText("1 came back").waitFor();
+    const stats = await node.call("GET", "/v1/namespaces/shop/topics/dead/stats");
+    assert.deepEqual([stats.ready, stats.dead], [2, 0]);
+  });
+});
+
+test("a purge needs the topic's name", async () => {
+  await node.enqueue("shop", "purge", [{ text: "a" }, { text: "b" }, { text: "c" }]);
+  await signedIn(async (page) => {
+    await visit(page, "/topics/shop/purge");
+    await page.getByRole("button", { name: "Purge …" }).click();
+    const dialog = page.getByRole("dialog");
+    const purge = dialog.getByRole("button", { name: "Purge", exact: true });
+    await dialog.getByLabel("Topic").fill("purg");
+    assert.equal(await purge.isDisabled(), true);
+    await dialog.getByLabel("Topic").fill("purge");
+    await purge.click();
+    await dialog.getByText("3 items were dropped").waitFor();
+    assert.equal((await node.call("GET", "/v1/namespaces/shop/topics/purge/stats")).ready, 0);
+  });
+});
+
+test("a namespace shows its quota and its settings", async () => {
+  await node.call("PUT", "/v1/namespaces/shop", { lease_ms: 45_000 });
+  await node.enqueue("shop", "quota", [{ text: "a" }]);
+  await signedIn(async (page) => {
+    await page.getByRole("link", { name: "Namespaces" }).click();
+    await page.getByRole("link", { name: "shop" }).click();
+    await becomes(tile(page, "Items a minute"), "60,000");
+    const lease = page.getByRole("row", { name: /^Lease/ });
+    assert.match(await lease.innerText(), /45\.0 s\s+this namespace/);
+  });
+});
+
+test("buttons follow the token's scopes, and other namespaces stay unseen", async () => {
+  await node.enqueue("shop", "scopes", [{ text: "a" }]);
+  await node.enqueue("other", "hidden", [{ text: "a" }]);
+  const token = node.token({ namespace: "shop", scopes: ["dequeue"] });
+  await signedIn(
+    async (page) => {
+      assert.equal(await page.getByRole("heading", { name: "Log" }).count(), 0);
+      await page.getByRole("link", { name: "Topics", exact: true }).click();
+      await page.getByRole("link", { name: "shop/scopes" }).waitFor();
+      assert.equal(await page.getByText("hidden", { exact: true }).count(), 0);
+      await page.getByRole("link", { name: "shop/scopes" }).click();
+      await page.getByRole("cell", { name: "a", exact: true }).waitFor();
+      for (const name of [/Send/, /Pause/, /Purge/]) assert.equal(await page.getByRole("button", { name }).count(), 0);
+    },
+    { token },
+  );
+});
+
+test("an expired token brings the sign-in back over the page", async () => {
+  await node.enqueue("shop", "expiry", [{ text: "stays" }]);
+  await signedIn(
+    async (page) => {
+      await visit(page, "/topics/shop/expiry");
+      const dialog = page.getByRole("dialog", { name: "Sign in" });
+      await dialog.waitFor();
+      await page.getByRole("cell", { name: "stays", includeHidden: true }).waitFor();
+      await signIn(page, node.token());
+      await dialog.waitFor({ state: "detached" });
+      await node.enqueue("shop", "expiry", [{ text: "new" }]);
+      await page.getByRole("cell", { name: "new" }).waitFor();
+    },
+    { token: node.token({ ttl: "5s" }) },
+  );
+});
+
+test("a restart of the server is told and survived", async () => {
+  await node.enqueue("shop", "restart", [{ text: "kept" }]);
+  await signedIn(async (page) => {
+    await visit(page, "/topics/shop/restart");
+    await page.getByRole("cell", { name: "kept" }).waitFor();
+    await node.stop();
+    await page.getByText("The server is away").waitFor();
+    await node.start();
+    await page.getByText("The server is away").waitFor({ state: "detached" });
+    await node.enqueue("shop", "restart", [{ text: "later" }]);
+    await page.getByRole("cell", { name: "later" }).waitFor();
+  });
+});
+
+for (const width of [320, 1440]) {
+  for (const scheme of ["light", "dark"]) {
+    test(`every view is accessible and fits at ${width} px, ${scheme}`, async () => {
+      const [id] = await node.enqueue("shop", "orders", [{ json: { order: 81, lines: [{ sku: "A-1", count: 2 }] }, headers: { source: "till-4" } }]);
+      await node.enqueue("shop", "invoices", [{ text: "later", delay_ms: 3_600_000 }, { text: "now" }]);
+      await node.enqueue("warehouse", "pick-list.v2", Array.from({ length: 12 }, (_, at) => ({ json: { shelf: at } })));
+      await node.enqueue("warehouse", "failed", [{ text: "x" }, { text: "y" }]);
+      await node.call("POST", "/v1/namespaces/warehouse/topics/failed/resume");
+      await node.kill("warehouse", "failed", 2, "the scanner did not answer within 30 s");
+      await node.call("POST", "/v1/namespaces/warehouse/topics/failed/pause");
+      const { page, end } = await open(browser, node.url, { width, height: width === 320 ? 720 : 900, scheme });
+      const shot = async (name) => {
+        await hold(page, name);
+        await page.screenshot({ path: `${SCREENSHOTS}${name}-${width}-${scheme}.png`, fullPage: true });
+      };
+      await page.getByLabel("Token").waitFor();
+      await shot("sign-in");
+      await signIn(page, node.token());
+      await becomes(tile(page, "Dead"), /[1-9]/);
+      await shot("overview");
+      await page.getByRole("link", { name: "Topics", exact: true }).click();
+      await page.getByRole("link", { name: "warehouse/pick-list.v2" }).waitFor();
+      await shot("topics");
+      await visit(page, "/topics/warehouse/pick-list.v2");
+      await page.getByRole("cell", { name: '{"shelf":0}' }).first().waitFor();
+      await shot("topic");
+      await page.getByRole("link", { name: "Charts" }).click();
+      await page.getByText("as far as this tab was open").waitFor();
+      await shot("charts");
+      await page.getByRole("link", { name: "Settings" }).click();
+      await page.getByRole("row", { name: /^Lease/ }).waitFor();
+      await shot("settings");
+      await visit(page, "/topics/warehouse/failed?tab=dead");
+      await page.getByRole("button", { name: "Redrive …" }).click();
+      await page.getByRole("dialog").waitFor();
+      await shot("redrive");
+      await page.keyboard.press("Escape");
+      await shot("dead");
+      await visit(page, `/topics/shop/orders?id=${id}`);
+      await page.getByRole("dialog").getByText("Can be delivered now").waitFor();
+      await shot("item");
+      await visit(page, "/namespaces");
+      await page.getByRole("link", { name: "warehouse" }).waitFor();
+      await shot("namespaces");
+      await visit(page, "/namespaces/shop");
+      await becomes(tile(page, "Items a minute"), "60,000");
+      await shot("namespace");
+      await end();
+    });
+  }
+}
