@@ -1,8 +1,10 @@
 //! Whose call is next: namespaces take turns by the time their calls took, within their share of the threads
 //! and of the processor. Pure: time comes in as an argument.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use hashbrown::HashMap;
 
 use crate::model::Namespace;
 

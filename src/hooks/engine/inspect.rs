@@ -46,7 +46,7 @@ pub struct UploadLimits {
     pub memory_bytes: u64,
     /// Elements of each of its tables.
     pub table_elements: u64,
-    /// Time for compiling, in milliseconds.
+    /// Time for compiling, in milliseconds; wide, so that a busy machine does not refuse what an idle one takes.
     pub compile_ms: u64,
     /// Processor time for compiling, in seconds.
     pub compile_cpu_s: u64,
@@ -68,7 +68,7 @@ impl Default for UploadLimits {
             branch_targets: 200_000,
             memory_bytes: 64 << 20,
             table_elements: 100_000,
-            compile_ms: 30_000,
+            compile_ms: 120_000,
             compile_cpu_s: 60,
             compile_memory_bytes: 2 << 30,
         }

@@ -129,6 +129,9 @@ impl Threads {
         for handle in std::mem::take(&mut *self.handles.lock()) {
             let _ = handle.join();
         }
+        // Whoever still waits is told by the end of the channel.
+        let left = self.shared.waiting.lock().fair.expire(Duration::MAX);
+        drop(left);
     }
 }
 

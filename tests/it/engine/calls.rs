@@ -179,7 +179,6 @@ async fn configuration_is_read_and_secrets_are_masked() {
         item: "(i32.store8 offset=8 (local.get $verdict) (i32.const 1))
                (i32.store offset=16 (local.get $verdict) (i32.load (i32.const 1028)))
                (i32.store offset=20 (local.get $verdict) (i32.load (i32.const 1032)))",
-        ..Guest::default()
     };
     let mut version = node.version(&guest.enqueue()).await;
     version.config = Arc::new([("region".into(), r#""eu""#.into())].into());

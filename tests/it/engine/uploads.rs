@@ -131,13 +131,57 @@ async fn modules_that_are_too_large_in_some_way_are_refused() {
             "0 ".repeat(210_000)
         )),
         with(&format!("(func {})", "(drop (i32.const 1))".repeat(200_000))),
-        with(&"(func (export \"\") )".repeat(1)).replace("(export \"\")", &exports(30_000)),
+        with(&format!("(func {})", exports(30_000))),
     ];
     let node = Node::start();
     for text in large {
         let error = node.upload(&text).await.unwrap_err();
         assert!(matches!(error, UploadError::TooLarge { .. }), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn bombs_for_the_compiler_are_refused_or_compiled() {
+    let shout = shout();
+    let with = |field: &str| {
+        shout.replace(
+            "(memory (export \"memory\") 1)",
+            &format!("(memory (export \"memory\") 1) {field}"),
+        )
+    };
+    let node = Node::start();
+    let types: String = (0..30_000)
+        .map(|number| format!("(type $t{number} (func (param {})))", "i32 ".repeat(number % 7)))
+        .collect();
+    assert!(matches!(
+        node.upload(&with(&types)).await,
+        Err(UploadError::TooLarge { .. })
+    ));
+    let bombs = [
+        with(&format!(
+            "(func (local {}) {})",
+            "i64 ".repeat(9_000),
+            "local.get 1 drop ".repeat(9_000)
+        )),
+        with(&format!(
+            "(func {} {})",
+            "i32.const 0 if ".repeat(20_000),
+            "end ".repeat(20_000)
+        )),
+        with(&format!(
+            "(func {} {})",
+            "block ".repeat(10_000),
+            "end ".repeat(10_000)
+        )),
+        with(&format!("(@custom \"x\" \"{}\")", "y".repeat(4 << 20))),
+        with(&format!("(func $\"{}\")", "n".repeat(1 << 20))),
+    ];
+    for bomb in bombs {
+        if let Err(error) = node.upload(&bomb).await {
+            assert!(!matches!(error, UploadError::Internal(_)), "{error:?}");
+        }
+    }
+    assert!(node.upload(&shout).await.is_ok());
 }
 
 fn exports(count: usize) -> String {
