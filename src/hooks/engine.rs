@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 
 pub use child::{COMPILE_COMMAND, compile_in_this_process};
 pub use error::{EngineError, UploadError};
@@ -45,6 +46,9 @@ use self::warm::{Warm, WarmPool};
 use super::{Call, Failure, HookContext, Report, Runner, Version};
 use crate::clock::{Clock, Stopwatch};
 use crate::model::{Digest, HookLimits, HookRef, InstanceMode, Manifest, Namespace, Side, TopicKey};
+
+/// Rehearsals at once.
+const REHEARSALS_MAX: usize = 2;
 
 /// How to set up an [`Engine`].
 #[derive(Debug, Clone)]
@@ -148,7 +152,9 @@ pub struct Engine {
     machine: Arc<Machine>,
     threads: Threads,
     source: Arc<dyn ModuleSource>,
-    gate: Arc<Gate>,
+    gate: Gate,
+    /// Rehearsals run beside the hook threads: not many at once.
+    rehearsals: Semaphore,
     clock: Clock,
     options: EngineOptions,
     this: std::sync::Weak<Engine>,
@@ -206,7 +212,8 @@ impl Engine {
             machine,
             threads,
             source,
-            gate: Arc::default(),
+            gate: Gate::default(),
+            rehearsals: Semaphore::new(REHEARSALS_MAX),
             clock,
             options,
             this: this.clone(),
@@ -294,6 +301,9 @@ impl Engine {
         {
             return not_run(error.to_string(), Duration::from_secs(1));
         }
+        let Ok(_turn) = self.rehearsals.acquire().await else {
+            return not_run("the server is stopping", Duration::from_secs(1));
+        };
         let machine = self.machine.clone();
         let work = tokio::task::spawn_blocking(move || machine.rehearse(&call));
         work.await
