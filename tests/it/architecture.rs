@@ -83,7 +83,10 @@ const PLACES: &[(&str, &[&str])] = &[
     // The log.
     ("crc32c", &["wal"]),
     ("rustix", &["wal/disk", "cli/bench"]),
-    ("std::fs", &["wal/disk/real", "app", "cli", "config"]),
+    (
+        "std::fs",
+        &["wal/disk/real", "app", "cli", "config", "hooks/folder"],
+    ),
     // The command line.
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
@@ -97,7 +100,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("figment", &["config"]),
     ("strsim", &["config"]),
     ("toml", &["config", "hooks"]),
-    ("std::env", &["config"]),
+    ("std::env", &["config", "app/serve"]),
     ("secrecy", &["app", "cli", "config", "shard"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),
