@@ -1,4 +1,6 @@
 //! What operators see of a node.
 
+mod hook_metrics;
+mod hook_metrics;
 pub mod logs;
 pub mod metrics;

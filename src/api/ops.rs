@@ -75,7 +75,7 @@ pub(crate) fn problem_page(code: &str) -> Result<Response, Problem> {
     Ok(reply::text(TEXT, text))
 }
 
-/// What `/metrics` shows of `queue`.
+/// What `/metrics` shows of `queue`; nothing of hooks.
 pub fn snapshot(queue: &Queue) -> Snapshot {
     let topics = queue
         .all_stats()
@@ -111,6 +111,7 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
     ]);
     Snapshot {
         topics: topics.collect(),
+        hooks: Vec::new(),
         node,
     }
 }

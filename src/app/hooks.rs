@@ -8,10 +8,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::hooks::engine::{CpuQuota, Engine, EngineOptions, UploadLimits};
 use crate::hooks::folder::HookFolder;
-use crate::hooks::registry::{CatalogModules, artefact_key};
+use crate::hooks::registry::{CatalogModules, VersionStats, artefact_key};
 use crate::hooks::{Chains, Registry};
-use crate::model::HookLimits;
+use crate::model::{HookLimits, HookName, Namespace};
 use crate::shard::Catalog;
+use crate::telemetry::metrics::{HookNumbers, Snapshot};
 
 /// Where compiled modules are kept, in the data directory.
 const CACHE: &str = "hooks-cache";
@@ -71,12 +72,55 @@ impl HookParts {
         }
     }
 
+    /// `snapshot` with what hooks did.
+    pub fn shown(&self, mut snapshot: Snapshot) -> Snapshot {
+        let engine = self.engine.status();
+        snapshot.node.extend([
+            ("mqueue_hook_instances_busy", engine.instances_busy as f64),
+            ("mqueue_hook_instances_warm", engine.instances_warm as f64),
+            ("mqueue_hook_pool_exhausted_total", engine.pool_exhausted as f64),
+            ("mqueue_hook_calls_waiting", engine.calls_waiting as f64),
+            ("mqueue_hook_compiles", engine.compiles as f64),
+            ("mqueue_hook_modules_loaded", engine.modules_loaded as f64),
+        ]);
+        snapshot.hooks = self.registry.all_stats().into_iter().map(numbers).collect();
+        snapshot
+    }
+
     /// Stops the engine: calls under way end, later ones are not made.
     pub async fn stop(&self) {
         let engine = self.engine.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || engine.stop()).await {
             tracing::warn!(%error, "the hooks' threads did not stop");
         }
+    }
+}
+
+fn numbers((namespace, hook, stats): (Namespace, HookName, VersionStats)) -> HookNumbers {
+    let failed = stats.invalid + stats.traps + stats.timeouts + stats.overloads;
+    let mut items = stats.verdicts;
+    items.push(("skipped", stats.skipped));
+    let [same, different, shadow_failed] = stats.shadow;
+    HookNumbers {
+        namespace: namespace.to_string(),
+        hook: hook.to_string(),
+        version: stats.version.to_string(),
+        calls: vec![
+            ("ok", stats.calls - failed),
+            ("invalid", stats.invalid),
+            ("trap", stats.traps),
+            ("timeout", stats.timeouts),
+            ("overload", stats.overloads),
+        ],
+        items,
+        shadow: vec![
+            ("same", same),
+            ("different", different),
+            ("failed", shadow_failed),
+        ],
+        run_seconds: stats.run.as_secs_f64(),
+        log_lines_dropped: stats.log_lines_dropped,
+        breaker_open: stats.breaker_open,
     }
 }
 

@@ -52,8 +52,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     )
     .await?;
     hooks.keep_up(config.start.hooks.folder.as_deref());
-    let observed = queue.clone();
-    let metrics = Metrics::new(api::ROUTES, move || api::snapshot(&observed))
+    let observed = (queue.clone(), hooks.clone());
+    let metrics = Metrics::new(api::ROUTES, move || observed.1.shown(api::snapshot(&observed.0)))
         .map_err(|error| StartError::io("cannot set up metrics", error))?;
     let state = ApiState {
         queue: queue.clone(),

@@ -205,6 +205,11 @@ impl Registry {
         self.activity.stats(namespace, hook)
     }
 
+    /// What the two newest versions of each hook that did something did on this node.
+    pub fn all_stats(&self) -> Vec<(Namespace, HookName, VersionStats)> {
+        self.activity.all_stats()
+    }
+
     /// The items a hook failed on within a day on this node, the newest first, when its manifest has them
     /// kept.
     pub fn failures(&self, namespace: &Namespace, hook: &HookName) -> Vec<KeptFailure> {

@@ -16,6 +16,9 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
 
+pub use super::hook_metrics::HookNumbers;
+use super::hook_metrics::{self, observe_hooks};
+
 /// Most topics with labels of their own; the others are summed as `_other`.
 const TOPICS_MAX: usize = 200;
 /// The label of what is summed.
@@ -100,6 +103,8 @@ pub type NodeNumbers = BTreeMap<&'static str, f64>;
 pub struct Snapshot {
     /// Every topic's numbers.
     pub topics: Vec<TopicNumbers>,
+    /// The numbers of versions of hooks that did something.
+    pub hooks: Vec<HookNumbers>,
     /// The node's own numbers; their names must not change while the node runs.
     pub node: NodeNumbers,
 }
@@ -163,6 +168,7 @@ impl Metrics {
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
         let meter = provider.meter("mqueue");
         observe_topics(&meter, &latest);
+        observe_hooks(&meter, &latest);
         observe_node(&meter, &node, &latest);
         let counter = |name: &str, help: &str| -> Result<IntCounter, MetricsError> {
             let counter = IntCounter::new(name, help).map_err(MetricsError::of)?;
@@ -229,6 +235,7 @@ impl Metrics {
     pub fn render(&self) -> Result<String, MetricsError> {
         let mut snapshot = (self.source)();
         snapshot.topics = bounded(snapshot.topics);
+        snapshot.hooks = hook_metrics::bounded(snapshot.hooks);
         *self.latest.lock() = snapshot;
         let mut text = Vec::new();
         prometheus::TextEncoder::new()
@@ -409,6 +416,7 @@ mod tests {
     fn a_scrape_shows_topics_requests_and_the_node() {
         let metrics = Metrics::new(&["enqueue", "other"], || Snapshot {
             topics: vec![topic(7)],
+            hooks: vec![],
             node: NodeNumbers::from([("mqueue_wal_bytes", 5.0), ("mqueue_wal_syncs_total", 3.0)]),
         })
         .unwrap();

@@ -88,7 +88,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("rustix", &["wal/disk", "cli/bench", "hooks/engine/child"]),
     (
         "std::fs",
-        &["wal/disk/real", "app", "cli", "config", "hooks/engine/cache"],
+        &["wal/disk/real", "app", "cli", "config", "hooks/engine/cache", "hooks/folder"],
     ),
     // The command line.
     ("clap", &["cli", "main"]),
@@ -103,7 +103,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("figment", &["config"]),
     ("strsim", &["config"]),
     ("toml", &["cli/hooks", "config", "hooks"]),
-    ("std::env", &["config", "cli/hooks"]),
+    ("std::env", &["config", "cli/hooks", "app/serve"]),
     ("secrecy", &["app", "cli", "config", "shard"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),

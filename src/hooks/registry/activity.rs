@@ -15,6 +15,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::hooks::{Bound, Call, HookItem, LogLevel, Observer, Report, ShadowOutcome, Version};
 use crate::model::{HookName, Namespace};
 
+/// Versions of each hook that metrics show.
+const VERSIONS_SHOWN: usize = 2;
 /// Failures kept of a hook.
 const FAILURES_MAX: usize = 100;
 /// How long they are kept, in milliseconds.
@@ -23,6 +25,8 @@ const FAILURES_KEPT_MS: i64 = 24 * 3_600 * 1_000;
 const FAILURES_BYTES_MAX: usize = 64 << 20;
 /// Largest payload that is kept, in bytes.
 const PAYLOAD_BYTES_MAX: usize = 64 << 10;
+/// Longest line of a log, in bytes.
+const LINE_BYTES_MAX: usize = 1 << 10;
 /// Most bytes kept of what happened.
 const DETAIL_BYTES_MAX: usize = 2 << 10;
 
@@ -56,9 +60,14 @@ impl Activity {
     /// Writes a line about a hook into its log.
     pub(super) fn say(&self, namespace: &Namespace, hook: &HookName, level: LogLevel, message: &str) {
         let activity = self.of(namespace, hook);
-        activity
-            .log
-            .say(level, message, self.clock.now(), &self.log_bytes);
+        // It may quote what was uploaded, and keeps to what every line of a log keeps to.
+        let line: String = message
+            .split(char::is_control)
+            .filter(|part| !part.trim().is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let line = cut(&line, LINE_BYTES_MAX);
+        activity.log.say(level, line, self.clock.now(), &self.log_bytes);
         self.shrink();
     }
 
@@ -87,6 +96,19 @@ impl Activity {
             .rev()
             .map(|(version, counts)| counts.view(*version))
             .collect()
+    }
+
+    pub(super) fn all_stats(&self) -> Vec<(Namespace, HookName, VersionStats)> {
+        let mut all = Vec::new();
+        for (namespace, hooks) in &*self.hooks.read() {
+            for (hook, activity) in hooks {
+                let counts = activity.counts.lock();
+                let newest = counts.iter().rev().take(VERSIONS_SHOWN);
+                let views = newest.map(|(version, counts)| counts.view(*version));
+                all.extend(views.map(|view| (namespace.clone(), hook.clone(), view)));
+            }
+        }
+        all
     }
 
     pub(super) fn failures(&self, namespace: &Namespace, hook: &HookName) -> Vec<KeptFailure> {
@@ -206,7 +228,7 @@ impl Activity {
                 content_type: extra.and_then(|extra| extra.content_type.clone()),
                 payload,
                 attempt: *attempt,
-                detail: cut(detail).into(),
+                detail: cut(detail, DETAIL_BYTES_MAX).into(),
             };
             let bytes = failure_bytes(&failure);
             if failures.len() == FAILURES_MAX {
@@ -260,8 +282,8 @@ fn failure_bytes(failure: &KeptFailure) -> usize {
     size_of::<KeptFailure>() + headers.sum::<usize>() + payload + failure.detail.len()
 }
 
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(DETAIL_BYTES_MAX);
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
