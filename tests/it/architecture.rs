@@ -185,6 +185,16 @@ const ADAPTERS: &[(&str, &[&str])] = &[
 const LONG: &[(&str, usize, &str)] = &[
     ("src/api/dto.rs", 950, "one list of documented bodies, no code"),
     (
+        "src/api/hooks/routes.rs",
+        600,
+        "one table of routes: a method each, one call long",
+    ),
+    (
+        "src/api/hooks/tests.rs",
+        600,
+        "one pretended engine and what the routes of hooks promise over it",
+    ),
+    (
         "src/api/routes.rs",
         800,
         "one table of routes: a method each, one call long",
