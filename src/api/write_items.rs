@@ -218,12 +218,11 @@ pub(crate) fn enqueue_result(out: &mut Writer, result: &EnqueueResult, before: &
 
 /// The ids of what a hook split an item into; the first one stands for it.
 fn split<'a>(out: &'a mut Writer, ids: &[ItemId]) -> &'a mut Writer {
-    if let Some(id) = ids.first() {
-        out.raw("\"id\":").id(*id).raw(",");
-    }
-    out.raw("\"ids\":[");
     for (i, id) in ids.iter().enumerate() {
-        out.raw(if i == 0 { "" } else { "," }).id(*id);
+        match i {
+            0 => out.raw("\"id\":").id(*id).raw(",\"ids\":[").id(*id),
+            _ => out.raw(",").id(*id),
+        };
     }
     out.raw("],\"status\":\"accepted\"")
 }
