@@ -401,7 +401,7 @@ pub(crate) mod tests {
         let why = |code: &str| {
             Box::new(HookReason {
                 by: HookRef {
-                    hook: "check".parse().unwrap(),
+                    hook: "h".parse().unwrap(),
                     version: 3,
                 },
                 reason: Reason {
@@ -433,12 +433,10 @@ pub(crate) mod tests {
             got["results"],
             json!([
                 {"id": "1", "ids": ["1", "2"], "status": "accepted"},
-                {"id": "3", "status": "filtered", "reason": "spam", "detail": "why", "hook": "check@3"},
-                {"id": "4", "status": "dead_lettered", "reason": "poison", "detail": "why", "hook": "check@3"},
-                {"status": "rejected", "reason": "hook_rejected", "code": "schema", "detail": "why",
-                 "hook": "check@3"},
-                {"status": "rejected", "reason": "hook_overloaded", "detail": "why", "hook": "check@3",
-                 "retry_after_ms": 70},
+                {"id": "3", "status": "filtered", "reason": "spam", "detail": "why", "hook": "h@3"},
+                {"id": "4", "status": "dead_lettered", "reason": "poison", "detail": "why", "hook": "h@3"},
+                {"status": "rejected", "reason": "hook_rejected", "code": "schema", "detail": "why", "hook": "h@3"},
+                {"status": "rejected", "reason": "hook_overloaded", "detail": "why", "hook": "h@3", "retry_after_ms": 70},
             ])
         );
     }
