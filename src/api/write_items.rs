@@ -218,12 +218,11 @@ pub(crate) fn enqueue_result(out: &mut Writer, result: &EnqueueResult, before: &
 
 /// The ids of what a hook split an item into; the first one stands for it.
 fn split<'a>(out: &'a mut Writer, ids: &[ItemId]) -> &'a mut Writer {
-    if let Some(id) = ids.first() {
-        out.raw("\"id\":").id(*id).raw(",");
-    }
-    out.raw("\"ids\":[");
     for (i, id) in ids.iter().enumerate() {
-        out.raw(if i == 0 { "" } else { "," }).id(*id);
+        match i {
+            0 => out.raw("\"id\":").id(*id).raw(",\"ids\":[").id(*id),
+            _ => out.raw(",").id(*id),
+        };
     }
     out.raw("],\"status\":\"accepted\"")
 }
@@ -402,7 +401,7 @@ pub(crate) mod tests {
         let why = |code: &str| {
             Box::new(HookReason {
                 by: HookRef {
-                    hook: "check".parse().unwrap(),
+                    hook: "h".parse().unwrap(),
                     version: 3,
                 },
                 reason: Reason {
@@ -434,12 +433,10 @@ pub(crate) mod tests {
             got["results"],
             json!([
                 {"id": "1", "ids": ["1", "2"], "status": "accepted"},
-                {"id": "3", "status": "filtered", "reason": "spam", "detail": "why", "hook": "check@3"},
-                {"id": "4", "status": "dead_lettered", "reason": "poison", "detail": "why", "hook": "check@3"},
-                {"status": "rejected", "reason": "hook_rejected", "code": "schema", "detail": "why",
-                 "hook": "check@3"},
-                {"status": "rejected", "reason": "hook_overloaded", "detail": "why", "hook": "check@3",
-                 "retry_after_ms": 70},
+                {"id": "3", "status": "filtered", "reason": "spam", "detail": "why", "hook": "h@3"},
+                {"id": "4", "status": "dead_lettered", "reason": "poison", "detail": "why", "hook": "h@3"},
+                {"status": "rejected", "reason": "hook_rejected", "code": "schema", "detail": "why", "hook": "h@3"},
+                {"status": "rejected", "reason": "hook_overloaded", "detail": "why", "hook": "h@3", "retry_after_ms": 70},
             ])
         );
     }

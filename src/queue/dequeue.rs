@@ -20,6 +20,9 @@ use crate::wal::{DeliverEntry, FrameBuilder};
 
 /// A consumer that does not wait looks so many times while hooks turn away all that it would get.
 const LOOKS_MAX: usize = 16;
+/// Longer than hooks look at what was taken, in milliseconds. A checkpoint may store this lease, so that an
+/// item would wait for its end when the node crashes meanwhile.
+const LOOKED_AT_MS: u32 = 60_000;
 /// A waiting consumer looks again at least this often.
 const LOOK_AGAIN_MS: i64 = 5_000;
 
@@ -202,10 +205,10 @@ impl Core {
     ) -> Result<Option<Timestamp>, QueueError> {
         // Where the delivery is the ack, nobody else may get the item while a slow disk logs that; nor while
         // hooks look at it, after which its lease begins.
-        let lease_ms = if *at_most_once || chain.is_some() {
-            Some(limits::LEASE_MS_MAX)
-        } else {
-            lease_ms
+        let lease_ms = match chain {
+            _ if *at_most_once => Some(limits::LEASE_MS_MAX),
+            Some(_) => Some(LOOKED_AT_MS),
+            None => lease_ms,
         };
         loop {
             let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await;

@@ -210,7 +210,7 @@ impl Chains {
         let count = question.items.len();
         let mut answers: Vec<_> = std::iter::repeat_with(|| None).take(count).collect();
         let began = self.clock.monotonic();
-        let (mut calls, mut open) = (0, vec![0..count]);
+        let (mut calls, mut open) = (0, Vec::from([Range { start: 0, end: count }]));
         while let Some(range) = open.pop() {
             let probing = match self.admit(question, range.len()) {
                 Ok(probing) => probing,

@@ -72,8 +72,11 @@ fn kind_of(was: PayloadKind, payload: &[u8]) -> PayloadKind {
     }
 }
 
+/// Names and values in order.
+type Headers = Vec<(Box<str>, Box<str>)>;
+
 /// A hook's headers, beside which the queue's own stay as they were: the hook may give them back or not.
-fn merged(extra: &Extra, headers: Vec<(Box<str>, Box<str>)>) -> Result<Vec<(Box<str>, Box<str>)>, String> {
+fn merged(extra: &Extra, headers: Headers) -> Result<Headers, String> {
     let own: Vec<_> = extra
         .headers
         .iter()
