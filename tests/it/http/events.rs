@@ -117,7 +117,14 @@ async fn the_console_is_served_and_asks_no_other_host() {
         page.header("content-security-policy")
             .starts_with("default-src 'none'; script-src 'self'; style-src 'self';")
     );
-    assert!(!page.text.contains("http:") && !page.text.contains("https:"), "{}", page.text);
-    nobody.get("/console/nowhere").await.problem(404, "route_not_found");
+    assert!(
+        !page.text.contains("http:") && !page.text.contains("https:"),
+        "{}",
+        page.text
+    );
+    nobody
+        .get("/console/nowhere")
+        .await
+        .problem(404, "route_not_found");
     nobody.delete("/console").await.problem(405, "method_not_allowed");
 }

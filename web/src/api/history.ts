@@ -108,9 +108,10 @@ function point(at: number, stats: Stats, before: { at: number; stats: Stats } | 
 /** How long the answers of the last minute took, by group of routes. */
 export function recentLatency(route: string): Latency | null {
   const now = latencies.at(-1)?.find((entry) => entry.route === route);
-  if (!now) return null;
   let then = latencies[0]?.find((entry) => entry.route === route);
-  if (latencies.length < 2 || !then || then.count > now.count) then = undefined;
+  if (!now || latencies.length < 2) return null;
+  // The server began anew: all it counted is recent.
+  if (then && then.count > now.count) then = undefined;
   const count = now.count - (then?.count ?? 0);
   if (count === 0) return { p50Us: 0, p99Us: 0, count: 0 };
   const buckets = now.within_us.map(([bound, total], index) => ({
