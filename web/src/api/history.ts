@@ -65,15 +65,16 @@ export function pastOfAll(seconds: number): Point[] {
 }
 
 export function record(snapshot: Snapshot): void {
-  const at = Math.round(Date.parse(snapshot.at) / 1_000);
+  const at = Date.parse(snapshot.at) / 1_000;
   const most = Math.min(POINTS_MAX, Math.max(POINTS_MIN, Math.floor(POINTS_TOTAL / (snapshot.topics.length || 1))));
   const seen = new Set<string>();
   for (const { namespace, topic, stats } of snapshot.topics) {
     const key = keyOf(namespace, topic);
     seen.add(key);
     const before = totals.get(key);
+    // A rate needs time to pass; a clock that was set back begins anew.
+    if (before && before.at === at) continue;
     totals.set(key, { at, stats });
-    if (before?.at === at) continue;
     const list = points.get(key) ?? [];
     list.push(point(at, stats, before));
     if (list.length > most) list.splice(0, list.length - most);
@@ -92,7 +93,7 @@ export function record(snapshot: Snapshot): void {
 function point(at: number, stats: Stats, before: { at: number; stats: Stats } | undefined): Point {
   // Totals begin anew with the server: what is smaller than before says nothing.
   const rate = (now: number, then: number | undefined): number =>
-    before && then !== undefined && now >= then ? (now - then) / (at - before.at) : 0;
+    before && then !== undefined && now >= then && at > before.at ? (now - then) / (at - before.at) : 0;
   return {
     at,
     in: rate(stats.enqueued_total, before?.stats.enqueued_total),
