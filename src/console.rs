@@ -97,11 +97,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_is_never_stale_and_its_assets_never_change() {
-        let mut served = ask("/console").await;
-        assert_eq!(header_of(&served, header::CONTENT_TYPE), "text/html; charset=utf-8");
-        assert_eq!(header_of(&served, header::CACHE_CONTROL), "no-cache");
-        assert_eq!(header_of(&served, header::CONTENT_SECURITY_POLICY), POLICY);
-        let html = served.take_body().into_string().await.unwrap();
+        let mut index = ask("/console").await;
+        assert_eq!(
+            header_of(&index, header::CONTENT_TYPE),
+            "text/html; charset=utf-8"
+        );
+        assert_eq!(header_of(&index, header::CACHE_CONTROL), "no-cache");
+        assert_eq!(header_of(&index, header::CONTENT_SECURITY_POLICY), POLICY);
+        let html = index.take_body().into_string().await.unwrap();
         let assets: Vec<&str> = html.split('"').filter(|text| text.contains("/assets/")).collect();
         assert!(assets.len() >= 2, "{html}");
         for asset in assets {

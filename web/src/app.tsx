@@ -11,7 +11,7 @@ import { Dialog } from "./parts/Dialog";
 import { Help } from "./parts/Help";
 import { Shell } from "./parts/Shell";
 import { followLinks, path } from "./router";
-import { refuseToken, refused, token } from "./session";
+import { refused, token } from "./session";
 
 export function App() {
   const [help, setHelp] = useState(false);
@@ -19,7 +19,7 @@ export function App() {
   useEffect(() => {
     document.addEventListener("click", followLinks);
     // A reload of the tab goes on with the token it has.
-    if (token.value) void watch(token.value).then((problem) => problem?.status === 401 && refuseToken(problem.detail));
+    if (token.value) void watch(token.value);
     return () => document.removeEventListener("click", followLinks);
   }, []);
   if (token.value === null) {
@@ -35,7 +35,7 @@ export function App() {
       <Shell onHelp={() => setHelp(true)}>{latest.value ? <Page /> : <p class="dim">Waiting for the server …</p>}</Shell>
       {help && <Help onClose={() => setHelp(false)} />}
       {refused.value && (
-        <Dialog title="Sign in" onClose={() => undefined}>
+        <Dialog title="Sign in">
           <SignIn />
         </Dialog>
       )}

@@ -16,15 +16,21 @@ export function bytes(value: number): string {
   return `${unit === 0 ? whole.format(value) : one.format(value)} ${units[unit] ?? ""}`;
 }
 
+/** `s` seconds in a large unit and what is left in the next; nothing of that when nothing is left. */
+function pair(s: number, large: number, name: string, small: number, rest: string): string {
+  const left = Math.floor((s % large) / small);
+  return `${Math.floor(s / large)} ${name}${left === 0 ? "" : ` ${left} ${rest}`}`;
+}
+
 /** A length of time in the unit that fits it. */
 export function duration(ms: number): string {
   if (ms <= 0) return "0 s";
   if (ms < 1_000) return `${whole.format(ms)} ms`;
   const s = ms / 1_000;
-  if (s < 60) return `${one.format(s)} s`;
-  if (s < 3_600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
-  if (s < 86_400) return `${Math.floor(s / 3_600)} h ${Math.floor((s % 3_600) / 60)} min`;
-  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3_600)} h`;
+  if (s < 60) return `${Number.isInteger(s) ? s : one.format(s)} s`;
+  if (s < 3_600) return pair(s, 60, "min", 1, "s");
+  if (s < 86_400) return pair(s, 3_600, "h", 60, "min");
+  return pair(s, 86_400, "d", 3_600, "h");
 }
 
 /** A bucket's upper bound: the value was at most this. */

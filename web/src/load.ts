@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { type Problem, refusalOf } from "./api/client";
 
 interface Loaded<T> {
@@ -7,26 +7,29 @@ interface Loaded<T> {
   again: () => void;
 }
 
-/** What `read` answers, read anew when `key` changes; an answer that comes after that is not looked at. */
-export function useLoad<T>(key: string, read: () => Promise<T>): Loaded<T> {
-  const [data, setData] = useState<T | null>(null);
-  const [problem, setProblem] = useState<Problem | null>(null);
+/**
+ * What `read` answers. It is read anew when `key`, what is looked at, or `version`, how it is, changes. An answer about
+ * another key is not shown, nor one that a later answer overtook; but a slow one is, although the version moved on.
+ */
+export function useLoad<T>(key: string, read: () => Promise<T>, version = ""): Loaded<T> {
+  const [shown, setShown] = useState<{ key: string; data: T | null; problem: Problem | null } | null>(null);
   const [turn, setTurn] = useState(0);
+  const asked = useRef({ key, number: 0, answered: 0 });
   useEffect(() => {
-    let current = true;
-    read().then(
-      (value) => {
-        if (!current) return;
-        setData(value);
-        setProblem(null);
-      },
-      (error: unknown) => {
-        if (current) setProblem(refusalOf(error));
-      },
-    );
-    return () => {
-      current = false;
+    const state = asked.current;
+    state.key = key;
+    state.number += 1;
+    const { number } = state;
+    const show = (data: T | null, problem: Problem | null): void => {
+      if (state.key !== key || number < state.answered) return;
+      state.answered = number;
+      setShown({ key, data, problem });
     };
-  }, [key, turn]);
-  return { data, problem, again: () => setTurn((now) => now + 1) };
+    read().then(
+      (data) => show(data, null),
+      (error: unknown) => show(null, refusalOf(error)),
+    );
+  }, [key, version, turn]);
+  const current = shown?.key === key ? shown : null;
+  return { data: current?.data ?? null, problem: current?.problem ?? null, again: () => setTurn((now) => now + 1) };
 }

@@ -65,15 +65,16 @@ export function pastOfAll(seconds: number): Point[] {
 }
 
 export function record(snapshot: Snapshot): void {
-  const at = Math.round(Date.parse(snapshot.at) / 1_000);
+  const at = Date.parse(snapshot.at) / 1_000;
   const most = Math.min(POINTS_MAX, Math.max(POINTS_MIN, Math.floor(POINTS_TOTAL / (snapshot.topics.length || 1))));
   const seen = new Set<string>();
   for (const { namespace, topic, stats } of snapshot.topics) {
     const key = keyOf(namespace, topic);
     seen.add(key);
     const before = totals.get(key);
+    // A rate needs time to pass; a clock that was set back begins anew.
+    if (before && before.at === at) continue;
     totals.set(key, { at, stats });
-    if (before?.at === at) continue;
     const list = points.get(key) ?? [];
     list.push(point(at, stats, before));
     if (list.length > most) list.splice(0, list.length - most);
@@ -92,7 +93,7 @@ export function record(snapshot: Snapshot): void {
 function point(at: number, stats: Stats, before: { at: number; stats: Stats } | undefined): Point {
   // Totals begin anew with the server: what is smaller than before says nothing.
   const rate = (now: number, then: number | undefined): number =>
-    before && then !== undefined && now >= then ? (now - then) / (at - before.at) : 0;
+    before && then !== undefined && now >= then && at > before.at ? (now - then) / (at - before.at) : 0;
   return {
     at,
     in: rate(stats.enqueued_total, before?.stats.enqueued_total),
@@ -108,9 +109,10 @@ function point(at: number, stats: Stats, before: { at: number; stats: Stats } | 
 /** How long the answers of the last minute took, by group of routes. */
 export function recentLatency(route: string): Latency | null {
   const now = latencies.at(-1)?.find((entry) => entry.route === route);
-  if (!now) return null;
   let then = latencies[0]?.find((entry) => entry.route === route);
-  if (latencies.length < 2 || !then || then.count > now.count) then = undefined;
+  if (!now || latencies.length < 2) return null;
+  // The server began anew: all it counted is recent.
+  if (then && then.count > now.count) then = undefined;
   const count = now.count - (then?.count ?? 0);
   if (count === 0) return { p50Us: 0, p99Us: 0, count: 0 };
   const buckets = now.within_us.map(([bound, total], index) => ({

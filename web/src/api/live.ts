@@ -80,8 +80,8 @@ const pause = (ms: number, stop: AbortSignal): Promise<void> =>
   });
 
 /**
- * Watches with `token` until {@link unwatch}, through restarts of the server.
- * Resolves with nothing at the first event, or with the problem of the first try; then it does not watch.
+ * Watches with `token` until {@link unwatch} or until the token is refused, through restarts of the server.
+ * Resolves with nothing at the first event, or with the problem of the first try; it tries again all the same.
  */
 export function watch(token: string): Promise<Problem | null> {
   unwatch();
@@ -89,22 +89,19 @@ export function watch(token: string): Promise<Problem | null> {
   running = stop;
   return new Promise((resolve) => {
     const run = async (): Promise<void> => {
-      let began = false;
       let wait = WAIT_MS.first;
       while (!stop.signal.aborted) {
         const problem = await read(token, stop.signal, () => {
-          began = true;
           wait = WAIT_MS.first;
           resolve(null);
         });
         if (stop.signal.aborted) return;
-        if (problem?.status === 401 || (problem && !began && problem.status !== 0 && problem.status < 500)) {
-          if (began) refuseToken(problem.detail);
-          resolve(problem);
+        if (problem) resolve(problem);
+        if (problem?.status === 401) {
+          refuseToken(problem.detail);
           return;
         }
         lost.value = true;
-        if (problem) resolve(problem);
         await pause(wait * (0.75 + Math.random() / 2), stop.signal);
         wait = Math.min(wait * 2, WAIT_MS.most);
       }
@@ -116,4 +113,5 @@ export function watch(token: string): Promise<Problem | null> {
 export function unwatch(): void {
   running?.abort();
   running = null;
+  lost.value = false;
 }

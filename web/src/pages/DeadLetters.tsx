@@ -18,12 +18,15 @@ export function DeadLetters({ namespace, topic }: TopicNames) {
   const [open, setOpen] = useState(false);
   const cursor = cursors.at(-1);
   const dead = latest.value?.topics.find((row) => row.namespace === namespace && row.topic === topic)?.stats.dead;
-  const { data, problem, again } = useLoad([cursor, dead].join(), () =>
+  const { data, problem, again } = useLoad(
+    cursor ?? "",
+    () =>
     answer(
       api.GET("/v1/namespaces/{ns}/topics/{topic}/dead", {
         params: { path: { ns: namespace, topic }, query: { limit: 50, ...(cursor ? { cursor } : {}) } },
       }),
     ),
+    String(dead),
   );
   const choose = (item: string): void => {
     const next = new Set(chosen);

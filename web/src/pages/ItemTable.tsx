@@ -59,7 +59,7 @@ export function ItemTable({ items, time, before, error = false }: Props) {
                 </button>
               </th>
               {error && (
-                <td class="clip">
+                <td class="clip error">
                   <span class="badge bad">{item.dead?.reason.replaceAll("_", " ")}</span> {item.last_error}
                 </td>
               )}

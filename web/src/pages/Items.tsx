@@ -23,12 +23,15 @@ export function Items({ namespace, topic }: TopicNames) {
   const stats = latest.value?.topics.find((row) => row.namespace === namespace && row.topic === topic)?.stats;
   // New items are shown as they come: the counters say when there is something to read again.
   const moved = stats ? [stats.ready, stats.scheduled, stats.leased, stats.delivered_total].join() : "";
-  const { data, problem } = useLoad([state, cursor, moved].join(), () =>
+  const { data, problem } = useLoad(
+    [state, cursor].join(),
+    () =>
     answer(
       api.GET("/v1/namespaces/{ns}/topics/{topic}/items", {
         params: { path: { ns: namespace, topic }, query: { state, limit: PAGE, ...(cursor ? { cursor } : {}) } },
       }),
     ),
+    moved,
   );
   const find = (event: Event): void => {
     event.preventDefault();

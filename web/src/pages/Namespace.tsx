@@ -13,7 +13,7 @@ const QUOTA_EVERY_S = 5;
 export function Namespace({ namespace }: { namespace: string }) {
   const params = { params: { path: { ns: namespace } } };
   const detail = useLoad(namespace, () => answer(api.GET("/v1/namespaces/{ns}", params)));
-  const quota = useLoad(String(Math.floor(tick.value / QUOTA_EVERY_S)), () => answer(api.GET("/v1/namespaces/{ns}/quota", params)));
+  const quota = useLoad(namespace, () => answer(api.GET("/v1/namespaces/{ns}/quota", params)), String(Math.floor(tick.value / QUOTA_EVERY_S)));
   return (
     <>
       <div class="head">

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import type { Problem } from "../api/client";
-import { watch } from "../api/live";
+import { unwatch, watch } from "../api/live";
 import { Field } from "../parts/Field";
 import { ProblemNote } from "../parts/Note";
 import { keepToken, refused } from "../session";
@@ -18,7 +18,8 @@ export function SignIn() {
     const failure = await watch(token);
     setBusy(false);
     setProblem(failure);
-    if (!failure) keepToken(token);
+    if (failure) unwatch();
+    else keepToken(token);
   };
   return (
     <form class="sign-in" onSubmit={(event) => void submit(event)}>
@@ -27,7 +28,7 @@ export function SignIn() {
           Sign in again to go on: {refused.value}.
         </p>
       )}
-      <Field label="Token" hint="Kept in this tab until it is closed. Make one with: mqueue token">
+      <Field label="Token" hint="“mqueue token” makes one. It is kept in this tab alone.">
         <input
           type="password"
           autocomplete="off"

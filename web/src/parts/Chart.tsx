@@ -36,7 +36,7 @@ function options(element: HTMLElement, lines: readonly Line[]): uPlot.Options {
   return {
     width: Math.max(element.clientWidth, 200),
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 24, 0, 0],
     cursor: { y: false, drag: { x: false, y: false } },
     legend: { live: true },
     scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.08 : 1] } },

@@ -3,7 +3,8 @@ import { useEffect, useId, useRef } from "preact/hooks";
 
 interface Props {
   title: string;
-  onClose: () => void;
+  /** Without it the dialog stays until what it is for is done. */
+  onClose?: () => void;
   wide?: boolean;
   children: ComponentChildren;
 }
@@ -24,14 +25,22 @@ export function Dialog({ title, onClose, wide = false, children }: Props) {
       aria-labelledby={heading}
       onCancel={(event) => {
         event.preventDefault();
-        onClose();
+        onClose?.();
+      }}
+      onClose={({ currentTarget }) => {
+        // A browser lets Esc through the second time.
+        if (!currentTarget.isConnected) return;
+        if (onClose) onClose();
+        else currentTarget.showModal();
       }}
     >
       <header>
         <h2 id={heading}>{title}</h2>
-        <button type="button" class="quiet" aria-label="Close" onClick={onClose}>
-          ✕
-        </button>
+        {onClose && (
+          <button type="button" class="quiet" aria-label="Close" onClick={onClose}>
+            ✕
+          </button>
+        )}
       </header>
       {children}
     </dialog>
