@@ -88,7 +88,14 @@ const PLACES: &[(&str, &[&str])] = &[
     ("rustix", &["wal/disk", "cli/bench", "hooks/engine/child"]),
     (
         "std::fs",
-        &["wal/disk/real", "app", "cli", "config", "hooks/engine/cache", "hooks/folder"],
+        &[
+            "wal/disk/real",
+            "app",
+            "cli",
+            "config",
+            "hooks/engine/cache",
+            "hooks/folder",
+        ],
     ),
     // The command line.
     ("clap", &["cli", "main"]),
