@@ -244,6 +244,10 @@ async fn every_documented_operation_asks_for_a_token_that_opens_the_namespace() 
             "{place}"
         );
         assert!(answer.headers.contains_key("www-authenticate"), "{place}");
+        if path == "/v1/events" {
+            // It names no namespace: every token sees what it opens, without end.
+            continue;
+        }
         let settles = matches!(
             path.as_str(),
             "/v1/ack" | "/v1/nack" | "/v1/extend" | "/v1/release" | "/v1/reject"
