@@ -335,7 +335,6 @@ impl Engine {
     pub fn stop(&self) {
         self.threads.stop();
         self.machine.warm.clear();
-        self.machine.ticker.stop();
     }
 
     /// Compiles `digest` behind the callers' backs.

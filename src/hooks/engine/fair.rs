@@ -107,37 +107,41 @@ impl<Job> Fair<Job> {
 
     /// The next call to make, and when it came.
     pub(super) fn pop(&mut self) -> Option<(Namespace, Duration, Job)> {
+        let namespace = self.turn()?;
+        let tenant = self.tenants.get_mut(&namespace)?;
+        let (came, job) = tenant.jobs.pop_front()?;
+        tenant.running += 1;
+        if tenant.jobs.is_empty() {
+            tenant.deficit_ns = tenant.deficit_ns.min(QUANTUM_NS);
+        } else {
+            self.ring.push_front(namespace.clone());
+        }
+        Some((namespace, came, job))
+    }
+
+    /// Takes the namespace out of the ring whose turn it is.
+    fn turn(&mut self) -> Option<Namespace> {
         let mut passed = 0;
         while passed < self.ring.len() {
             let namespace = self.ring.pop_front()?;
             let is_alone = self.ring.is_empty();
-            let Some(tenant) = self.tenants.get_mut(&namespace) else {
-                continue;
-            };
-            if !is_alone && tenant.running >= self.share {
-                passed += 1;
-                self.ring.push_back(namespace);
-                continue;
+            let tenant = self.tenants.get_mut(&namespace)?;
+            if is_alone {
+                return Some(namespace);
             }
-            if !is_alone && tenant.deficit_ns <= 0 {
+            if tenant.running >= self.share {
+                passed += 1;
+            } else if tenant.deficit_ns <= 0 {
                 // Its turn is over. Debts shrink by each round, so that the loop ends.
                 tenant.deficit_ns += QUANTUM_NS;
                 passed = 0;
-                self.ring.push_back(namespace);
-                continue;
-            }
-            let Some((came, job)) = tenant.jobs.pop_front() else {
-                continue;
-            };
-            tenant.running += 1;
-            if tenant.jobs.is_empty() {
-                tenant.deficit_ns = tenant.deficit_ns.min(QUANTUM_NS);
             } else {
-                self.ring.push_front(namespace.clone());
+                return Some(namespace);
             }
-            return Some((namespace, came, job));
+            self.ring.push_back(namespace);
         }
-        None
+        // All have their share, and a thread is free none the less.
+        self.ring.pop_front()
     }
 
     /// A call of `namespace` ended after `used`.
@@ -199,7 +203,7 @@ impl<Job> Fair<Job> {
 impl<Job> Tenant<Job> {
     fn save(&mut self, quota: CpuQuota, now: Duration) {
         let elapsed = now.saturating_sub(self.saved_at);
-        self.saved_at = now;
+        self.saved_at = self.saved_at.max(now);
         let earned = elapsed.as_secs_f64() * quota.per_second.as_secs_f64() * 1e9;
         self.saved_ns = self
             .saved_ns
@@ -269,6 +273,20 @@ mod tests {
         let first: Vec<_> = (0..3).map(|_| fair.pop().unwrap().0).collect();
         assert_eq!(first, [name("a"), name("a"), name("b")]);
         assert_eq!(fair.pop().unwrap().0, name("a"), "nobody else waits");
+    }
+
+    #[test]
+    fn no_thread_is_idle_while_calls_wait() {
+        let mut fair = Fair::new(3, 1_000, QUOTA);
+        for job in 0..2 {
+            fair.push(&name("a"), job, ms(0)).unwrap();
+            fair.push(&name("b"), job, ms(0)).unwrap();
+        }
+        let order: Vec<_> = (0..3).map(|_| fair.pop().unwrap().0).collect();
+        assert!(
+            order[..2].contains(&name("a")) && order[..2].contains(&name("b")),
+            "{order:?}"
+        );
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use wasmtime::Engine;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -16,7 +15,7 @@ const IDLE_TICKS: u32 = 50;
 pub(super) struct Ticker {
     state: Arc<State>,
     thread: Thread,
-    handle: Mutex<Option<JoinHandle<()>>>,
+    handle: Option<JoinHandle<()>>,
 }
 
 struct State {
@@ -49,7 +48,7 @@ impl Ticker {
         Ok(Self {
             state,
             thread: handle.thread().clone(),
-            handle: Mutex::new(Some(handle)),
+            handle: Some(handle),
         })
     }
 
@@ -61,12 +60,14 @@ impl Ticker {
         }
         Ticking(&self.state)
     }
+}
 
-    /// Ends the thread. No call may be under way.
-    pub(super) fn stop(&self) {
+/// Whoever makes calls holds the ticker, so that none is left without time.
+impl Drop for Ticker {
+    fn drop(&mut self) {
         self.state.is_stopping.store(true, Ordering::SeqCst);
-        self.thread.unpark();
-        if let Some(handle) = self.handle.lock().take() {
+        if let Some(handle) = self.handle.take() {
+            handle.thread().unpark();
             let _ = handle.join();
         }
     }

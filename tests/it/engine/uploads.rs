@@ -281,4 +281,5 @@ async fn the_cache_outlives_the_engine_and_forgeries_do_not_count() {
     // A second engine in the same folder does without.
     let second = start([7; 32], Arc::default());
     assert_eq!(second.status().modules_cached, 0);
+    assert!(!dir.path().join("hooks-cache.bad-2").exists());
 }
