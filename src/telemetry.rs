@@ -1,6 +1,5 @@
 //! What operators see of a node.
 
 mod hook_metrics;
-mod hook_metrics;
 pub mod logs;
 pub mod metrics;
