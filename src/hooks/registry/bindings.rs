@@ -262,6 +262,9 @@ impl Registry {
             let now = self.clock.now();
             let before = state.binding(namespace, id);
             check_revision(before, expected)?;
+            if let Some(before) = before {
+                self.check_owner(state, namespace, &before.hook, by)?;
+            }
             let mut after = write(before, now)?;
             self.check_owners(state, namespace, before, &after.hook, by)?;
             self.check_binding(state, namespace, &after)?;
