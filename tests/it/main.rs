@@ -26,5 +26,6 @@ mod durability;
 mod engine;
 mod http;
 mod lifecycle;
+mod plugins;
 mod readme;
 mod shutdown;
