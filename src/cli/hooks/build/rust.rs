@@ -25,6 +25,8 @@ pub(super) fn build(job: &Job) -> Result<(), CliError> {
         .current_dir(&job.folder)
         .args(["build", "--release", "--target", TARGET])
         .env("CARGO_TARGET_DIR", &target_dir)
+        // Incremental builds come out otherwise.
+        .env("CARGO_INCREMENTAL", "0")
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", remapped(job).join("\u{1f}"));
     if !sysroot.join("lib/rustlib").join(TARGET).is_dir() {
