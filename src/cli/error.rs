@@ -93,7 +93,7 @@ pub struct ProblemAnswer {
     /// The stable code.
     pub code: String,
     /// What is wrong with which part.
-    pub errors: Vec<PartlyWrong>,
+    pub errors: Box<[PartlyWrong]>,
     /// The request, as the server's log names it.
     pub request_id: Option<String>,
 }
@@ -124,7 +124,7 @@ impl std::fmt::Display for ProblemAnswer {
             write!(f, " {}", super::output::escaped(&self.code))?;
         }
         f.write_str(")")?;
-        for error in &self.errors {
+        for error in &*self.errors {
             let (field, detail) = (&error.field, &error.detail);
             write!(
                 f,

@@ -154,7 +154,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("wasmparser", &["hooks"]),
     ("wit_component", &["hooks"]),
     ("wit_parser", &["hooks"]),
-    ("wat", &["hooks"]),
+    ("wat", &["cli/hooks", "hooks"]),
     ("sled", &["hooks"]),
     ("sha2", &["hooks"]),
     ("json_patch", &["hooks"]),

@@ -145,8 +145,10 @@ fn the_documents_lead_somewhere() {
         "docs/API.md",
         "docs/CLI.md",
         "docs/ERRORS.md",
+        "docs/HOOKS.md",
         "docs/OPERATIONS.md",
         "docs/PERFORMANCE.md",
+        "plugins/README.md",
     ];
     for name in documents {
         let text = document(name);

@@ -30,5 +30,6 @@ mod hook_verdicts;
 mod hooks;
 mod http;
 mod lifecycle;
+mod plugins;
 mod readme;
 mod shutdown;

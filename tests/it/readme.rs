@@ -242,6 +242,11 @@ fn the_command_line_by_example_works_as_typed() {
 }
 
 #[test]
+fn the_tutorial_of_hooks_works_as_typed() {
+    run_document("docs/HOOKS.md", 6);
+}
+
+#[test]
 fn the_operations_guide_works_as_typed() {
     run_document("docs/OPERATIONS.md", 2);
 }

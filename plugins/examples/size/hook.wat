@@ -1,4 +1,4 @@
-;; Refuses items whose payload is larger than 64 KiB.
+;; Refuses items whose payload is larger than 4 KiB.
 ;;
 ;; No toolchain is needed: the server takes this text as it is. The function has the canonical ABI's shape of
 ;;   on-enqueue: func(ctx: context, items: list<item>) -> list<result<enqueue-verdict, string>>
@@ -7,7 +7,7 @@
   (memory (export "memory") 1)
   (global $free (mut i32) (i32.const 1024))
   (data (i32.const 16) "too-large")
-  (data (i32.const 32) "the payload is larger than 64 KiB")
+  (data (i32.const 32) "the payload is larger than 4 KiB")
 
   (func $on-enqueue (export "mqueue:hooks/enqueue@0.1.0#on-enqueue")
     (param $namespace i32) (param $namespace-len i32) (param $topic i32) (param $topic-len i32) (param $now i64)
@@ -21,13 +21,13 @@
       (loop $next
         (br_if $done (i32.eqz (local.get $left)))
         (i32.store8 (local.get $result) (i32.const 0))
-        (if (i32.gt_u (i32.load offset=68 (local.get $items)) (i32.const 65536))
+        (if (i32.gt_u (i32.load offset=68 (local.get $items)) (i32.const 4096))
           (then
             (i32.store8 offset=8 (local.get $result) (i32.const 5))        ;; reject(reason)
             (i32.store offset=16 (local.get $result) (i32.const 16))       ;; the code and its length
             (i32.store offset=20 (local.get $result) (i32.const 9))
             (i32.store offset=24 (local.get $result) (i32.const 32))       ;; the message and its length
-            (i32.store offset=28 (local.get $result) (i32.const 33)))
+            (i32.store offset=28 (local.get $result) (i32.const 32)))
           (else
             (i32.store8 offset=8 (local.get $result) (i32.const 0))))      ;; keep
         (local.set $items (i32.add (local.get $items) (i32.const 72)))

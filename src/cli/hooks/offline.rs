@@ -16,6 +16,9 @@ use crate::hooks::rehearse::Rehearser;
 use crate::hooks::{Call, Report, Runner, Version};
 use crate::model::{Digest, HookConfig, HookLimits, HookRef, Namespace};
 
+/// Time for compiling a hook, in milliseconds.
+const COMPILE_MS: u64 = 5 * 60_000;
+
 /// An engine for one hook, with nothing left behind.
 pub(super) struct Offline {
     engine: Arc<Engine>,
@@ -39,6 +42,9 @@ impl Offline {
             per_second: Duration::from_secs(1_000),
             burst: Duration::from_secs(1_000),
         };
+        // Nobody else waits, however slow this machine is.
+        options.upload.compile_ms = COMPILE_MS;
+        options.upload.compile_cpu_s = COMPILE_MS / 1_000;
         let engine =
             Engine::start(options, Clock::system(), Arc::new(Nowhere)).map_err(|error| failed(&error))?;
         Ok(Self {

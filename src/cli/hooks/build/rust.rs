@@ -25,6 +25,8 @@ pub(super) fn build(job: &Job) -> Result<(), CliError> {
         .current_dir(&job.folder)
         .args(["build", "--release", "--target", TARGET])
         .env("CARGO_TARGET_DIR", &target_dir)
+        // Incremental builds come out otherwise.
+        .env("CARGO_INCREMENTAL", "0")
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", remapped(job).join("\u{1f}"));
     if !sysroot.join("lib/rustlib").join(TARGET).is_dir() {
@@ -79,10 +81,14 @@ fn with_linker(cargo: &mut Command, sysroot: &Path) {
 
 /// Flags that keep the paths of this machine out of the component, so that every machine builds the same bytes.
 fn remapped(job: &Job) -> Vec<String> {
-    let mut places = vec![(job.folder.clone(), "/hook".to_owned())];
-    if let Ok(workspace) = job.folder.join("../..").canonicalize() {
-        places.insert(0, (workspace, "/hooks".to_owned()));
-    }
+    // The same for all hooks of a workspace, so that they share what is built for them.
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(&job.folder)
+        .args(["locate-project", "--workspace", "--message-format", "plain"]);
+    let workspace = told(&mut cargo).and_then(|manifest| Path::new(&manifest).parent().map(Path::to_owned));
+    let workspace = workspace.unwrap_or_else(|| job.folder.clone());
+    let mut places = vec![(workspace, "/hooks".to_owned())];
     let home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
