@@ -2,7 +2,6 @@
 
 mod calls;
 mod hostile;
-mod scratch;
 mod uploads;
 
 use std::collections::HashMap;

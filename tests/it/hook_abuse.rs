@@ -1,9 +1,10 @@
 //! Hostile hooks against a real server: each is stopped, what it was asked about gets the binding's policy, and
 //! the other tenants never notice. How long they waited is printed beside what they wait on a quiet server.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::client::{Client, list, text};
 use crate::guests::{Guest, LOG, NOW};

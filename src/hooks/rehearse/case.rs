@@ -177,8 +177,10 @@ impl TestCase {
             return version.clone();
         }
         let config = self.config.as_ref().map(|config| {
-            let text = |(key, value): (&Box<str>, &Box<RawValue>)| (key.clone(), value.get().into());
-            Arc::new(config.iter().map(text).collect())
+            let text = config
+                .iter()
+                .map(|(key, value)| (key.clone(), value.get().into()));
+            Arc::new(text.collect())
         });
         Arc::new(Version {
             namespace: version.namespace.clone(),
@@ -236,12 +238,15 @@ impl TestItem {
     }
 }
 
+/// A payload and how it is given.
+pub(super) type Content = (PayloadKind, Box<[u8]>);
+
 /// The one payload that is given, if any.
 pub(super) fn content(
     json: Option<&RawValue>,
     text: Option<&str>,
     payload: Option<&str>,
-) -> Result<Option<(PayloadKind, Box<[u8]>)>, String> {
+) -> Result<Option<Content>, String> {
     match (json, text, payload) {
         (None, None, None) => Ok(None),
         (Some(json), None, None) => Ok(Some((PayloadKind::Json, json.get().as_bytes().into()))),

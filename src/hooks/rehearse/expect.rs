@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::case::content;
+use super::case::{Content, content};
 use super::outcome::{Outcome, VerdictWord, instant};
 use crate::clock::Timestamp;
 use crate::hooks::Edit;
@@ -182,7 +182,7 @@ impl Expected {
 }
 
 impl ExpectedItem {
-    fn content(&self) -> Result<Option<(PayloadKind, Box<[u8]>)>, String> {
+    fn content(&self) -> Result<Option<Content>, String> {
         content(
             self.json.as_deref(),
             self.text.as_deref(),
