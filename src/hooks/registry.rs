@@ -14,6 +14,7 @@ mod from_folder;
 mod log;
 mod state;
 mod stats;
+mod test_cases;
 #[cfg(test)]
 pub(super) mod tests;
 mod versions;

@@ -227,6 +227,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "verifying, caching and minting share one claim format",
     ),
     (
+        "tests/it/hook_abuse.rs",
+        550,
+        "one table of hostile hooks and what becomes of them",
+    ),
+    (
         "src/hooks/engine.rs",
         550,
         "one facade: everything the engine is asked for",

@@ -17,7 +17,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::documents::document;
+use crate::documents::{document, root};
 
 /// What starts the node.
 const START: &str = "cargo run --release";
@@ -136,6 +136,7 @@ impl Node {
         fs::create_dir_all(dir.path().join("bin")).unwrap();
         fs::create_dir_all(dir.path().join("target/release")).unwrap();
         symlink(BINARY, dir.path().join("target/release/mqueue")).unwrap();
+        symlink(root().join("plugins"), dir.path().join("plugins")).unwrap();
         let script = format!("#!/bin/sh\n[ \"cargo $*\" = '{START}' ] || exit 64\nexec '{BINARY}'\n");
         fs::write(&cargo, script).unwrap();
         fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
@@ -259,6 +260,18 @@ fn the_operations_guide_lists_every_metric() {
         .unwrap();
     let token = String::from_utf8(token.stdout).unwrap();
     let url = format!("http://{}/v1/namespaces/default/topics/t/enqueue", node.address);
+    // What hooks did is shown of hooks that there are.
+    let hook = format!(
+        "export MQUEUE_URL=http://{} && ./target/release/mqueue hooks push plugins/examples/size && \
+         ./target/release/mqueue hooks bind size --topic '*'",
+        node.address
+    );
+    let bound = bash(node.dir.path(), &hook).output().unwrap();
+    assert!(
+        bound.status.success(),
+        "{}",
+        String::from_utf8_lossy(&bound.stderr)
+    );
     let enqueue = format!(
         "curl -fsS -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' -d '{{\"items\":[{{\"text\":\"x\"}}]}}' {url}",
         token.trim()

@@ -88,9 +88,13 @@ impl FaultKind {
 
 impl Fault {
     pub(super) fn error(detail: &str) -> Self {
+        let detail = match detail.trim() {
+            "" => "the hook failed and did not say why".to_owned(),
+            said => clean(said),
+        };
         Self {
             kind: FaultKind::Error,
-            detail: clean(detail),
+            detail,
             retry_after: None,
         }
     }

@@ -1,16 +1,14 @@
-//! Versions and test cases: what is added to a hook and taken away.
+//! Versions: what is added to a hook and taken away.
 
 use std::sync::Arc;
 
 use super::change::Plan;
 use super::state::{Hook, State, Stored, Tenant};
 use super::{
-    AddedVersion, HookSummary, HookView, NewVersion, Owner, Registry, RegistryError, Result, StoredTest,
-    VersionView,
+    AddedVersion, HookSummary, HookView, NewVersion, Owner, Registry, RegistryError, Result, VersionView,
 };
 use crate::hooks::Version;
 use crate::hooks::engine::Prepared;
-use crate::hooks::rehearse::parse_cases;
 use crate::model::{Digest, HookConfig, HookName, Namespace};
 use crate::shard::{HookChange, HookVersionRow};
 
@@ -252,102 +250,6 @@ impl Registry {
                 version,
                 stored.row.digest,
             ));
-            Ok(plan)
-        })
-        .await
-    }
-
-    /// The test cases of a hook, by name, from the catalog.
-    pub async fn tests(&self, namespace: &Namespace, hook: &HookName) -> Result<Vec<StoredTest>> {
-        let tests = self.catalog.hook_tests(namespace, hook).await?;
-        Ok(tests
-            .into_iter()
-            .map(|(name, case)| StoredTest { name, case })
-            .collect())
-    }
-
-    /// Stores a test case, whether it is new or not; true when it is new. The hook must exist.
-    pub async fn put_test(
-        &self,
-        namespace: &Namespace,
-        hook: &HookName,
-        test: StoredTest,
-        actor: &str,
-    ) -> Result<bool> {
-        self.put_test_by(namespace, hook, test, By::api(actor)).await
-    }
-
-    pub(super) async fn put_test_by(
-        &self,
-        namespace: &Namespace,
-        hook: &HookName,
-        test: StoredTest,
-        by: By<'_>,
-    ) -> Result<bool> {
-        let limits = &self.limits.namespace;
-        if test.case.len() > limits.test_bytes {
-            return Err(RegistryError::Limit("bytes in a test case", limits.test_bytes));
-        }
-        if let Err(detail) = parse_cases(&test.case) {
-            return Err(RegistryError::Invalid {
-                field: "case",
-                detail,
-            });
-        }
-        self.change(|state| {
-            let known = state.hook(namespace, hook).ok_or(RegistryError::UnknownHook)?;
-            self.check_owner(state, namespace, hook, by)?;
-            let new = !known.tests.contains(&test.name);
-            if new && known.tests.len() >= limits.tests_per_hook {
-                return Err(RegistryError::Limit(
-                    "test cases of a hook",
-                    limits.tests_per_hook,
-                ));
-            }
-            let mut plan = Plan::new(new);
-            let target = format!("{hook}/{}", test.name);
-            plan.note(self.clock.now(), namespace, by.actor, "hook.test.put", target);
-            plan.changes.push(HookChange::PutTest {
-                namespace: namespace.clone(),
-                hook: hook.clone(),
-                name: test.name.clone(),
-                case: test.case.clone(),
-            });
-            Ok(plan)
-        })
-        .await
-    }
-
-    /// Deletes a test case.
-    pub async fn delete_test(
-        &self,
-        namespace: &Namespace,
-        hook: &HookName,
-        name: &HookName,
-        actor: &str,
-    ) -> Result<()> {
-        self.delete_test_by(namespace, hook, name, By::api(actor)).await
-    }
-
-    pub(super) async fn delete_test_by(
-        &self,
-        namespace: &Namespace,
-        hook: &HookName,
-        name: &HookName,
-        by: By<'_>,
-    ) -> Result<()> {
-        self.change(|state| {
-            let known = state.hook(namespace, hook).ok_or(RegistryError::UnknownHook)?;
-            self.check_owner(state, namespace, hook, by)?;
-            if !known.tests.contains(name) {
-                return Err(RegistryError::UnknownTest);
-            }
-            let mut plan = Plan::new(());
-            let target = format!("{hook}/{name}");
-            plan.note(self.clock.now(), namespace, by.actor, "hook.test.delete", target);
-            let (namespace, hook) = (namespace.clone(), hook.clone());
-            plan.changes
-                .push(HookChange::DeleteTest(namespace, hook, name.clone()));
             Ok(plan)
         })
         .await
