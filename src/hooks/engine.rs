@@ -256,7 +256,12 @@ impl Engine {
             digest,
             component,
             exports: facts.exports,
-            imports: facts.imports,
+            // The types that its interfaces speak of are nothing that it could call.
+            imports: facts
+                .imports
+                .into_iter()
+                .filter(|import| !import.starts_with("mqueue:hooks/types@"))
+                .collect(),
             compile_ms,
             warnings: facts.warnings,
         })
