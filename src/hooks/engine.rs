@@ -208,6 +208,7 @@ impl Engine {
             options.wait_max,
             &machine,
         )?;
+        machine.ticker.at_tick(threads.waker());
         Ok(Arc::new_cyclic(|this| Self {
             machine,
             threads,

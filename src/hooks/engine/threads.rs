@@ -19,6 +19,11 @@ use crate::model::Namespace;
 const STACK_BYTES: usize = 4 << 20;
 /// How often threads without work look after what grows old.
 const UPKEEP: Duration = Duration::from_secs(1);
+/// How often calls are looked through for those that waited too long.
+const EXPIRE_EVERY: Duration = Duration::from_millis(50);
+/// How often a thread lets others run and looks again before it sleeps: those who wait for its answers send
+/// their next calls meanwhile.
+const LOOKS: u32 = 2;
 
 /// Makes one call, on the thread it is called on.
 pub(super) trait Execute: Send + Sync + 'static {
@@ -43,7 +48,12 @@ struct Shared {
 
 struct Waiting {
     fair: Fair<Job>,
+    /// Threads that sleep.
     idle: usize,
+    /// Threads that make a call or are about to look for one.
+    awake: usize,
+    /// When calls were last looked through for those that waited too long.
+    expired_at: Duration,
     is_stopping: bool,
 }
 
@@ -65,6 +75,8 @@ impl Threads {
             waiting: Mutex::new(Waiting {
                 fair: Fair::new(count, queue_max, quota),
                 idle: 0,
+                awake: count,
+                expired_at: Duration::ZERO,
                 is_stopping: false,
             }),
             wake: Condvar::new(),
@@ -99,13 +111,29 @@ impl Threads {
             if let Err(refusal) = waiting.fair.push(&namespace, Job { call, reply }, now) {
                 return not_run(refusal.detail, refusal.retry_after);
             }
-            if waiting.idle > 0 {
+            // Most calls are shorter than it takes to wake a thread: one that is awake takes this one next,
+            // and when it does not get there, the next tick wakes another.
+            if waiting.awake == 0 {
                 self.shared.wake.notify_one();
             }
         }
         report
             .await
             .unwrap_or_else(|_| not_run("the server is stopping", Duration::from_secs(1)))
+    }
+
+    /// What wakes a sleeping thread when calls wait; to be done at every tick while there are calls.
+    pub(super) fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade()
+                && let Some(waiting) = shared.waiting.try_lock()
+                && waiting.idle > 0
+                && waiting.fair.has_waiting()
+            {
+                shared.wake.notify_one();
+            }
+        }
     }
 
     pub(super) fn set_quota(&self, quota: CpuQuota) {
@@ -167,26 +195,34 @@ impl Shared {
         if let Some((namespace, used)) = ended {
             let now = self.uptime.elapsed();
             waiting.fair.done(&namespace, used, now);
-            for job in waiting.fair.expire(now.saturating_sub(self.wait_max)) {
-                let _ = job.reply.send(not_run(
-                    "the call waited too long for its turn",
-                    Duration::from_secs(1),
-                ));
+            if now.saturating_sub(waiting.expired_at) >= EXPIRE_EVERY {
+                waiting.expired_at = now;
+                for job in waiting.fair.expire(now.saturating_sub(self.wait_max)) {
+                    let _ = job.reply.send(not_run(
+                        "the call waited too long for its turn",
+                        Duration::from_secs(1),
+                    ));
+                }
             }
         }
+        let mut looks = 0;
         loop {
             if waiting.is_stopping {
                 return None;
             }
             if let Some(next) = waiting.fair.pop() {
-                if waiting.idle > 0 && waiting.fair.has_waiting() {
-                    self.wake.notify_one();
-                }
                 return Some(next);
             }
+            if looks < LOOKS {
+                looks += 1;
+                parking_lot::MutexGuard::unlocked(&mut waiting, std::thread::yield_now);
+                continue;
+            }
             waiting.idle += 1;
+            waiting.awake -= 1;
             let slept = self.wake.wait_for(&mut waiting, UPKEEP);
             waiting.idle -= 1;
+            waiting.awake += 1;
             if slept.timed_out() {
                 parking_lot::MutexGuard::unlocked(&mut waiting, || execute.upkeep());
             }

@@ -1,7 +1,7 @@
 //! The thread that lets time pass for guests: an epoch a millisecond, while there is a call.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ pub(super) struct Ticker {
 }
 
 struct State {
+    at_tick: OnceLock<Box<dyn Fn() + Send + Sync>>,
     calls: AtomicUsize,
     is_parked: AtomicBool,
     is_stopping: AtomicBool,
@@ -37,6 +38,7 @@ impl Ticker {
     /// Starts the thread.
     pub(super) fn start(engines: Vec<Engine>) -> std::io::Result<Self> {
         let state = Arc::new(State {
+            at_tick: OnceLock::new(),
             calls: AtomicUsize::new(0),
             is_parked: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
@@ -50,6 +52,11 @@ impl Ticker {
             thread: handle.thread().clone(),
             handle: Some(handle),
         })
+    }
+
+    /// Has `work` done at each tick, once and for all; it must be short.
+    pub(super) fn at_tick(&self, work: impl Fn() + Send + Sync + 'static) {
+        let _ = self.state.at_tick.set(Box::new(work));
     }
 
     /// A call begins; it ends when what this returns is dropped.
@@ -92,5 +99,8 @@ fn tick(state: &State, engines: &[Engine]) {
         }
         thread::sleep(TICK);
         engines.iter().for_each(Engine::increment_epoch);
+        if let Some(work) = state.at_tick.get() {
+            work();
+        }
     }
 }
