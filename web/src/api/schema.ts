@@ -234,6 +234,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/hooks/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The limits of hooks */
+        get: operations["get_hook_limits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/hooks/wit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The contract that hooks are written against, as WIT text */
+        get: operations["get_hook_wit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/nack": {
         parameters: {
             query?: never;
@@ -269,6 +303,115 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/namespaces/{ns}/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who changed what in a namespace */
+        get: operations["get_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/bindings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List bindings */
+        get: operations["list_bindings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/bindings/{binding}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a binding */
+        get: operations["get_binding"];
+        /**
+         * Make or replace a binding
+         * @description With If-None-Match: * it makes a new one; with If-Match it changes what its caller has seen. A version
+         *     that was not in force before must pass the gate: it runs here, exports the side and passes all stored
+         *     test cases.
+         */
+        put: operations["put_binding"];
+        post?: never;
+        /** Delete a binding */
+        delete: operations["delete_binding"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/bindings/{binding}/activate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Put a version in force, or on trial with a share of the items */
+        post: operations["activate_binding"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/bindings/{binding}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Put the version on trial in force */
+        post: operations["promote_binding"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/bindings/{binding}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Take the version on trial away, or go back to the version before */
+        post: operations["rollback_binding"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/namespaces/{ns}/dequeue": {
         parameters: {
             query?: never;
@@ -280,6 +423,237 @@ export interface paths {
         put?: never;
         /** Dequeue items of several topics */
         post: operations["dequeue_many"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List hooks */
+        get: operations["list_hooks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a hook */
+        get: operations["get_hook"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/failures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The items a hook failed on
+         * @description Within a day, on this node, of versions whose manifest has them kept.
+         */
+        get: operations["get_hook_failures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A hook's log on this node
+         * @description With `follow` as server-sent events: each is a line, with its number as id, so that an interrupted
+         *     follower goes on where it was.
+         */
+        get: operations["get_hook_logs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What each version of a hook did on this node */
+        get: operations["get_hook_stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/tests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List test cases */
+        get: operations["list_hook_tests"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/tests/{test}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a test case */
+        get: operations["get_hook_test"];
+        /**
+         * Store a test case
+         * @description Every version must pass all test cases of its hook before it goes into force.
+         */
+        put: operations["put_hook_test"];
+        post?: never;
+        /** Delete a test case */
+        delete: operations["delete_hook_test"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a hook's versions */
+        get: operations["list_hook_versions"];
+        /** Upload a version, unless the newest is just this */
+        put: operations["put_hook_version"];
+        /**
+         * Upload a version
+         * @description Makes the hook with its first one. A bare module, or JSON with the manifest, configuration and secrets
+         *     too; what is left out is taken over from the newest version. 200 when the newest version is already
+         *     exactly this. One upload of a namespace at a time.
+         */
+        post: operations["add_hook_version"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/versions/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a version */
+        get: operations["get_hook_version"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a version that no binding names
+         * @description The hook goes with its last version.
+         */
+        delete: operations["delete_hook_version"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/versions/{version}/dry-run": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Run a version on items without writing anything
+         * @description On given items, or on items that are in a topic now: the verdict, what would change, what it used and
+         *     how near it came to its limits.
+         */
+        post: operations["dry_run_hook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/versions/{version}/module": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Download a version's module */
+        get: operations["get_hook_module"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/versions/{version}/tests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Run a version on the stored test cases */
+        post: operations["run_hook_tests"];
         delete?: never;
         options?: never;
         head?: never;
@@ -595,6 +969,115 @@ export interface components {
             then_dequeue?: components["schemas"]["ThenDequeue"] & unknown;
         };
         /**
+         * Activation
+         * @description Which version is to be in force.
+         */
+        Activation: {
+            /**
+             * Format: uint8
+             * @description As a trial with this share of the items, 1 to 99; else for all of them.
+             */
+            canary_percent?: number;
+            /** @description Passes over failed test cases; needs the scope `admin` too. */
+            force?: boolean;
+            /**
+             * Format: uint32
+             * @description The version.
+             */
+            version: number;
+        };
+        /**
+         * AddedVersion
+         * @description A version that was uploaded.
+         */
+        AddedVersion: {
+            /**
+             * Format: uint64
+             * @description How long compiling took, in milliseconds; 0 when it was compiled before.
+             */
+            compile_ms: number;
+            /** @description Its configuration. */
+            config: {
+                [key: string]: unknown;
+            };
+            /** @description False when the newest version was already exactly this. */
+            created: boolean;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            created_at: string;
+            /** @description Who added it. */
+            created_by: string;
+            /** @description The SHA-256 of its module as it is stored, in hexadecimal. */
+            digest: string;
+            /** @description The sides it exports. */
+            exports: components["schemas"]["Side"][];
+            /** @description The hook. */
+            hook: string;
+            /** @description What the module imports. */
+            imports: string[];
+            /** @description How it wants to be run. */
+            manifest: components["schemas"]["HookManifest"] & unknown;
+            /**
+             * Format: uint64
+             * @description Bytes of the module.
+             */
+            module_bytes: number;
+            /** @description A word on why. */
+            note?: string;
+            /** @description Whether this node has it compiled. */
+            ready: boolean;
+            /** @description The names of its secrets. */
+            secrets: string[];
+            /**
+             * Format: uint32
+             * @description Its number, from 1.
+             */
+            version: number;
+            /** @description What its author may want to know. */
+            warnings: string[];
+        };
+        /**
+         * AuditEntry
+         * @description A change somebody made.
+         */
+        AuditEntry: {
+            /** @description What was done, such as `hook.activate`. */
+            action: string;
+            /** @description Who did it: a token's subject, or `mqueue` for what the server did by itself. */
+            actor: string;
+            /** @description What it is now. */
+            after?: unknown;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description What it was before. */
+            before?: unknown;
+            /**
+             * Format: uint64
+             * @description Goes up with each change.
+             */
+            id: number;
+            /** @description To what. */
+            target: string;
+        };
+        /**
+         * AuditLog
+         * @description Changes of a namespace, the oldest first.
+         */
+        AuditLog: {
+            /** @description The changes. */
+            entries: components["schemas"]["AuditEntry"][];
+            /**
+             * Format: uint64
+             * @description Where the next part begins; absent at the end.
+             */
+            next_after?: number;
+        };
+        /**
          * Backoff
          * @description Exponential backoff: `initial_ms` times `factor` to the power of failures, at most `cap_ms`.
          */
@@ -619,6 +1102,101 @@ export interface components {
              * @description Share of the delay it is spread by in both directions, 0 to 1.
              */
             jitter?: number;
+        };
+        /**
+         * Binding
+         * @description A hook in force for some topics.
+         */
+        Binding: {
+            /**
+             * Format: date-time
+             * @description When the version in force was activated.
+             */
+            activated_at: string;
+            /** @description Whether failures soon after an activation bring the version before back. */
+            auto_rollback: boolean;
+            /** @description A version on trial. */
+            canary?: components["schemas"]["HookCanary"] & unknown;
+            /** @description A binding that is off does nothing. */
+            enabled: boolean;
+            /** @description The hook. */
+            hook: string;
+            /** @description Its name within the namespace. */
+            id: string;
+            /** @description What becomes of items the hook fails on. */
+            policies: components["schemas"]["HookPolicies"] & unknown;
+            /**
+             * Format: uint16
+             * @description Where it stands in the chain: smaller runs first; equal ones by name.
+             */
+            position: number;
+            /**
+             * Format: uint32
+             * @description The version in force before, for a rollback.
+             */
+            previous?: number;
+            /**
+             * Format: uint64
+             * @description Goes up with each change; the ETag has it too.
+             */
+            revision: number;
+            /**
+             * Format: uint32
+             * @description A version that runs on copies.
+             */
+            shadow?: number;
+            /** @description Which way it stands in. */
+            side: components["schemas"]["Side"] & unknown;
+            /** @description The topics it is for: a name, or a prefix and `*`. */
+            topic: string;
+            /**
+             * Format: uint32
+             * @description The version in force.
+             */
+            version: number;
+        };
+        /**
+         * BindingDraft
+         * @description A hook in force for some topics, as its owner asks for it.
+         */
+        BindingDraft: {
+            /** @description Whether failures soon after an activation bring the version before back. */
+            auto_rollback?: boolean;
+            /** @description A version on trial. */
+            canary?: components["schemas"]["HookCanary"] & unknown;
+            /** @description A binding that is off does nothing; on when absent. */
+            enabled?: boolean;
+            /** @description The hook. */
+            hook: string;
+            /** @description What becomes of items the hook fails on. */
+            policies?: components["schemas"]["HookPolicies"] & unknown;
+            /**
+             * Format: uint16
+             * @description Where it stands in the chain: smaller runs first; 100 when absent.
+             */
+            position?: number;
+            /**
+             * Format: uint32
+             * @description A version that runs on copies, to compare what it says.
+             */
+            shadow?: number;
+            /** @description Which way it stands in. */
+            side: components["schemas"]["Side"] & unknown;
+            /** @description The topics it is for: a name, or a prefix and `*`. */
+            topic: string;
+            /**
+             * Format: uint32
+             * @description The version in force.
+             */
+            version: number;
+        };
+        /**
+         * BindingList
+         * @description The bindings of a namespace, by id.
+         */
+        BindingList: {
+            /** @description The bindings. */
+            bindings: components["schemas"]["Binding"][];
         };
         /**
          * ClassicDelivery
@@ -788,6 +1366,8 @@ export interface components {
             headers?: {
                 [key: string]: string;
             };
+            /** @description The hook that last shaped what is seen here, as `name@version`. */
+            hook_version?: string;
             /** @description The item's id, decimal: it may exceed what JavaScript numbers hold. */
             id: string;
             /** @description The payload as the JSON that was given. */
@@ -878,6 +1458,89 @@ export interface components {
             items: components["schemas"]["DeliveredItem"][];
         };
         /**
+         * DryRun
+         * @description What a version would do.
+         */
+        DryRun: {
+            /** @description How each item went, in order. */
+            items: components["schemas"]["DryRunItem"][];
+            /**
+             * Format: uint64
+             * @description Items at the end that were not run, because the answer would be too large.
+             */
+            not_run: number;
+            /** @description Which export ran. */
+            side: components["schemas"]["Side"] & unknown;
+            /** @description The topic the hook saw. */
+            topic: string;
+            /** @description How often each verdict came. */
+            verdicts: {
+                [key: string]: number;
+            };
+            /** @description The hook and version, as `name@version`. */
+            version: string;
+        };
+        /**
+         * DryRunItem
+         * @description How one item of a dry run went.
+         */
+        DryRunItem: {
+            /** @description What changes: one entry per item that would be stored or handed out in its place. */
+            changes?: components["schemas"]["ItemChange"][];
+            /**
+             * Format: uint32
+             * @description How long it is deferred, in milliseconds.
+             */
+            delay_ms?: number;
+            /** @description How it failed. */
+            failure?: string;
+            /** @description The item's id, when it is one that is stored. */
+            id?: string;
+            /** @description How near it came to its limits. */
+            limits: components["schemas"]["HookNearness"] & unknown;
+            /** @description What the call logged. */
+            log: components["schemas"]["RehearsedLine"][];
+            /**
+             * Format: uint32
+             * @description Log lines beyond the limit.
+             */
+            log_lines_dropped: number;
+            /** @description Why, where verdicts have a reason. */
+            reason?: components["schemas"]["HookReason"] & unknown;
+            /** @description What the call used. */
+            usage: components["schemas"]["HookUsage"] & unknown;
+            /** @description The verdict. */
+            verdict: components["schemas"]["HookVerdict"] & unknown;
+        };
+        /**
+         * DryRunRequest
+         * @description Which items to run a version on: `items`, or `last` with `topic`.
+         */
+        DryRunRequest: {
+            /** @description These items, at most 100. */
+            items?: components["schemas"]["TestItem"][];
+            /**
+             * Format: uint32
+             * @description Up to this many items that are in `topic`, in delivery order, at most 100.
+             */
+            last?: number;
+            /**
+             * Format: date-time
+             * @description The time the hook sees; now when absent.
+             */
+            now?: string;
+            /** @description Who asks, as the hook sees it. */
+            principal?: string;
+            /** @description The words of the asker's scope. */
+            scopes?: string[];
+            /** @description Which export runs; needed when the version has both. */
+            side?: components["schemas"]["Side"] & unknown;
+            /** @description The state of the items `last` reads; ready when absent. */
+            state?: components["schemas"]["ItemState"] & unknown;
+            /** @description The topic the hook sees, and which `last` reads. */
+            topic?: string;
+        };
+        /**
          * @description How safe items are when the answer leaves.
          * @enum {string}
          */
@@ -949,12 +1612,23 @@ export interface components {
          * @description What became of one item.
          */
         EnqueueResult: {
-            /** @description What to change. */
+            /** @description The hook's own code, when the reason is `hook_rejected`. */
+            code?: string;
+            /** @description What to change, or what the hook said. */
             detail?: string;
+            /** @description The hook that decided, as `name@version`. */
+            hook?: string;
             /** @description The item's id, decimal; absent when it was rejected. */
             id?: string;
-            /** @description Why it was rejected: a problem code. */
+            /** @description What a hook split the item into; `id` is the first of them. */
+            ids?: string[];
+            /** @description Why it was rejected: a problem code. Why a hook filtered it or made it a dead letter: the hook's code. */
             reason?: string;
+            /**
+             * Format: uint64
+             * @description When to come back, in milliseconds, when the reason is `hook_overloaded`.
+             */
+            retry_after_ms?: number;
             /** @description What became of it. */
             status: components["schemas"]["EnqueueStatus"] & unknown;
         };
@@ -962,7 +1636,7 @@ export interface components {
          * @description What became of an item.
          * @enum {string}
          */
-        EnqueueStatus: "accepted" | "duplicate" | "filtered" | "rejected";
+        EnqueueStatus: "accepted" | "duplicate" | "filtered" | "dead_lettered" | "rejected";
         /**
          * Event
          * @description What a token may see at one moment.
@@ -992,6 +1666,81 @@ export interface components {
              * @description How many topics are left out.
              */
             topics_left_out: number;
+        };
+        /**
+         * Expected
+         * @description What a hook must say of an item; members that are absent are not looked at.
+         */
+        Expected: {
+            /** @description The code of its reason. */
+            code?: string;
+            /**
+             * Format: uint32
+             * @description How long it defers the item, in milliseconds.
+             */
+            delay_ms?: number;
+            /**
+             * Format: date-time
+             * @description The new earliest delivery.
+             */
+            deliver_after?: string;
+            /** @description All headers, whatever their order. */
+            headers?: {
+                [key: string]: string;
+            };
+            /** @description The parts of a split, in order. */
+            items?: components["schemas"]["ExpectedItem"][];
+            /** @description The new payload, equal as JSON. */
+            json?: unknown;
+            /** @description The message of its reason, or a part of how it fails. */
+            message?: string;
+            /**
+             * Format: byte
+             * @description The new payload as base64.
+             */
+            payload?: string;
+            /**
+             * Format: int32
+             * @description The new priority.
+             */
+            priority?: number;
+            /** @description The new payload as text. */
+            text?: string;
+            /** @description The topic it is sent to. */
+            topic?: string;
+            /** @description The verdict. */
+            verdict: components["schemas"]["HookVerdict"] & unknown;
+        };
+        /**
+         * ExpectedItem
+         * @description One part of a split.
+         */
+        ExpectedItem: {
+            /**
+             * Format: date-time
+             * @description Its earliest delivery.
+             */
+            deliver_after?: string;
+            /** @description All headers, whatever their order. */
+            headers?: {
+                [key: string]: string;
+            };
+            /** @description Its payload, equal as JSON. */
+            json?: unknown;
+            /**
+             * Format: byte
+             * @description Its payload as base64.
+             */
+            payload?: string;
+            /**
+             * Format: int32
+             * @description Its priority.
+             */
+            priority?: number;
+            /** @description Its payload as text. */
+            text?: string;
+            /** @description The topic it is sent to. */
+            topic?: string;
         };
         /**
          * @description What becomes of an item whose time to live passed.
@@ -1042,6 +1791,670 @@ export interface components {
             detail: string;
             /** @description The field's path, such as `items[3].ttl_ms`. */
             field: string;
+        };
+        /**
+         * HookCallLimits
+         * @description What one call of a hook may use.
+         */
+        HookCallLimits: {
+            /**
+             * Format: uint32
+             * @description Time for a call with several items, in milliseconds.
+             */
+            batch_ms: number;
+            /**
+             * Format: uint32
+             * @description Times an item may be routed.
+             */
+            hops: number;
+            /**
+             * Format: uint32
+             * @description Calls of imports.
+             */
+            host_calls: number;
+            /**
+             * Format: uint32
+             * @description Time for a call with one item, in milliseconds.
+             */
+            item_ms: number;
+            /**
+             * Format: uint32
+             * @description Log lines of a call.
+             */
+            log_lines: number;
+            /**
+             * Format: uint64
+             * @description Linear memory, in bytes.
+             */
+            memory_bytes: number;
+            /**
+             * Format: uint64
+             * @description Bytes a call may give back.
+             */
+            output_bytes: number;
+            /**
+             * Format: uint32
+             * @description Items one item may be split into.
+             */
+            split_items: number;
+            /**
+             * Format: uint32
+             * @description Elements of each table.
+             */
+            table_elements: number;
+        };
+        /**
+         * HookCanary
+         * @description A version that gets a share of the items.
+         */
+        HookCanary: {
+            /**
+             * Format: uint8
+             * @description Its share of the items, in percent; an item stays with one version.
+             */
+            percent: number;
+            /**
+             * Format: uint32
+             * @description The version.
+             */
+            version: number;
+        };
+        /**
+         * HookDetail
+         * @description A hook with its versions, its bindings and what it did.
+         */
+        HookDetail: {
+            /** @description Its bindings, by id. */
+            bindings: components["schemas"]["Binding"][];
+            /** @description The bindings that name it. */
+            bound_by: string[];
+            /** @description What its newest version says it is. */
+            description: string;
+            /** @description The sides its newest version exports. */
+            exports: components["schemas"]["Side"][];
+            /** @description Its name. */
+            hook: string;
+            /**
+             * Format: uint32
+             * @description The number of its newest version.
+             */
+            latest?: number;
+            /** @description Who may change it. */
+            owner: components["schemas"]["HookOwner"] & unknown;
+            /** @description Why its folder was not taken over, as it is now; what was in force before stays in force. */
+            rejected?: string;
+            /** @description What each version did on this node, the newest first. */
+            stats: components["schemas"]["HookStats"][];
+            /**
+             * Format: uint64
+             * @description How many versions are kept.
+             */
+            version_count: number;
+            /** @description Its versions, the newest first. */
+            versions: components["schemas"]["HookVersion"][];
+        };
+        /**
+         * HookFailure
+         * @description An item a hook failed on.
+         */
+        HookFailure: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /**
+             * Format: uint32
+             * @description Which delivery it was; 0 on enqueue.
+             */
+            attempt: number;
+            /** @description Its content type. */
+            content_type?: string;
+            /** @description What happened. */
+            detail: string;
+            /** @description Its headers. */
+            headers?: {
+                [key: string]: string;
+            };
+            /** @description The item's id, decimal. */
+            id: string;
+            /**
+             * Format: byte
+             * @description Its payload, as base64; absent when it was larger than 64 KiB.
+             */
+            payload?: string;
+            /**
+             * Format: int32
+             * @description Its priority.
+             */
+            priority: number;
+            /** @description Which way. */
+            side: components["schemas"]["Side"] & unknown;
+            /** @description The topic. */
+            topic: string;
+            /**
+             * Format: uint32
+             * @description Which version failed.
+             */
+            version: number;
+        };
+        /**
+         * HookFailureList
+         * @description The items a hook failed on within a day on this node, the newest first.
+         */
+        HookFailureList: {
+            /** @description The failures; none when the manifest does not have them kept. */
+            failures: components["schemas"]["HookFailure"][];
+        };
+        /**
+         * @description How much of an item a hook is given.
+         * @enum {string}
+         */
+        HookInput: "full" | "meta";
+        /**
+         * @description How long an instance of a module lives.
+         * @enum {string}
+         */
+        HookInstance: "fresh" | "warm";
+        /**
+         * HookLimits
+         * @description The limits in force.
+         */
+        HookLimits: {
+            /** @description What one call may use. */
+            call: components["schemas"]["HookCallLimits"] & unknown;
+            /** @description How many of everything a namespace may have. */
+            namespace: components["schemas"]["HookNamespaceLimits"] & unknown;
+            /**
+             * Format: uint64
+             * @description Bytes of an upload.
+             */
+            upload_bytes: number;
+        };
+        /**
+         * HookLimitsPatch
+         * @description Limits a version sets itself; each counts only where it is below what it would get.
+         */
+        HookLimitsPatch: {
+            /**
+             * Format: uint32
+             * @description Time for a call with several items, in milliseconds.
+             */
+            batch_ms?: number;
+            /**
+             * Format: uint32
+             * @description Calls of imports.
+             */
+            host_calls?: number;
+            /**
+             * Format: uint32
+             * @description Time for a call with one item, in milliseconds.
+             */
+            item_ms?: number;
+            /**
+             * Format: uint32
+             * @description Log lines of a call.
+             */
+            log_lines?: number;
+            /**
+             * Format: uint64
+             * @description Linear memory, in bytes.
+             */
+            memory_bytes?: number;
+            /**
+             * Format: uint64
+             * @description Bytes a call may give back.
+             */
+            output_bytes?: number;
+            /**
+             * Format: uint32
+             * @description Items one item may be split into.
+             */
+            split_items?: number;
+        };
+        /**
+         * HookList
+         * @description The hooks of a namespace, by name.
+         */
+        HookList: {
+            /** @description The hooks. */
+            hooks: components["schemas"]["HookSummary"][];
+        };
+        /**
+         * HookLog
+         * @description Lines of a hook's log on this node, the oldest first.
+         */
+        HookLog: {
+            /** @description The lines. */
+            lines: components["schemas"]["HookLogLine"][];
+        };
+        /**
+         * @description How loud a log line is.
+         * @enum {string}
+         */
+        HookLogLevel: "trace" | "debug" | "info" | "warn" | "error";
+        /**
+         * HookLogLine
+         * @description A line of a hook's log.
+         */
+        HookLogLine: {
+            /**
+             * Format: date-time
+             * @description When the call that wrote it ended.
+             */
+            at: string;
+            /** @description How loud. */
+            level: components["schemas"]["HookLogLevel"] & unknown;
+            /** @description The line. */
+            message: string;
+            /**
+             * Format: uint64
+             * @description Goes up with each line of the hook on this node.
+             */
+            seq: number;
+            /**
+             * Format: uint32
+             * @description Which version wrote it; 0 for lines by the server.
+             */
+            version: number;
+        };
+        /**
+         * HookManifest
+         * @description How a version wants to be run.
+         */
+        HookManifest: {
+            /** @description What it is, in a sentence. */
+            description?: string;
+            /** @description How much of an item it is given. */
+            input?: components["schemas"]["HookInput"] & unknown;
+            /** @description How long its instances live. */
+            instance?: components["schemas"]["HookInstance"] & unknown;
+            /** @description Keeps the inputs it failed on for a day, for its owner to look at. */
+            keep_failures?: boolean;
+            /** @description Limits below the namespace's. */
+            limits?: components["schemas"]["HookLimitsPatch"] & unknown;
+        };
+        /**
+         * HookNamespaceLimits
+         * @description How many of everything a namespace may have.
+         */
+        HookNamespaceLimits: {
+            /**
+             * Format: uint64
+             * @description Bindings that are on and could meet in one topic on one side.
+             */
+            bindings_per_topic: number;
+            /**
+             * Format: uint64
+             * @description Bytes of a configuration, keys and values.
+             */
+            config_bytes: number;
+            /**
+             * Format: uint64
+             * @description Hooks.
+             */
+            hooks: number;
+            /**
+             * Format: uint64
+             * @description Bytes of the modules of all its versions.
+             */
+            module_bytes_in_all: number;
+            /**
+             * Format: uint64
+             * @description Bytes of a secret.
+             */
+            secret_bytes: number;
+            /**
+             * Format: uint64
+             * @description Secrets of a version.
+             */
+            secrets: number;
+            /**
+             * Format: uint64
+             * @description Bytes of the configurations and secrets of all its versions.
+             */
+            settings_bytes_in_all: number;
+            /**
+             * Format: uint64
+             * @description Bytes of a test case.
+             */
+            test_bytes: number;
+            /**
+             * Format: uint64
+             * @description Test cases of each hook.
+             */
+            tests_per_hook: number;
+            /**
+             * Format: uint64
+             * @description Versions kept of each hook.
+             */
+            versions_per_hook: number;
+        };
+        /**
+         * HookNearness
+         * @description How much of each limit a call used, in percent, rounded up.
+         */
+        HookNearness: {
+            /**
+             * Format: uint32
+             * @description Of the calls of imports.
+             */
+            host_calls_percent: number;
+            /**
+             * Format: uint32
+             * @description Of the log lines; over 100 when lines were dropped.
+             */
+            log_lines_percent: number;
+            /**
+             * Format: uint32
+             * @description Of the linear memory.
+             */
+            memory_percent: number;
+            /**
+             * Format: uint32
+             * @description Of the bytes a call may give back.
+             */
+            output_percent: number;
+            /**
+             * Format: uint32
+             * @description Of the time for a call with one item.
+             */
+            time_percent: number;
+        };
+        /**
+         * @description Who may change a hook.
+         * @enum {string}
+         */
+        HookOwner: "api" | "folder";
+        /**
+         * HookPolicies
+         * @description The policy for each kind of failure; `closed` when absent.
+         */
+        HookPolicies: {
+            /** @description The hook said that it failed, or gave back something invalid. */
+            error?: components["schemas"]["HookPolicy"] & unknown;
+            /** @description It could not be run. */
+            overload?: components["schemas"]["HookPolicy"] & unknown;
+            /** @description It ran out of time. */
+            timeout?: components["schemas"]["HookPolicy"] & unknown;
+            /** @description It trapped. */
+            trap?: components["schemas"]["HookPolicy"] & unknown;
+        };
+        /**
+         * @description What becomes of an item whose hook failed.
+         * @enum {string}
+         */
+        HookPolicy: "closed" | "open" | "dead_letter" | "retry_previous";
+        /**
+         * HookReason
+         * @description Why a hook dropped, refused or buried an item.
+         */
+        HookReason: {
+            /** @description For machines. */
+            code: string;
+            /** @description For people. */
+            message: string;
+        };
+        /**
+         * HookStats
+         * @description What a version did on this node since it started.
+         */
+        HookStats: {
+            /** @description Whether its breaker is open. */
+            breaker_open: boolean;
+            /**
+             * Format: uint64
+             * @description Calls made.
+             */
+            calls: number;
+            /**
+             * Format: uint64
+             * @description Calls of imports.
+             */
+            host_calls: number;
+            /**
+             * Format: uint64
+             * @description Calls with an answer that was not valid.
+             */
+            invalid: number;
+            /**
+             * Format: uint64
+             * @description Items given to it.
+             */
+            items: number;
+            /**
+             * Format: uint64
+             * @description Log lines that were dropped.
+             */
+            log_lines_dropped: number;
+            /**
+             * Format: uint64
+             * @description Most linear memory a call had, in bytes.
+             */
+            memory_bytes_max: number;
+            /**
+             * Format: uint64
+             * @description Calls that were not run for lack of resources.
+             */
+            overloads: number;
+            /**
+             * Format: uint64
+             * @description Half of its calls ran no longer than this, in microseconds.
+             */
+            run_p50_us: number;
+            /**
+             * Format: uint64
+             * @description 99 of 100 calls ran no longer than this, in microseconds.
+             */
+            run_p99_us: number;
+            /**
+             * Format: uint64
+             * @description Time its calls ran, in microseconds.
+             */
+            run_us: number;
+            /**
+             * Format: uint64
+             * @description Items it said something else of as shadow.
+             */
+            shadow_different: number;
+            /**
+             * Format: uint64
+             * @description Items it failed on as shadow.
+             */
+            shadow_failed: number;
+            /**
+             * Format: uint64
+             * @description Items it said the same of as shadow.
+             */
+            shadow_same: number;
+            /**
+             * Format: uint64
+             * @description Items the policy was applied to while the breaker was open.
+             */
+            skipped: number;
+            /**
+             * Format: uint64
+             * @description Calls that ran out of time.
+             */
+            timeouts: number;
+            /**
+             * Format: uint64
+             * @description Calls that trapped.
+             */
+            traps: number;
+            /** @description Verdicts by their name, and `error` where it failed on an item. */
+            verdicts: {
+                [key: string]: number;
+            };
+            /**
+             * Format: uint32
+             * @description The version.
+             */
+            version: number;
+        };
+        /**
+         * HookStatsList
+         * @description What each version of a hook did on this node, the newest first.
+         */
+        HookStatsList: {
+            /** @description The versions. */
+            versions: components["schemas"]["HookStats"][];
+        };
+        /**
+         * HookSummary
+         * @description A hook in a list.
+         */
+        HookSummary: {
+            /** @description The bindings that name it. */
+            bound_by: string[];
+            /** @description What its newest version says it is. */
+            description: string;
+            /** @description The sides its newest version exports. */
+            exports: components["schemas"]["Side"][];
+            /** @description Its name. */
+            hook: string;
+            /**
+             * Format: uint32
+             * @description The number of its newest version.
+             */
+            latest?: number;
+            /** @description Who may change it. */
+            owner: components["schemas"]["HookOwner"] & unknown;
+            /** @description Why its folder was not taken over, as it is now; what was in force before stays in force. */
+            rejected?: string;
+            /**
+             * Format: uint64
+             * @description How many versions are kept.
+             */
+            version_count: number;
+        };
+        /**
+         * HookUsage
+         * @description What a call used.
+         */
+        HookUsage: {
+            /**
+             * Format: uint64
+             * @description Bytes given in.
+             */
+            bytes_in: number;
+            /**
+             * Format: uint64
+             * @description Bytes given back.
+             */
+            bytes_out: number;
+            /**
+             * Format: uint32
+             * @description Calls of imports.
+             */
+            host_calls: number;
+            /**
+             * Format: uint64
+             * @description Instructions.
+             */
+            instructions?: number;
+            /**
+             * Format: uint64
+             * @description Most linear memory, in bytes.
+             */
+            memory_bytes: number;
+            /**
+             * Format: uint64
+             * @description Time on its thread, in microseconds.
+             */
+            run_us: number;
+            /**
+             * Format: uint64
+             * @description Time in the queue for a thread, in microseconds.
+             */
+            wait_us: number;
+        };
+        /**
+         * @description A verdict, or how a call failed.
+         * @enum {string}
+         */
+        HookVerdict: "keep" | "replace" | "edit" | "split" | "reject" | "deliver" | "deliver_as" | "deliver_edited" | "defer" | "drop" | "dead_letter" | "error" | "invalid" | "trap" | "timeout" | "overload";
+        /**
+         * HookVersion
+         * @description A version of a hook; it never changes.
+         */
+        HookVersion: {
+            /** @description Its configuration. */
+            config: {
+                [key: string]: unknown;
+            };
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            created_at: string;
+            /** @description Who added it. */
+            created_by: string;
+            /** @description The SHA-256 of its module as it is stored, in hexadecimal. */
+            digest: string;
+            /** @description The sides it exports. */
+            exports: components["schemas"]["Side"][];
+            /** @description The hook. */
+            hook: string;
+            /** @description How it wants to be run. */
+            manifest: components["schemas"]["HookManifest"] & unknown;
+            /**
+             * Format: uint64
+             * @description Bytes of the module.
+             */
+            module_bytes: number;
+            /** @description A word on why. */
+            note?: string;
+            /** @description Whether this node has it compiled. */
+            ready: boolean;
+            /** @description The names of its secrets. */
+            secrets: string[];
+            /**
+             * Format: uint32
+             * @description Its number, from 1.
+             */
+            version: number;
+        };
+        /**
+         * HookVersionList
+         * @description The versions of a hook.
+         */
+        HookVersionList: {
+            /** @description The versions, the newest first. */
+            versions: components["schemas"]["HookVersion"][];
+        };
+        /**
+         * ItemChange
+         * @description What a hook would change about an item; what is absent stays.
+         */
+        ItemChange: {
+            /**
+             * Format: date-time
+             * @description The new earliest delivery.
+             */
+            deliver_after?: string;
+            /** @description How it differs from the item's own. */
+            diff?: components["schemas"]["PayloadDiff"] & unknown;
+            /** @description All headers anew. */
+            headers?: {
+                [key: string]: string;
+            };
+            /** @description The new payload, as JSON. */
+            json?: unknown;
+            /**
+             * Format: byte
+             * @description The new payload, as base64.
+             */
+            payload?: string;
+            /**
+             * Format: int32
+             * @description The new priority.
+             */
+            priority?: number;
+            /** @description The new payload, as text. */
+            text?: string;
+            /** @description The topic it goes to. */
+            topic?: string;
         };
         /**
          * ItemDetail
@@ -1270,6 +2683,36 @@ export interface components {
             part: string;
         };
         /**
+         * PayloadDiff
+         * @description How a payload differs from the one it replaces.
+         */
+        PayloadDiff: {
+            /**
+             * Format: uint64
+             * @description Length of the new one, in bytes.
+             */
+            after_bytes?: number;
+            /**
+             * Format: uint64
+             * @description Length of the old one, in bytes.
+             */
+            before_bytes?: number;
+            /** @description `same`, `json` with a patch, or `bytes` with lengths. */
+            kind: string;
+            /** @description An RFC 6902 patch from the old to the new. */
+            patch?: unknown[];
+            /**
+             * Format: uint64
+             * @description Bytes that are the same at the beginning.
+             */
+            same_prefix_bytes?: number;
+            /**
+             * Format: uint64
+             * @description Bytes that are the same at the end, beside the beginning.
+             */
+            same_suffix_bytes?: number;
+        };
+        /**
          * Problem
          * @description An RFC 9457 problem: what every answer that is not a success carries.
          */
@@ -1390,6 +2833,16 @@ export interface components {
             dry_run: boolean;
             /** @description The first few of them. */
             sample: components["schemas"]["ItemDetail"][];
+        };
+        /**
+         * RehearsedLine
+         * @description A line a rehearsed call logged.
+         */
+        RehearsedLine: {
+            /** @description How loud. */
+            level: components["schemas"]["HookLogLevel"] & unknown;
+            /** @description The line. */
+            message: string;
         };
         /**
          * RejectLease
@@ -1517,6 +2970,142 @@ export interface components {
          * @enum {string}
          */
         SettleStatus: "ok" | "already_done" | "lease_lost";
+        /**
+         * @description Which way through the queue a hook stands in.
+         * @enum {string}
+         */
+        Side: "enqueue" | "dequeue";
+        /**
+         * StoredTest
+         * @description A test case kept with a hook.
+         */
+        StoredTest: {
+            /** @description The case. */
+            case?: components["schemas"]["TestCase"] & unknown;
+            /** @description Its name. */
+            name: string;
+        };
+        /**
+         * TestCase
+         * @description One test of a hook.
+         */
+        TestCase: {
+            /** @description The configuration, in place of the version's. */
+            config?: {
+                [key: string]: unknown;
+            };
+            /** @description What the hook must say. */
+            expect: components["schemas"]["Expected"] & unknown;
+            /** @description The item. */
+            item: components["schemas"]["TestItem"] & unknown;
+            /** @description The path's name counts, not this one. */
+            name?: string;
+            /**
+             * Format: date-time
+             * @description The time the hook sees; the beginning of 2026 when absent.
+             */
+            now?: string;
+            /** @description Who asks. */
+            principal?: string;
+            /** @description The words of the asker's scope. */
+            scopes?: string[];
+            /** @description Stand-ins for secrets, in place of the version's. */
+            secrets?: {
+                [key: string]: string;
+            };
+            /** @description Which export runs. */
+            side: components["schemas"]["Side"] & unknown;
+            /** @description The topic; `test` when absent. */
+            topic?: string;
+        };
+        /**
+         * TestItem
+         * @description The item of a test or a dry run: at most one of `json`, `text` and `payload`.
+         */
+        TestItem: {
+            /**
+             * Format: uint32
+             * @description Which delivery it is; 0 on enqueue and 1 on dequeue when absent.
+             */
+            attempt?: number;
+            /** @description The payload's media type. */
+            content_type?: string;
+            /**
+             * Format: date-time
+             * @description The earliest delivery; the acceptance when absent.
+             */
+            deliver_after?: string;
+            /**
+             * Format: date-time
+             * @description When the item was accepted; now when absent.
+             */
+            enqueued_at?: string;
+            /** @description Headers. */
+            headers?: {
+                [key: string]: string;
+            };
+            /**
+             * Format: uint32
+             * @description How many times hooks have routed the item.
+             */
+            hops?: number;
+            /** @description The payload as any JSON value. */
+            json?: unknown;
+            /**
+             * Format: byte
+             * @description The payload as base64.
+             */
+            payload?: string;
+            /**
+             * Format: int32
+             * @description Smaller goes first; 0 when absent.
+             */
+            priority?: number;
+            /** @description The payload as text. */
+            text?: string;
+        };
+        /**
+         * TestList
+         * @description The test cases of a hook, by name.
+         */
+        TestList: {
+            /** @description The test cases. */
+            tests: components["schemas"]["StoredTest"][];
+        };
+        /**
+         * TestRun
+         * @description How a test case went.
+         */
+        TestRun: {
+            /** @description What was expected and what came. */
+            mismatch?: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Whether the hook did what the case expects. */
+            passed: boolean;
+            /** @description What the call used. */
+            usage?: components["schemas"]["HookUsage"] & unknown;
+            /** @description What the hook said. */
+            verdict?: components["schemas"]["HookVerdict"] & unknown;
+        };
+        /**
+         * TestsRun
+         * @description How a version did in the stored test cases.
+         */
+        TestsRun: {
+            /**
+             * Format: uint64
+             * @description How many it failed.
+             */
+            failed: number;
+            /**
+             * Format: uint64
+             * @description How many it passed.
+             */
+            passed: number;
+            /** @description How each went. */
+            results: components["schemas"]["TestRun"][];
+        };
         /**
          * ThenDequeue
          * @description A dequeue that follows an ack.
@@ -1683,6 +3272,31 @@ export interface components {
             /** @description Its name. */
             topic: string;
         };
+        /**
+         * VersionUpload
+         * @description Everything a version has. What is left out is taken over from the hook's newest version.
+         */
+        VersionUpload: {
+            /** @description What the hook reads as its configuration: any JSON value per key. */
+            config?: {
+                [key: string]: unknown;
+            };
+            /** @description How it wants to be run. */
+            manifest?: components["schemas"]["HookManifest"] & unknown;
+            /**
+             * Format: byte
+             * @description A component or core module, as base64; excludes `wat`.
+             */
+            module?: string;
+            /** @description A word on why. */
+            note?: string;
+            /** @description What only the hook reads; never shown again. */
+            secrets?: {
+                [key: string]: string;
+            };
+            /** @description The text of a component or core module; excludes `module`. */
+            wat?: string;
+        };
     };
     responses: {
         /** @description Bad Request */
@@ -1753,6 +3367,17 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description Precondition Failed */
+        Problem412: {
+            headers: {
+                /** @description The request's id, taken over or made. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description Payload Too Large */
         Problem413: {
             headers: {
@@ -1777,6 +3402,17 @@ export interface components {
         };
         /** @description Unprocessable Entity */
         Problem422: {
+            headers: {
+                /** @description The request's id, taken over or made. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Precondition Required */
+        Problem428: {
             headers: {
                 /** @description The request's id, taken over or made. */
                 "X-Request-Id"?: string;
@@ -2165,7 +3801,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Events until the token expires or the node stops */
+            /** @description Done */
             200: {
                 headers: {
                     /** @description The request's id, taken over or made. */
@@ -2218,6 +3854,56 @@ export interface operations {
             429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];
             503: components["responses"]["Problem503"];
+        };
+    };
+    get_hook_limits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookLimits"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+        };
+    };
+    get_hook_wit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            401: components["responses"]["Problem401"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
         };
     };
     nack: {
@@ -2329,6 +4015,336 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    get_audit: {
+        parameters: {
+            query?: {
+                /** @description Changes after this one; from the beginning when absent. */
+                after?: number;
+                /** @description The most changes, 1 to 500; 50 when absent. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                ns: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditLog"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    list_bindings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BindingList"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_binding: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                binding: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Binding"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    put_binding: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of what is replaced. */
+                "If-Match"?: string;
+                /** @description `*`: only when there is none yet. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                ns: string;
+                binding: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BindingDraft"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Binding"];
+                };
+            };
+            /** @description Made */
+            201: {
+                headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Binding"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            412: components["responses"]["Problem412"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            428: components["responses"]["Problem428"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    delete_binding: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of what is deleted. */
+                "If-Match"?: string;
+            };
+            path: {
+                ns: string;
+                binding: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Count"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            412: components["responses"]["Problem412"];
+            428: components["responses"]["Problem428"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    activate_binding: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of the binding. */
+                "If-Match"?: string;
+            };
+            path: {
+                ns: string;
+                binding: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Activation"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Binding"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            412: components["responses"]["Problem412"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            428: components["responses"]["Problem428"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    promote_binding: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of the binding. */
+                "If-Match"?: string;
+            };
+            path: {
+                ns: string;
+                binding: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Binding"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            412: components["responses"]["Problem412"];
+            428: components["responses"]["Problem428"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    rollback_binding: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of the binding. */
+                "If-Match"?: string;
+            };
+            path: {
+                ns: string;
+                binding: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Binding"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            412: components["responses"]["Problem412"];
+            428: components["responses"]["Problem428"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     dequeue_many: {
         parameters: {
             query?: never;
@@ -2364,6 +4380,668 @@ export interface operations {
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    list_hooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookList"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookDetail"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_hook_failures: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookFailureList"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_hook_logs: {
+        parameters: {
+            query?: {
+                /** @description Lines after this one; the newest when absent. */
+                after?: number;
+                /** @description The most lines, 1 to 1000; 100 when absent. */
+                limit?: number;
+                /** @description Whether to go on with the lines to come. */
+                follow?: boolean;
+            };
+            header?: {
+                /** @description The last line an interrupted follower saw. */
+                "Last-Event-Id"?: string;
+            };
+            path: {
+                ns: string;
+                hook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookLog"];
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_hook_stats: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookStatsList"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    list_hook_tests: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TestList"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_hook_test: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+                test: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredTest"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    put_hook_test: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+                test: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TestCase"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredTest"];
+                };
+            };
+            /** @description Made */
+            201: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredTest"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    delete_hook_test: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+                test: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Count"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    list_hook_versions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookVersionList"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    put_hook_version: {
+        parameters: {
+            query?: {
+                /** @description A word on why, for uploads that are not JSON. */
+                note?: string;
+            };
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+            };
+            cookie?: never;
+        };
+        /** @description A component or core module, the text of either, or JSON with all a version has. */
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VersionUpload"];
+                "application/wasm": string;
+                "text/wat": string;
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedVersion"];
+                };
+            };
+            /** @description Made */
+            201: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedVersion"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    add_hook_version: {
+        parameters: {
+            query?: {
+                /** @description A word on why, for uploads that are not JSON. */
+                note?: string;
+            };
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+            };
+            cookie?: never;
+        };
+        /** @description A component or core module, the text of either, or JSON with all a version has. */
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VersionUpload"];
+                "application/wasm": string;
+                "text/wat": string;
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedVersion"];
+                };
+            };
+            /** @description Made */
+            201: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedVersion"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_hook_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookVersion"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    delete_hook_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Count"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    dry_run_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DryRunRequest"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DryRun"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_hook_module: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETags that are known already. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                ns: string;
+                hook: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/wasm": string;
+                };
+            };
+            /** @description Not changed */
+            304: {
+                headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    run_hook_tests: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ns: string;
+                hook: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TestsRun"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
             429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];
             503: components["responses"]["Problem503"];
