@@ -22,6 +22,7 @@ mod size;
 mod source;
 mod storage;
 mod topics;
+mod traces;
 mod variables;
 mod wal;
 
@@ -46,6 +47,7 @@ pub use size::ByteSize;
 pub use source::Source;
 pub use storage::StorageConfig;
 pub use topics::TopicsConfig;
+pub use traces::TracingConfig;
 pub use wal::WalConfig;
 
 /// The compiled-in defaults: the commented file at the root of the repository.
@@ -81,6 +83,8 @@ pub struct StartConfig {
     pub redis: RedisConfig,
     /// Section `[hooks]`.
     pub hooks: HooksConfig,
+    /// Section `[tracing]`.
+    pub tracing: TracingConfig,
     /// `log.encoding`.
     pub log_encoding: LogEncoding,
 }

@@ -13,6 +13,7 @@ use super::ApiState;
 use super::problem::{Code, Problem};
 use crate::model::{Namespace, TopicKey, TopicName};
 use crate::queue::Requester;
+use crate::telemetry::traces::TraceContext;
 use crate::tenant::{Authorised, Principal, Scope};
 
 /// The name of the security scheme in the OpenAPI document.
@@ -24,6 +25,7 @@ pub(crate) struct Caller {
     authorization: Option<HeaderValue>,
     peer: IpAddr,
     forwarded: bool,
+    trace: Option<TraceContext>,
 }
 
 impl Caller {
@@ -34,6 +36,7 @@ impl Caller {
             peer: peer(request.remote_addr()),
             forwarded: request.headers().contains_key(header::FORWARDED)
                 || request.headers().contains_key("x-forwarded-for"),
+            trace: request.extensions().get::<TraceContext>().cloned(),
         }
     }
 
@@ -45,6 +48,11 @@ impl Caller {
     /// Whether there is a token to look at.
     pub(crate) fn has_token(&self) -> bool {
         self.authorization.is_some()
+    }
+
+    /// The trace that what the request brings belongs to: below this node's own span where there is one.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        TraceContext::current().or_else(|| self.trace.clone())
     }
 
     /// Who the token speaks for.

@@ -6,7 +6,7 @@ use super::ApiState;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::reply;
-use crate::queue::Queue;
+use crate::queue::{PartHealth, Queue};
 use crate::telemetry::metrics::{NodeNumbers, Snapshot, TopicNumbers};
 use crate::tenant::Denied;
 use crate::wal::WalHealth;
@@ -25,7 +25,14 @@ pub(crate) fn live() -> Response {
 
 /// `GET /readyz`: whether the node accepts items; each part in words for holders of a token.
 pub(crate) fn ready(state: &ApiState, caller: &Caller, verbose: bool) -> Result<Response, Problem> {
-    let health = state.queue.health();
+    let mut health = state.queue.health();
+    let (ok, detail) = state.hooks.registry.health();
+    // Hooks that cannot be looked up or taken over leave what was in force: the node is as ready as before.
+    health.parts.push(PartHealth {
+        part: "hooks".into(),
+        ok,
+        detail,
+    });
     if verbose {
         caller.principal(state)?;
         if !health.ready {

@@ -67,6 +67,8 @@ pub struct Registry {
     folders: Folders,
     sink: OnceLock<Sink>,
     published: Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>,
+    /// Why the catalog could not be asked when it was last tried.
+    stale: Mutex<Option<String>>,
     runtime: Handle,
     myself: Weak<Self>,
 }
@@ -105,6 +107,7 @@ impl Registry {
             folders: Folders::default(),
             sink: OnceLock::new(),
             published: Mutex::default(),
+            stale: Mutex::default(),
             runtime: Handle::current(),
             myself: myself.clone(),
         }))
@@ -152,10 +155,12 @@ impl Registry {
         let mut polls = 0u32;
         loop {
             tokio::time::sleep(POLL_EVERY).await;
-            if self.catalog.is_shared()
-                && let Err(error) = self.catch_up().await
-            {
-                tracing::warn!(%error, "hooks of other nodes cannot be looked up; what is in force stays");
+            if self.catalog.is_shared() {
+                let failure = self.catch_up().await.err();
+                if let Some(error) = &failure {
+                    tracing::warn!(%error, "hooks of other nodes cannot be looked up; what is in force stays");
+                }
+                *self.stale.lock() = failure.map(|error| error.to_string());
             }
             polls = polls.wrapping_add(1);
             if polls.is_multiple_of(TIDY_POLLS) {
@@ -231,6 +236,29 @@ impl Registry {
             after: record.after,
         });
         Ok(entries.collect())
+    }
+
+    /// Whether the hooks are as the catalog has them, and in words how they are.
+    pub fn health(&self) -> (bool, String) {
+        if let Some(reason) = &*self.stale.lock() {
+            return (false, format!("other nodes' changes are not seen: {reason}"));
+        }
+        let hooks: usize = self
+            .state
+            .read()
+            .tenants
+            .values()
+            .map(|tenant| tenant.hooks.len())
+            .sum();
+        let refused = self.folders.rejected_count();
+        let open = self
+            .all_stats()
+            .iter()
+            .filter(|(.., stats)| stats.breaker_open)
+            .count();
+        let text =
+            format!("{hooks} hooks, {open} versions paused by their breaker, {refused} folders refused");
+        (refused == 0, text)
     }
 
     /// The limits in force.

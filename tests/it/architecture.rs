@@ -67,10 +67,12 @@ const PLACES: &[(&str, &[&str])] = &[
     // The shards' databases.
     ("sea_orm", &["shard"]),
     ("mqueue_migrations", &["shard"]),
+    // The configuration has a section of that name.
+    ("redis", &["config", "hot"]),
     // HTTP. The composition root mounts what is beside the API.
     ("poem", &["api", "app/serve", "console"]),
     ("poem_openapi", &["api"]),
-    ("http", &["api"]),
+    ("http", &["api", "telemetry"]),
     ("http_body_util", &["api"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api"]),
@@ -114,9 +116,11 @@ const PLACES: &[(&str, &[&str])] = &[
     ("secrecy", &["app", "cli", "config", "shard"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_prometheus", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
     ("prometheus", &["telemetry"]),
+    ("tracing_opentelemetry", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
     (
         "tracing",

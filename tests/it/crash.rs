@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::{Client, lease, list};
+use crate::guests::Guest;
 use crate::history::{Delivery, Enqueue, Enqueued, History, Settle, Settled, Span, Verb, payload};
+use crate::hook_client::{Hooks, Side};
 use crate::server::{Server, token};
 
 const PRODUCERS: u64 = 3;
@@ -252,7 +254,33 @@ async fn counts(client: &Client) -> [u64; 4] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_breaks_no_promise() {
-    let rounds = number_from("MQUEUE_CRASH_ROUNDS", 20);
+    break_down(number_from("MQUEUE_CRASH_ROUNDS", 20), false).await;
+}
+
+/// The same while hooks shape each item on its way in and look at it on its way out: a kill falls between hook and
+/// log, and between log and answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_while_hooks_run_breaks_no_promise() {
+    break_down(number_from("MQUEUE_CRASH_ROUNDS", 20).div_ceil(2), true).await;
+}
+
+/// Binds a hook that gives each item another priority, and one that looks at each that goes out.
+async fn bind_hooks(client: &Client) {
+    let hooks = Hooks::of(client, "default");
+    let urgent = Guest {
+        item: "(i32.store8 offset=8 (local.get $verdict) (i32.const 2))
+            (i32.store8 offset=40 (local.get $verdict) (i32.const 1))
+            (i32.store offset=44 (local.get $verdict) (i32.const 3))",
+        ..Guest::default()
+    };
+    hooks.put("urgent", Side::Enqueue, urgent, json!({})).await;
+    hooks
+        .put("look", Side::Dequeue, Guest::default(), json!({}))
+        .await;
+}
+
+/// Kills a server under load `rounds` times, and checks the history of all its clients.
+async fn break_down(rounds: u64, with_hooks: bool) {
     let seed = number_from("MQUEUE_CRASH_SEED", rand::random::<u32>().into());
     println!("{rounds} rounds, seed {seed}: MQUEUE_CRASH_SEED={seed} repeats the choices");
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -262,6 +290,9 @@ async fn kill_9_breaks_no_promise() {
         .set("hot.buffer_ttl", "100ms")
         .start()
         .await;
+    if with_hooks {
+        bind_hooks(&server.client()).await;
+    }
     let (place, url) = watch::channel(Some(server.url().to_owned()));
     let world = Arc::new(World {
         epoch: Instant::now(),

@@ -11,6 +11,7 @@ mod client;
 mod guests;
 mod history;
 mod hook_client;
+mod hook_faults;
 mod node;
 mod server;
 
@@ -33,3 +34,4 @@ mod lifecycle;
 mod plugins;
 mod readme;
 mod shutdown;
+mod traces;
