@@ -18,9 +18,16 @@ pub(crate) fn health() -> Response {
     reply::text(TEXT, "OK")
 }
 
-/// `GET /livez`: the process answers.
-pub(crate) fn live() -> Response {
-    reply::text(TEXT, "live")
+/// `GET /livez`: the process answers, and nothing is wrong that only a restart puts right.
+pub(crate) fn live(state: &ApiState) -> Result<Response, Problem> {
+    match state.queue.wal_status().health {
+        // Open to anybody: what went wrong is for the log and for holders of a token.
+        WalHealth::Failed(_) => Err(Problem::new(
+            Code::LogFailed,
+            "the log failed and takes nothing more until the node is restarted",
+        )),
+        WalHealth::Healthy | WalHealth::Full => Ok(reply::text(TEXT, "live")),
+    }
 }
 
 /// `GET /readyz`: whether the node accepts items; each part in words for holders of a token.

@@ -500,10 +500,10 @@ impl OpsApi {
         ops::health().into()
     }
 
-    /// Whether the process is alive
+    /// Whether the process can go on, or has to be restarted
     #[oai(path = "/livez", method = "get", operation_id = "livez")]
-    async fn live(&self) -> TextAnswer<Open> {
-        ops::live().into()
+    async fn live(&self) -> Result<TextAnswer<Ready>> {
+        Ok(ops::live(&self.0)?.into())
     }
 
     /// Whether the node accepts items
