@@ -15,6 +15,7 @@ mod hook_faults;
 mod node;
 mod server;
 
+mod actors;
 mod architecture;
 mod authorisation;
 mod bad_input;
