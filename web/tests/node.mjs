@@ -65,10 +65,10 @@ export class Node {
   }
 
   /** Calls the API beside the browser. */
-  async call(method, path, body) {
+  async call(method, path, body, more = {}) {
     const response = await fetch(this.url + path, {
       method,
-      headers: { authorization: `Bearer ${this.token()}`, "content-type": "application/json" },
+      headers: { authorization: `Bearer ${this.token()}`, "content-type": "application/json", ...more },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const answer = await response.json();
