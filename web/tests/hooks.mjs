@@ -16,8 +16,8 @@ export const logHook = (text) =>
     .replace("(;BODY;)", `(call $log (i32.const 2) (i32.const 64) (i32.const ${text.length}))`);
 
 /** Uploads a committed module beside the browser, and binds it under its name when `binding` is given. */
-export async function push(node, namespace, hook, { config = {}, manifest = {}, note, module = moduleOf(hook), binding } = {}) {
-  const body = { module: readFileSync(module).toString("base64"), config, manifest, ...(note ? { note } : {}) };
+export async function push(node, namespace, hook, { config = {}, manifest, note, module = moduleOf(hook), binding } = {}) {
+  const body = { module: readFileSync(module).toString("base64"), config, ...(manifest ? { manifest } : {}), ...(note ? { note } : {}) };
   const { version } = await node.call("POST", `/v1/namespaces/${namespace}/hooks/${hook}/versions`, body);
   if (binding) await node.call("PUT", `/v1/namespaces/${namespace}/bindings/${hook}`, { hook, version, ...binding }, { "if-none-match": "*" });
   return version;

@@ -63,7 +63,7 @@ export function BindingForm(props: Props) {
     </option>
   ));
   return (
-    <Dialog title={binding ? `Binding ${binding.id}` : `Bind ${names.hook} to a topic`} onClose={onClose}>
+    <Dialog title={binding ? `Binding ${binding.id}` : `Bind ${names.hook} to a topic`} wide onClose={onClose}>
       <form onSubmit={submit}>
         <div class="fields">
           <Field label="Topic" hint="A name, or how names begin and *">

@@ -135,10 +135,11 @@ function factsOf(binding: Binding): [string, string][] {
   return facts;
 }
 
-/** One policy where all failures have the same, else each by name. */
+/** The policy most failures have, and those that have another. */
 function policiesOf({ policies }: Binding): string {
   const kinds = ["error", "trap", "timeout", "overload"] as const;
   const each = kinds.map((kind) => [kind, (policies[kind] ?? "closed").replaceAll("_", " ")] as const);
-  const first = each[0]?.[1] ?? "closed";
-  return each.every(([, policy]) => policy === first) ? first : each.map(([kind, policy]) => `${kind}: ${policy}`).join(", ");
+  const times = (policy: string): number => each.filter((entry) => entry[1] === policy).length;
+  const most = each.reduce((best, [, policy]) => (times(policy) > times(best) ? policy : best), "closed");
+  return [most, ...each.filter(([, policy]) => policy !== most).map(([kind, policy]) => `${kind}: ${policy}`)].join(", ");
 }

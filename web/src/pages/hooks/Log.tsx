@@ -79,7 +79,7 @@ export function Log(names: HookNames) {
               <th scope="col">Time</th>
               <th scope="col">Level</th>
               <th scope="col" class="num wide">Version</th>
-              <th scope="col">Message</th>
+              <th scope="col" class="apart">Message</th>
             </tr>
           </thead>
           <tbody>
@@ -88,7 +88,7 @@ export function Log(names: HookNames) {
                 <td class="num left">{format.moment(line.at)}</td>
                 <td class={line.level === "error" ? "bad" : line.level === "warn" ? "warn" : "dim"}>{line.level}</td>
                 <td class="num wide">{line.version === 0 ? "server" : line.version}</td>
-                <td class="mono wrap">{line.message}</td>
+                <td class="mono wrap apart">{line.message}</td>
               </tr>
             ))}
           </tbody>

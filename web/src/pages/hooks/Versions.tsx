@@ -19,8 +19,8 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
           <caption class="hidden">Versions</caption>
           <thead>
             <tr>
-              <th scope="col" class="num">Version</th>
-              <th scope="col" class="apart">Added</th>
+              <th scope="col">Version</th>
+              <th scope="col">Added</th>
               <th scope="col" class="wide">By</th>
               <th scope="col">Note</th>
               <th scope="col" class="num wide">Module</th>
@@ -33,10 +33,10 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
           <tbody>
             {detail.versions.map((version) => (
               <tr key={version.version}>
-                <th scope="row" class="num">
+                <th scope="row" class="num left">
                   {version.version}
                 </th>
-                <td class="num left apart">{format.moment(version.created_at)}</td>
+                <td class="num left">{format.moment(version.created_at)}</td>
                 <td class="wide">{version.created_by}</td>
                 <td class="wrap">
                   {bound.has(version.version) && <span class="badge good">in force</span>}
@@ -90,9 +90,9 @@ const failed = (stats: Stats): number =>
 
 const COLUMNS: readonly { name: string; show: (stats: Stats) => string; wide?: boolean }[] = [
   { name: "Calls", show: (stats) => format.count(stats.calls) },
-  { name: "Items", show: (stats) => format.count(stats.items) },
-  { name: "p50", show: (stats) => (stats.calls > 0 ? format.within(stats.run_p50_us) : "–") },
-  { name: "p99", show: (stats) => (stats.calls > 0 ? format.within(stats.run_p99_us) : "–") },
+  { name: "Items", show: (stats) => format.count(stats.items), wide: true },
+  { name: "p50", show: (stats) => (stats.calls > 0 ? format.within(stats.run_p50_us) : "–"), wide: true },
+  { name: "p99", show: (stats) => (stats.calls > 0 ? format.within(stats.run_p99_us) : "–"), wide: true },
   { name: "Memory, most", show: (stats) => format.bytes(stats.memory_bytes_max), wide: true },
   { name: "Traps", show: (stats) => format.count(stats.traps), wide: true },
   { name: "Timeouts", show: (stats) => format.count(stats.timeouts), wide: true },
@@ -111,7 +111,7 @@ export function Numbers({ stats }: { stats: Stats[] }) {
           <caption class="hidden">What versions did</caption>
           <thead>
             <tr>
-              <th scope="col" class="num">Version</th>
+              <th scope="col">Version</th>
               {COLUMNS.map(({ name, wide }) => (
                 <th key={name} scope="col" class={wide ? "num wide" : "num"}>
                   {name}
@@ -124,11 +124,11 @@ export function Numbers({ stats }: { stats: Stats[] }) {
           <tbody>
             {stats.map((entry) => (
               <tr key={entry.version}>
-                <th scope="row" class="num">
+                <th scope="row" class="num left">
                   {entry.version}
                 </th>
                 {COLUMNS.map(({ name, show, wide }) => (
-                  <td key={name} class={wide ? "num wide" : "num"}>
+                  <td key={name} class={`num ${wide ? "wide" : ""} ${show(entry) === "0" ? "zero" : ""}`}>
                     {show(entry)}
                   </td>
                 ))}
