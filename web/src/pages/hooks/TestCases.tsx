@@ -74,7 +74,7 @@ export function TestCases({ names, detail, mayChange }: HookPart) {
             <tr>
               <th scope="col">Name</th>
               <th scope="col" class="wide">Side</th>
-              <th scope="col">Expects</th>
+              <th scope="col" class="wide">Expects</th>
               <th scope="col">Result</th>
               <th scope="col">
                 <span class="hidden">What can be done</span>
@@ -127,7 +127,7 @@ function Row({ test, result, onEdit, onDelete }: RowProps) {
         )}
       </th>
       <td class="wide">{stored?.side}</td>
-      <td>{stored?.expect.verdict.replaceAll("_", " ")}</td>
+      <td class="wide">{stored?.expect.verdict.replaceAll("_", " ")}</td>
       <td class="wrap">
         {result && <span class={`badge ${result.passed ? "good" : "bad"}`}>{result.passed ? "passed" : "failed"}</span>}
         {result?.mismatch}

@@ -20,7 +20,7 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
           <thead>
             <tr>
               <th scope="col">Version</th>
-              <th scope="col">Added</th>
+              <th scope="col" class="wide">Added</th>
               <th scope="col" class="wide">By</th>
               <th scope="col">Note</th>
               <th scope="col" class="num wide">Module</th>
@@ -36,7 +36,7 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
                 <th scope="row" class="num left">
                   {version.version}
                 </th>
-                <td class="num left">{format.moment(version.created_at)}</td>
+                <td class="num left wide">{format.moment(version.created_at)}</td>
                 <td class="wide">{version.created_by}</td>
                 <td class="wrap">
                   {bound.has(version.version) && <span class="badge good">in force</span>}
