@@ -4,7 +4,7 @@ import type { Problem, Schema } from "./client";
 import { record } from "./history";
 import { pause, readEvents } from "./stream";
 
-export type Snapshot = Schema["Event"];
+export type Snapshot = Schema["Snapshot"];
 export type Scope = "enqueue" | "dequeue" | "admin" | "hooks";
 
 /** The last event; stays while the server is away. */
