@@ -8,12 +8,17 @@ import { fileURLToPath } from "node:url";
 
 const BINARY = process.env.MQUEUE_BIN ?? fileURLToPath(new URL("../../target/release/mqueue", import.meta.url));
 const SETTINGS = ["auth.leeway=0s"];
-const ENVIRONMENT = { ...process.env, NAMESPACE_QUOTAS: "shop:60000:2000" };
 
 export class Node {
   #folder = mkdtempSync(join(tmpdir(), "mqueue-console-"));
   #child = null;
   #port = 0;
+  #environment;
+
+  /** A node whose namespaces have `quotas`: `name:items a minute:at once`, with commas between them. */
+  constructor({ quotas = "shop:60000:2000" } = {}) {
+    this.#environment = { ...process.env, NAMESPACE_QUOTAS: quotas };
+  }
 
   get url() {
     return `http://127.0.0.1:${this.#port}`;
@@ -27,7 +32,7 @@ export class Node {
   async start() {
     const child = spawn(BINARY, ["serve", ...this.#common(), "--listen", `127.0.0.1:${this.#port}`], {
       stdio: ["ignore", "ignore", "pipe"],
-      env: ENVIRONMENT,
+      env: this.#environment,
     });
     this.#child = child;
     let log = "";
