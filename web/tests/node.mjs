@@ -24,13 +24,19 @@ export class Node {
     return `http://127.0.0.1:${this.#port}`;
   }
 
-  #common() {
+  /** The program that it is. */
+  get command() {
+    return BINARY;
+  }
+
+  /** The arguments that say which node is meant. */
+  get where() {
     return ["--data-dir", this.#folder, ...SETTINGS.flatMap((setting) => ["--set", setting])];
   }
 
   /** Starts it, on the same port as before if there was one, and waits until it listens. */
   async start() {
-    const child = spawn(BINARY, ["serve", ...this.#common(), "--listen", `127.0.0.1:${this.#port}`], {
+    const child = spawn(BINARY, ["serve", ...this.where, "--listen", `127.0.0.1:${this.#port}`], {
       stdio: ["ignore", "ignore", "pipe"],
       env: this.#environment,
     });
@@ -66,7 +72,7 @@ export class Node {
   /** A token for `namespace`, with all scopes unless some are given. */
   token({ namespace = "*", scopes = [], ttl = "1h" } = {}) {
     const more = scopes.flatMap((scope) => ["--scope", scope]);
-    return execFileSync(BINARY, ["token", ...this.#common(), "-n", namespace, "--ttl", ttl, ...more], { encoding: "utf8" }).trim();
+    return execFileSync(BINARY, ["token", ...this.where, "-n", namespace, "--ttl", ttl, ...more], { encoding: "utf8" }).trim();
   }
 
   /** Calls the API beside the browser. */
