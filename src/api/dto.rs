@@ -750,7 +750,7 @@ pub(crate) struct Part {
 
 /// What a token may see at one moment.
 #[derive(Object)]
-pub(crate) struct Event {
+pub(crate) struct Snapshot {
     /// When.
     at: Instant,
     /// Who the token speaks for.

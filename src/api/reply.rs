@@ -191,6 +191,12 @@ answers! {
     Events<T> = vec![success(200, vec![("text/event-stream", T::schema_ref())], vec![])];
     /// A text answer, or one of the problems `P`.
     TextAnswer<> = vec![success(200, vec![("text/plain", String::schema_ref())], vec![])];
+    /// A text answer, or JSON of the documented shape `T` when the caller asks for more.
+    TextOrJson<T> = vec![success(
+        200,
+        vec![(JSON, T::schema_ref()), ("text/plain", String::schema_ref())],
+        vec![],
+    )];
     /// A WebAssembly module, or one of the problems `P`.
     Module<> = vec![
         success(200, vec![("application/wasm", binary())], vec![etag()]),

@@ -10,10 +10,12 @@ use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use tokio::sync::Semaphore;
 
-use super::body::JsonBody;
+use super::body::{JsonBody, OptionalBody};
 use super::caller::Caller;
 use super::hooks::routes::{BindingsApi, HooksApi};
-use super::reply::{Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer};
+use super::reply::{
+    Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer, TextOrJson,
+};
 use super::settle::Settle;
 use super::topics::Paging;
 use super::{ApiState, classic, docs, dto, events, items, namespaces, openapi, ops, settle, topics};
@@ -81,7 +83,7 @@ impl ItemsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
-        body: JsonBody<dto::DequeueRequest>,
+        body: OptionalBody<dto::DequeueRequest>,
     ) -> JsonAnswer<dto::DequeueResponse, Takes> {
         Ok(items::dequeue(&self.0, &caller, (&ns, &topic), body.incoming)
             .await?
@@ -450,7 +452,7 @@ impl TopicsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
-        body: JsonBody<dto::RedriveRequest>,
+        body: OptionalBody<dto::RedriveRequest>,
     ) -> JsonAnswer<dto::RedriveResponse, Takes> {
         Ok(topics::redrive(&self.0, &caller, (&ns, &topic), body.incoming)
             .await?
@@ -515,7 +517,7 @@ impl OpsApi {
         request: &poem::Request,
         /// Present, with or without a value: show each part.
         verbose: Query<Option<String>>,
-    ) -> JsonAnswer<dto::Readiness, Ready> {
+    ) -> Result<TextOrJson<dto::Readiness, Ready>> {
         let verbose = verbose.0.is_some_and(|value| value != "false");
         Ok(ops::ready(&self.0, &Caller::of(request), verbose)?.into())
     }
@@ -549,7 +551,7 @@ impl EventsApi {
     /// Server-sent events named `snapshot`, each whole by itself, the first at once. The stream ends when
     /// the token expires and when the node stops.
     #[oai(path = "/v1/events", method = "get", operation_id = "events")]
-    async fn events(&self, caller: Caller) -> Result<Events<dto::Event, Streams>> {
+    async fn events(&self, caller: Caller) -> Result<Events<dto::Snapshot, Streams>> {
         Ok(events::events(&self.state, caller, &self.seats)?.into())
     }
 }

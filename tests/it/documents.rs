@@ -144,6 +144,7 @@ fn the_documents_lead_somewhere() {
         "CHANGELOG.md",
         "docs/API.md",
         "docs/CLI.md",
+        "docs/CLIENTS.md",
         "docs/ERRORS.md",
         "docs/HOOKS.md",
         "docs/OPERATIONS.md",

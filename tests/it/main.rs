@@ -20,6 +20,7 @@ mod architecture;
 mod authorisation;
 mod bad_input;
 mod bad_sockets;
+mod clients;
 mod command_line;
 mod crash;
 mod delivery;
