@@ -369,7 +369,7 @@ async fn held(state: &ApiState, topic: &TopicKey, body: &ClassicSettle<'_>) -> R
         None => state
             .queue
             .current_leases(topic, &[body.id])
-            .await
+            .await?
             .into_iter()
             .next()
             .flatten(),

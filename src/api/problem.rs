@@ -135,6 +135,8 @@ codes! {
         "Flushing does not keep pace with enqueues. Try again shortly."
     ShardUnavailable "shard_unavailable" SERVICE_UNAVAILABLE "The topic's shard is unavailable"
         "The database that holds the topic does not answer. Topics of other shards are not affected."
+    HotTierUnavailable "hot_tier_unavailable" SERVICE_UNAVAILABLE "The hot tier is unavailable"
+        "The Redis that the nodes share does not answer, or is being filled again after it lost its memory. Nothing of the request was done; try again after Retry-After."
     EngineUnavailable "engine_unavailable" SERVICE_UNAVAILABLE "The hooks' engine cannot work now"
         "The module could not be compiled or run for lack of resources of the node. Try again shortly."
     HookOverloaded "hook_overloaded" SERVICE_UNAVAILABLE "A hook could not be run"
@@ -387,6 +389,13 @@ impl From<QueueError> for Problem {
                 problem.0.internal = Some(internal);
                 problem
             }
+            QueueError::HotUnavailable(internal) => {
+                let detail = "the hot tier does not answer, or is being filled again";
+                let mut problem =
+                    Self::new(Code::HotTierUnavailable, detail).retry_after(Duration::from_secs(1));
+                problem.0.internal = Some(internal);
+                problem
+            }
             QueueError::ShuttingDown => Self::new(Code::ShuttingDown, text),
         }
     }
@@ -464,6 +473,7 @@ mod tests {
             (QueueError::LogFull, 503),
             (QueueError::LogFailed, 503),
             (QueueError::Overloaded, 503),
+            (QueueError::HotUnavailable("gone".into()), 503),
             (QueueError::ShuttingDown, 503),
         ] {
             assert_eq!(Problem::from(error).status(), status);

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::{HookParts, StartError};
 use crate::clock::Clock;
 use crate::config::{Config, StorageConfig};
-use crate::hot::{MemoryOptions, MemoryTier};
+use crate::hot::{HotTier, MemoryOptions, MemoryTier, RedisError, RedisOptions, RedisTier};
 use crate::model::{IdGenerator, ItemId, LeaseKey};
 use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay};
 use crate::shard::{Catalog, SeaShard, Shard, ShardError, ShardOptions, Shards, SlotMap};
@@ -42,13 +42,6 @@ pub async fn assemble(
     quotas: Arc<Quotas>,
     program: &Path,
 ) -> Result<Node, StartError> {
-    if !config.start.redis.addrs.is_empty() {
-        let detail = "a shared Redis hot tier is not supported in this version; leave REDIS_ADDRS empty";
-        return Err(StartError::Setting {
-            key: "redis.addrs",
-            detail: detail.into(),
-        });
-    }
     let node = config.start.node.id;
     let (shards, catalog) = open_shards(&config.start.storage).await?;
     let hooks = HookParts::start(config, secret, program, &clock, &catalog).await?;
@@ -63,23 +56,21 @@ pub async fn assemble(
         );
     }
     let high_water = Arc::new(AtomicU64::new(0));
-    let replay = Replay::new(progress, slots.clone());
+    let replay = match config.start.redis.addrs.as_slice() {
+        [] => Replay::new(progress, slots.clone()),
+        _ => Replay::new(progress, slots.clone()).into_shared_tier(),
+    };
     let (wal, recovered) = open_log(config, disk, high_water.clone(), clock.clone(), replay).await?;
     let floor = ItemId(high_water.load(Ordering::Relaxed));
     let ids = Arc::new(IdGenerator::new(node, clock.clone(), floor, high_water));
-    let shard_of = slots.clone();
-    let hot = MemoryTier::new(MemoryOptions {
-        clock: clock.clone(),
-        shard_of: Box::new(move |slot| shard_of.shard_of(slot) as u16),
-        prefetch_items: PREFETCH_ITEMS,
-    });
+    let hot = hot_tier(config, &clock, &slots, &wal).await?;
     let parts = Parts {
         clock,
         node,
         ids,
         lease_key: LeaseKey::derive(secret),
         wal,
-        hot: Arc::new(hot),
+        hot,
         shards,
         slots,
         catalog,
@@ -90,6 +81,53 @@ pub async fn assemble(
     };
     let queue = Queue::start(parts, recovered).await?;
     Ok(Node { queue, hooks })
+}
+
+/// The Redis that nodes share, or this node's memory.
+async fn hot_tier(
+    config: &Config,
+    clock: &Clock,
+    slots: &SlotMap,
+    wal: &Wal,
+) -> Result<Arc<dyn HotTier>, StartError> {
+    let (clock, slots, wal) = (clock.clone(), slots.clone(), wal.clone());
+    let shard_of = Box::new(move |slot| slots.shard_of(slot) as u16);
+    let redis = &config.start.redis;
+    if redis.addrs.is_empty() {
+        return Ok(Arc::new(MemoryTier::new(MemoryOptions {
+            clock,
+            shard_of,
+            prefetch_items: PREFETCH_ITEMS,
+        })));
+    }
+    let ca = match &redis.tls_ca_file {
+        Some(file) => Some(
+            std::fs::read(file)
+                .map_err(|error| StartError::io(format!("cannot read {}", file.display()), error))?,
+        ),
+        None => None,
+    };
+    let options = RedisOptions {
+        addrs: redis.addrs.clone(),
+        username: redis.username.clone(),
+        password: redis.password.clone(),
+        ca,
+        prefix: redis.prefix.clone(),
+        timeout: redis.timeout,
+        clock,
+        node: config.start.node.id,
+        shard_of,
+        prefetch_items: PREFETCH_ITEMS,
+        applied: Box::new(move || wal.applied_lsn()),
+    };
+    match RedisTier::open(options).await {
+        Ok(tier) => Ok(tier),
+        Err(RedisError::Setting(detail)) => Err(StartError::Setting {
+            key: "redis.addrs",
+            detail,
+        }),
+        Err(RedisError::Unavailable(why)) => Err(StartError::io("cannot use the Redis of REDIS_ADDRS", why)),
+    }
 }
 
 fn limits(config: &Config) -> QueueLimits {

@@ -1,7 +1,9 @@
 //! What every use case works with.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +14,7 @@ use super::error::QueueError;
 use super::flusher::FlushControl;
 use super::receipts::Receipts;
 use super::topics::{TopicHandle, Topics};
+use super::uncancelled::uncancelled;
 use crate::clock::Clock;
 use crate::hooks::Hooks;
 use crate::hot::HotTier;
@@ -19,6 +22,9 @@ use crate::model::{IdGenerator, LeaseKey, LeaseRef, NodeId, Settings, TopicKey};
 use crate::shard::{Catalog, Shard, Shards, SlotMap, TopicRow};
 use crate::tenant::Quotas;
 use crate::wal::Wal;
+
+/// How long an answer waits for a hot tier that is away, when the log has what it says.
+const APPLY_WAIT: Duration = Duration::from_secs(1);
 
 /// The queue of this node. Cheap to clone; every clone is the same queue.
 #[derive(Clone)]
@@ -97,6 +103,8 @@ pub(super) struct Core {
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
     pub(super) receipts: Receipts,
+    /// Held by flushers, and alone by whoever brings back what the hot tier lost.
+    pub(super) restoring: tokio::sync::RwLock<()>,
     /// Raised when memory was freed.
     pub(super) room: Notify,
     /// Raised when a topic ran low on ready items in memory.
@@ -137,6 +145,7 @@ impl Queue {
             quotas: parts.quotas,
             strikes: Strikes::default(),
             receipts: Receipts::default(),
+            restoring: tokio::sync::RwLock::default(),
             room: Notify::new(),
             running_low: Notify::new(),
             draining: AtomicBool::new(false),
@@ -177,7 +186,7 @@ impl Queue {
 
     /// Stores everything that is only in the log, and closes it. What does not get stored in time stays in
     /// the log and is there at the next start.
-    pub async fn drain(&self, deadline: std::time::Duration) {
+    pub async fn drain(&self, deadline: Duration) {
         self.begin_shutdown();
         if tokio::time::timeout(deadline, self.core.store_everything())
             .await
@@ -195,6 +204,7 @@ impl Queue {
         self.core.stop_loops.cancel();
         self.core.loops.close();
         self.core.loops.wait().await;
+        self.core.hot.close();
         let wal = self.core.wal.clone();
         // Closing waits for the log's threads.
         let _ = tokio::task::spawn_blocking(move || wal.close()).await;
@@ -232,6 +242,19 @@ impl Core {
     /// The shard that holds `key`.
     pub(super) fn shard(&self, key: &TopicKey) -> &Arc<dyn Shard> {
         &self.shards[usize::from(self.shard_number(key))]
+    }
+
+    /// Applies to the hot tier what a durable record says. A tier that is away does not keep the caller waiting,
+    /// because the log has it: the work goes on by itself, and there is no result.
+    pub(super) async fn applied<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        if self.hot.outlives_the_node() {
+            tokio::time::timeout(APPLY_WAIT, uncancelled(work)).await.ok()
+        } else {
+            Some(work.await)
+        }
     }
 
     /// Refuses work once the node is going away.

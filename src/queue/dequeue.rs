@@ -46,9 +46,45 @@ pub(super) struct Hand {
     at_most_once: bool,
 }
 
+/// What a hand-out changes in memory once it is logged.
+enum Change {
+    /// Items go where hooks, or a delivery that is the ack, send them.
+    Finish(Vec<Finish>),
+    /// The shard holds older standings of these.
+    Mark(Vec<ItemId>),
+}
+
 impl Hand {
     fn is_empty(&self) -> bool {
         self.items.is_empty() && self.turned.is_empty()
+    }
+
+    /// Counts what is handed over, and tells what of it memory does not know.
+    fn change(&mut self) -> Option<(Arc<TopicHandle>, Change)> {
+        let counters = &self.handle.counters;
+        count(&counters.delivered, self.items.len());
+        let mut landings = Vec::new();
+        if self.chain.is_some() {
+            let leased = if self.at_most_once {
+                &[][..]
+            } else {
+                &self.items[..]
+            };
+            let (of_hooks, dead) = finishes(std::mem::take(&mut self.turned), leased);
+            count(&counters.dead, dead);
+            landings = of_hooks;
+        }
+        if self.at_most_once {
+            count(&counters.acked, self.items.len());
+            let gone = |id| Finish::gone(id, SettleCause::Acked);
+            landings.extend(ids(&self.items).into_iter().map(gone));
+        }
+        if !landings.is_empty() {
+            return Some((self.handle.clone(), Change::Finish(landings)));
+        }
+        let marked = self.items.iter().filter(|taken| taken.mark);
+        let marked: Vec<_> = marked.map(|taken| taken.queued.item.id).collect();
+        (!marked.is_empty()).then(|| (self.handle.clone(), Change::Mark(marked)))
     }
 
     /// Everything that was taken, turned away or not.
@@ -77,7 +113,7 @@ impl Queue {
                     let _ = tokio::time::timeout(Duration::from_millis(50), decided.notified()).await;
                 }
                 Claim::Done(leases) => {
-                    let held = core.still_held(&leases).await;
+                    let held = core.still_held(&leases).await?;
                     if !held.is_empty() {
                         return Ok(core.view_again(held, &request.consumer).await);
                     }
@@ -211,7 +247,7 @@ impl Core {
             None => lease_ms,
         };
         loop {
-            let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await;
+            let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await?;
             if items.is_empty() {
                 *items = taken.items;
             } else {
@@ -279,36 +315,24 @@ impl Core {
                 claim.settle(leases, until);
             }
             let mut delivered = Vec::with_capacity(hands.iter().map(|hand| hand.items.len()).sum());
+            let mut changes = Vec::new();
             for mut hand in hands {
-                count(&hand.handle.counters.delivered, hand.items.len());
-                let turned = std::mem::take(&mut hand.turned);
-                if hand.chain.is_some() {
-                    let leased = if hand.at_most_once {
-                        &[][..]
-                    } else {
-                        &hand.items[..]
-                    };
-                    let (finishes, dead) = finishes(turned, leased);
-                    count(&hand.handle.counters.dead, dead);
-                    work.hot.finish(&hand.handle.key, lsn, finishes).await;
-                }
-                if hand.at_most_once {
-                    count(&hand.handle.counters.acked, hand.items.len());
-                    let gone = |id| Finish::gone(id, SettleCause::Acked);
-                    let finishes = ids(&hand.items).into_iter().map(gone).collect();
-                    work.hot.finish(&hand.handle.key, lsn, finishes).await;
-                } else if hand.chain.is_none() {
-                    let marked: Vec<_> = hand.items.iter().filter(|taken| taken.mark).collect();
-                    if !marked.is_empty() {
-                        let marked: Vec<_> = marked.iter().map(|taken| taken.queued.item.id).collect();
-                        work.hot.delivered(&hand.handle.key, lsn, &marked).await;
-                    }
-                }
+                changes.extend(hand.change());
                 let topic = &hand.handle.key;
                 let answer = |taken| work.delivered(topic, taken, hand.at_most_once);
                 delivered.extend(hand.items.into_iter().map(answer));
             }
-            drop(applying);
+            let applied = work.clone();
+            work.applied(async move {
+                for (handle, change) in changes {
+                    match change {
+                        Change::Finish(finishes) => applied.hot.finish(&handle.key, lsn, finishes).await,
+                        Change::Mark(ids) => applied.hot.delivered(&handle.key, lsn, &ids).await,
+                    }
+                }
+                drop(applying);
+            })
+            .await;
             Ok(delivered)
         })
         .await
@@ -341,10 +365,10 @@ impl Core {
     }
 
     /// Which of an earlier answer's items its consumer still holds.
-    async fn still_held(&self, leases: &[LeaseRef]) -> Vec<Delivered> {
+    async fn still_held(&self, leases: &[LeaseRef]) -> Result<Vec<Delivered>, QueueError> {
         let mut held = Vec::new();
         for lease in leases {
-            let view = self.hot.find(&lease.topic, lease.id).await;
+            let view = self.hot.find(&lease.topic, lease.id).await?;
             let current = view.filter(|view| {
                 view.state == ItemState::Leased && view.queued.standing.generation == lease.generation
             });
@@ -356,7 +380,7 @@ impl Core {
                 self.delivered(&lease.topic, taken, false)
             }));
         }
-        held
+        Ok(held)
     }
 }
 

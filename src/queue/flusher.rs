@@ -130,6 +130,8 @@ impl Core {
         let awaited = control.wanted.load(Ordering::Relaxed) > control.stored.borrow().0;
         let look_in = if awaited { LOOK_AGAIN } else { LOOK_EVERY };
         let _ = tokio::time::timeout(look_in, control.kick.notified()).await;
+        // What the hot tier lacks after it lost its memory must be in the log until it is back.
+        let _storing = self.restoring.read().await;
         control.note(self.clock.monotonic(), self.wal.applied_lsn());
         loop {
             let up_to = self.flush_target(shard);
@@ -170,10 +172,14 @@ impl Core {
     }
 
     /// Stores one chunk; true when there is more to store at once.
-    pub(super) async fn flush_once(&self, shard: u16, up_to: Lsn) -> Result<bool, ShardError> {
+    pub(super) async fn flush_once(&self, shard: u16, up_to: Lsn) -> Result<bool, QueueError> {
         let control = &self.flush[usize::from(shard)];
-        let needed = self.hot.first_need(shard).await.is_some_and(|need| need <= up_to);
-        let deletes = self.hot.pending_deletes(shard).await;
+        let needed = self
+            .hot
+            .first_need(shard)
+            .await?
+            .is_some_and(|need| need <= up_to);
+        let deletes = self.hot.pending_deletes(shard).await?;
         let now = self.clock.monotonic().0.unsigned_abs();
         let deletes_due = deletes >= DELETES_WORTH
             || (deletes > 0 && now >= control.last_deletes.load(Ordering::Relaxed) + 1_000);
@@ -192,7 +198,7 @@ impl Core {
         } else {
             (up_to, self.limits.flush_items)
         };
-        let plan = self.hot.flush_plan(shard, target, items).await;
+        let plan = self.hot.flush_plan(shard, target, items).await?;
         control.attempted.fetch_max(plan.reached.0, Ordering::Relaxed);
         let (reached, size) = (plan.reached, plan.upserts.len() + plan.deletes.len());
         // A panic, too, must give back what the plan took out.
@@ -233,8 +239,11 @@ impl Core {
     pub(super) async fn free_log(&self) {
         let mut free = self.wal.applied_lsn();
         for shard in 0..self.shards.len() as u16 {
-            if let Some(need) = self.hot.first_need(shard).await {
-                free = free.min(Lsn(need.0.saturating_sub(1)));
+            match self.hot.first_need(shard).await {
+                Ok(Some(need)) => free = free.min(Lsn(need.0.saturating_sub(1))),
+                Ok(None) => {}
+                // Nobody knows what is needed.
+                Err(_) => return,
             }
         }
         self.wal.free_up_to(free);

@@ -29,6 +29,13 @@ impl Queue {
                 detail: format!("{bytes} of {max} bytes hold items"),
             },
         ];
+        if let Some((ok, detail)) = core.hot.condition() {
+            parts.push(PartHealth {
+                part: "redis".into(),
+                ok,
+                detail,
+            });
+        }
         for (number, control) in core.flush.iter().enumerate() {
             let failure = control.failure();
             parts.push(PartHealth {

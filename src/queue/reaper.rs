@@ -160,8 +160,13 @@ impl Core {
         match self.log(frame).await {
             Ok((lsn, applying)) => {
                 let gone = |&id: &ItemId| Finish::gone(id, cause);
-                self.hot.finish(topic, lsn, held.iter().map(gone).collect()).await;
-                drop(applying);
+                let finishes = held.iter().map(gone).collect();
+                let (hot, topic) = (self.hot.clone(), topic.clone());
+                self.applied(async move {
+                    hot.finish(&topic, lsn, finishes).await;
+                    drop(applying);
+                })
+                .await;
                 Ok(held.len())
             }
             Err(error) => {

@@ -108,7 +108,7 @@ impl Queue {
             )
             .await?;
         handle.set_paused(paused);
-        self.core.hot.set_paused(topic, paused);
+        self.core.hot.set_paused(topic, paused).await?;
         Ok(())
     }
 
@@ -136,9 +136,9 @@ impl Queue {
         self.core.catalog.delete_topic(topic).await?;
         handle.set_deleted();
         self.core.topics.remove(topic);
-        if !self.core.hot.forget(topic) {
+        if !self.core.hot.forget(topic).await? {
             // An item came in meanwhile: the topic has appeared again.
-            self.core.hot.set_paused(topic, false);
+            self.core.hot.set_paused(topic, false).await?;
             self.core.topics.insert(topic, &TopicRow::default());
         }
         Ok(live + dead)
@@ -157,9 +157,13 @@ impl Queue {
             let mut frame = FrameBuilder::new();
             frame.purge(&topic, dead, up_to);
             let (lsn, applying) = core.log(frame).await?;
-            let count = core.hot.purge(&topic, lsn, dead, up_to).await;
-            drop(applying);
-            Ok((count, lsn))
+            let hot = core.hot.clone();
+            let purged = core.applied(async move {
+                let count = hot.purge(&topic, lsn, dead, up_to).await;
+                drop(applying);
+                count
+            });
+            Ok((purged.await.unwrap_or(0), lsn))
         })
         .await
     }

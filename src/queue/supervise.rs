@@ -18,6 +18,9 @@ impl Queue {
         for shard in 0..self.core.shards.len() as u16 {
             self.supervise("flusher", move |core| async move { core.flush_tick(shard).await });
         }
+        if self.core.hot.outlives_the_node() {
+            self.supervise("restorer", |core| async move { core.restore_tick().await });
+        }
         self.supervise("prefetcher", |core| async move { core.prefetch_tick().await });
         self.supervise("reaper", |core| async move { core.reap_tick().await });
         self.supervise(

@@ -113,7 +113,9 @@ const PLACES: &[(&str, &[&str])] = &[
     ("strsim", &["config"]),
     ("toml", &["cli/hooks", "config", "hooks"]),
     ("std::env", &["config", "cli/hooks", "app/serve"]),
-    ("secrecy", &["app", "cli", "config", "shard"]),
+    ("secrecy", &["app", "cli", "config", "hot/redis", "shard"]),
+    // The hot tier that nodes share.
+    ("redis", &["hot/redis"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
@@ -124,7 +126,16 @@ const PLACES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["telemetry"]),
     (
         "tracing",
-        &["api", "app", "cli", "hooks", "queue", "telemetry", "wal"],
+        &[
+            "api",
+            "app",
+            "cli",
+            "hooks",
+            "hot/redis",
+            "queue",
+            "telemetry",
+            "wal",
+        ],
     ),
     // The core is pure: no runtime below the queue but where waiting is the job.
     (
@@ -132,7 +143,7 @@ const PLACES: &[(&str, &[&str])] = &[
         &["api", "app", "cli", "hooks", "queue", "hot", "shard", "wal"],
     ),
     ("tokio_util", &["api", "app", "hooks", "queue"]),
-    ("futures_util", &["api", "hooks", "queue", "shard"]),
+    ("futures_util", &["api", "hooks", "hot/redis", "queue", "shard"]),
     ("async_trait", &["cli/hooks", "hooks", "hot", "shard"]),
     ("arc_swap", &["config", "hooks", "queue", "tenant"]),
     (
@@ -167,8 +178,11 @@ const PLACES: &[(&str, &[&str])] = &[
     // Time.
     ("jiff", &["clock"]),
     // Hashes and numbers that outlive a process.
-    ("blake3", &["hooks", "model", "queue"]),
-    ("rand", &["api", "cli", "config", "hooks", "queue", "wal"]),
+    ("blake3", &["hooks", "hot/redis", "model", "queue"]),
+    (
+        "rand",
+        &["api", "cli", "config", "hooks", "hot/redis", "queue", "wal"],
+    ),
     // The process.
     ("mimalloc", &["main"]),
 ];
@@ -187,6 +201,8 @@ const ANYWHERE: &[&str] = &[
 const ADAPTERS: &[(&str, &[&str])] = &[
     ("MemoryTier", &["app", "hot"]),
     ("MemoryOptions", &["app", "hot"]),
+    ("RedisTier", &["app", "hot"]),
+    ("RedisOptions", &["app", "hot"]),
     ("SeaShard", &["app", "shard"]),
     ("ShardOptions", &["app", "shard"]),
     ("RealDisk", &["app", "cli", "wal"]),

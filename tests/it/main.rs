@@ -33,6 +33,7 @@ mod hook_verdicts;
 mod hooks;
 mod http;
 mod lifecycle;
+mod on_redis;
 mod plugins;
 mod readme;
 mod shutdown;

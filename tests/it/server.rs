@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::client::Client;
+use crate::node::{is_on_redis, redis_addr, redis_prefix};
 
 /// What tokens of test servers are signed with. Like every canary it must never be seen in a log.
 pub(crate) const SECRET: &str = "canary-secret-4f1c9e27-never-in-a-log";
@@ -73,9 +74,14 @@ impl Setup {
 impl Server {
     /// A server with a small log, so that many fit on one disk.
     pub(crate) fn setup() -> Setup {
-        let setup = Setup {
+        let mut setup = Setup {
             arguments: vec!["serve".into(), "--listen".into(), "127.0.0.1:0".into()],
         };
+        if is_on_redis() {
+            setup = setup
+                .set("redis.addrs", &redis_addr())
+                .set("redis.prefix", &redis_prefix());
+        }
         setup
             .set("wal.segment_bytes", "4MiB")
             .set("wal.spare_segments", "1")

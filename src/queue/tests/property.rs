@@ -407,7 +407,7 @@ impl Life {
             // Cold items whose last lease ended meanwhile are found out when they come up.
             for topic in &self.topics {
                 let handle = core.topic(topic).unwrap();
-                while core.hot.refill_page(topic).await.is_some() {
+                while core.hot.refill_page(topic).await.unwrap().is_some() {
                     core.refill(&handle).await.unwrap();
                 }
             }
