@@ -23,7 +23,9 @@ mod recovery;
 mod request;
 mod settings;
 mod settle;
+mod shards;
 mod supervise;
+mod tenure;
 mod topics;
 mod transition;
 mod uncancelled;
@@ -36,3 +38,6 @@ pub use core::{Parts, Queue, QueueLimits};
 pub use error::QueueError;
 pub use recovery::{Recovered, Replay};
 pub use request::*;
+pub use tenure::Tenure;
+
+pub use crate::shard::Circuit;

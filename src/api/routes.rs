@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::body::JsonBody;
 use super::caller::Caller;
+use super::cluster::routes::ClusterApi;
 use super::hooks::routes::{BindingsApi, HooksApi};
 use super::reply::{Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer};
 use super::settle::Settle;
@@ -645,6 +646,7 @@ type Apis = (
     HooksApi,
     BindingsApi,
     OpsApi,
+    ClusterApi,
     EventsApi,
     ClassicApi,
 );
@@ -686,6 +688,7 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         HooksApi(state()),
         BindingsApi(state()),
         OpsApi(state()),
+        ClusterApi(state()),
         EventsApi {
             state: state(),
             seats: Arc::new(Semaphore::new(events::STREAMS_MAX)),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,8 @@ use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
 use super::receipts::Receipts;
+use super::shards::ShardWatch;
+use super::tenure::Tenure;
 use super::topics::{TopicHandle, Topics};
 use crate::clock::Clock;
 use crate::hooks::Hooks;
@@ -53,8 +56,8 @@ pub struct QueueLimits {
 pub struct Parts {
     /// The time.
     pub clock: Clock,
-    /// This node's number.
-    pub node: NodeId,
+    /// This node's hold on its number.
+    pub tenure: Tenure,
     /// Makes item ids.
     pub ids: Arc<IdGenerator>,
     /// Authenticates lease ids.
@@ -82,6 +85,7 @@ pub struct Parts {
 pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) node: NodeId,
+    pub(super) tenure: Tenure,
     pub(super) ids: Arc<IdGenerator>,
     pub(super) lease_key: LeaseKey,
     pub(super) wal: Wal,
@@ -99,8 +103,10 @@ pub(super) struct Core {
     pub(super) receipts: Receipts,
     /// Raised when memory was freed.
     pub(super) room: Notify,
-    /// Raised when a topic ran low on ready items in memory.
-    pub(super) running_low: Notify,
+    /// Raised when a topic of the shard ran low on ready items in memory.
+    pub(super) running_low: Vec<Notify>,
+    /// What was last said of each shard.
+    pub(super) watched: Vec<ShardWatch>,
     draining: AtomicBool,
     /// Cancelled when waiting consumers must be answered because the node goes away.
     pub(super) stop_waiting: CancellationToken,
@@ -122,9 +128,12 @@ impl Queue {
         let contents = parts.catalog.load().await?;
         let core = Core {
             flush: parts.shards.iter().map(|_| FlushControl::new()).collect(),
+            running_low: parts.shards.iter().map(|_| Notify::new()).collect(),
+            watched: parts.shards.iter().map(|_| ShardWatch::default()).collect(),
             topics: Topics::new(&contents, parts.defaults),
             clock: parts.clock,
-            node: parts.node,
+            node: parts.tenure.node(),
+            tenure: parts.tenure,
             ids: parts.ids,
             lease_key: parts.lease_key,
             wal: parts.wal,
@@ -138,7 +147,7 @@ impl Queue {
             strikes: Strikes::default(),
             receipts: Receipts::default(),
             room: Notify::new(),
-            running_low: Notify::new(),
+
             draining: AtomicBool::new(false),
             stop_waiting: CancellationToken::new(),
             stop_loops: CancellationToken::new(),
@@ -177,13 +186,16 @@ impl Queue {
 
     /// Stores everything that is only in the log, and closes it. What does not get stored in time stays in
     /// the log and is there at the next start.
-    pub async fn drain(&self, deadline: std::time::Duration) {
+    pub async fn drain(&self, deadline: Duration) {
         self.begin_shutdown();
         if tokio::time::timeout(deadline, self.core.store_everything())
             .await
             .is_err()
         {
             tracing::warn!("the shards took too long; the rest stays in the log");
+        }
+        if let Err(error) = self.core.catalog.release_node(self.core.tenure.claim).await {
+            tracing::warn!(%error, "the node's number was not given back");
         }
         self.halt().await;
     }
@@ -220,6 +232,7 @@ impl Core {
         if self.topics.count_in(key.namespace()) >= self.limits.topics_per_namespace_max {
             return Err(QueueError::TooManyTopics(self.limits.topics_per_namespace_max));
         }
+        self.check_catalog()?;
         self.catalog.ensure_topics(std::slice::from_ref(key)).await?;
         Ok(self.topics.insert(key, &TopicRow::default()))
     }

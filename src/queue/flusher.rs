@@ -131,6 +131,10 @@ impl Core {
         let look_in = if awaited { LOOK_AGAIN } else { LOOK_EVERY };
         let _ = tokio::time::timeout(look_in, control.kick.notified()).await;
         control.note(self.clock.monotonic(), self.wal.applied_lsn());
+        if self.is_left_alone(shard) {
+            tokio::time::sleep(REST).await;
+            return;
+        }
         loop {
             let up_to = self.flush_target(shard);
             match self.flush_once(shard, up_to).await {
@@ -140,6 +144,11 @@ impl Core {
                     if !more {
                         break;
                     }
+                }
+                Err(ShardError::Fenced) => {
+                    self.lose_tenure();
+                    tokio::time::sleep(REST).await;
+                    break;
                 }
                 Err(error) => {
                     tracing::warn!(shard, %error, "a checkpoint failed and is tried again");

@@ -2,6 +2,7 @@
 
 mod audit;
 mod hooks;
+mod nodes;
 
 use sea_orm::sea_query::{OnConflict, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Set};
@@ -16,6 +17,7 @@ use crate::model::{Namespace, SettingsPatch, TopicKey};
 
 pub use audit::{AuditRecord, AuditRow};
 pub use hooks::{HookChange, HookContents, HookVersionRow};
+pub use nodes::{Claim, NodeRow};
 
 /// Most rows in one insert, well below the values SQLite allows in a statement.
 const ROWS_MAX: usize = 4_096;

@@ -119,6 +119,20 @@ impl Database {
         self.commit(transaction).await
     }
 
+    /// Proves that the database answers and takes writes. A server that was replaced by another one still
+    /// answers, and refuses only what would change something.
+    pub(super) async fn ping(&self) -> Result<(), ShardError> {
+        if self.dialect == Dialect::Sqlite {
+            self.row(&self.reader, "SELECT 1", []).await?;
+            return Ok(());
+        }
+        let sql = "SELECT 1 WHERE current_setting('transaction_read_only') = 'off'";
+        match self.row(&self.reader, sql, []).await? {
+            Some(_) => Ok(()),
+            None => Err(unavailable("the database is read-only")),
+        }
+    }
+
     /// Closes the connections; every call after it fails.
     pub(super) async fn close(&self) -> Result<(), ShardError> {
         within(self.statement_timeout, self.reader.close_by_ref()).await?;

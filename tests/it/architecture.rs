@@ -140,6 +140,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "hot",
             "model",
             "queue",
+            "shard",
             "telemetry",
             "tenant",
             "wal",
@@ -164,7 +165,10 @@ const PLACES: &[(&str, &[&str])] = &[
     ("jiff", &["clock"]),
     // Hashes and numbers that outlive a process.
     ("blake3", &["hooks", "model", "queue"]),
-    ("rand", &["api", "cli", "config", "hooks", "queue", "wal"]),
+    (
+        "rand",
+        &["api", "app/nodes", "cli", "config", "hooks", "queue", "wal"],
+    ),
     // The process.
     ("mimalloc", &["main"]),
 ];
@@ -185,6 +189,8 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("MemoryOptions", &["app", "hot"]),
     ("SeaShard", &["app", "shard"]),
     ("ShardOptions", &["app", "shard"]),
+    ("Breaker", &["app", "hooks", "shard"]),
+    ("BreakerOptions", &["app", "shard"]),
     ("RealDisk", &["app", "cli", "wal"]),
 ];
 

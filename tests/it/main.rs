@@ -12,6 +12,8 @@ mod guests;
 mod history;
 mod hook_client;
 mod node;
+mod postgres;
+mod proxy;
 mod server;
 
 mod architecture;
@@ -30,6 +32,8 @@ mod hook_verdicts;
 mod hooks;
 mod http;
 mod lifecycle;
+mod nodes;
 mod plugins;
 mod readme;
+mod shards;
 mod shutdown;
