@@ -1,6 +1,7 @@
 //! The composition root: the one place that sees adapters and HTTP together.
 
 mod assemble;
+mod follow;
 mod hooks;
 mod nodes;
 mod serve;

@@ -13,6 +13,7 @@ mod enqueue;
 mod enqueue_hooks;
 mod error;
 mod flusher;
+mod follow;
 mod health;
 mod idempotency;
 mod overdue;

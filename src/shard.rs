@@ -29,7 +29,10 @@ use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey
 use crate::wal::Lsn;
 
 pub use breaker::{Breaker, BreakerOptions};
-pub use catalog::{AuditRecord, AuditRow, Catalog, Claim, HookChange, HookContents, HookVersionRow, NodeRow};
+pub use catalog::{
+    AuditRecord, AuditRow, Catalog, CatalogChanges, Claim, Generations, HookChange, HookContents,
+    HookVersionRow, NodeRow,
+};
 pub use connection::ShardOptions;
 pub use slots::{SlotError, SlotMap};
 pub use store::SeaShard;
@@ -264,6 +267,8 @@ pub struct TopicRow {
 /// What the catalog holds: small, read whole at start-up, kept in the first shard's database.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogContents {
+    /// The number of the last change.
+    pub generation: u64,
     /// Every topic that was ever used and not deleted.
     pub topics: Vec<(TopicKey, TopicRow)>,
     /// Every namespace with settings of its own.

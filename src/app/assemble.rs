@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::follow::follow;
 use super::nodes;
 use super::shards::{assigned_slots, open_shards};
 use super::{HookParts, StartError};
@@ -84,13 +85,14 @@ pub async fn assemble(
         hot: Arc::new(hot),
         shards,
         slots,
-        catalog,
+        catalog: catalog.clone(),
         defaults: config.live.topics.defaults.clone(),
         limits: limits(config),
         hooks: hooks.chains.clone(),
         quotas,
     };
     let queue = Queue::start(parts, recovered).await?;
+    follow(catalog, queue.clone(), hooks.registry.clone());
     Ok(Node { queue, hooks })
 }
 

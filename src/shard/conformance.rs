@@ -11,6 +11,7 @@ mod hooks;
 mod keys;
 mod lifetime;
 mod nodes;
+mod postgres;
 mod questions;
 
 use fixture::{Fixture, dead, item, item_due, topic};

@@ -57,7 +57,8 @@ async fn changes_of_topics_reach_the_other_node() {
     until(async || (there.get(&topic.path).await.status == 404).then_some(())).await;
 }
 
-#[tokio::test]
+// Commands block a thread, and the proxy must go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hooks_reach_the_other_node() {
     let postgres = Postgres::shards(1).await;
     let (one, two) = pair(&postgres).await;
@@ -71,7 +72,13 @@ async fn hooks_reach_the_other_node() {
         assert!(done.status.success(), "{line:?}: {done:?}");
     }
     let there = two.client_with(Some(token(Some(&["default"]), &Scope::ALL)));
-    shows(&there, "/v1/namespaces/default/bindings", "/bindings/0/hook", json!("size")).await;
+    shows(
+        &there,
+        "/v1/namespaces/default/bindings",
+        "/bindings/0/hook",
+        json!("size"),
+    )
+    .await;
     let huge = json!({"items": [{"text": "x".repeat(200_000)}]});
     // The binding is in force as soon as it is shown.
     let answer = there.post("/v1/namespaces/default/topics/t/enqueue", huge).await;

@@ -49,7 +49,8 @@ async fn states(server: &Server) -> Vec<(u64, String, bool)> {
     list(&answer["nodes"]).iter().map(state).collect()
 }
 
-#[tokio::test]
+// Commands block a thread, and the proxy must go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_node_with_the_same_number_is_told_what_to_change() {
     let postgres = Postgres::shards(1).await;
     let mut first = setup(&postgres, "7").start().await;
