@@ -8,6 +8,7 @@ pub mod accept;
 mod body;
 mod caller;
 mod classic;
+mod cluster;
 mod docs;
 mod dto;
 mod events;

@@ -14,6 +14,7 @@ mod enqueue;
 mod error;
 mod healthcheck;
 mod hooks;
+mod nodes;
 mod openapi;
 mod output;
 mod peek;
@@ -96,6 +97,8 @@ enum Command {
     /// Write hooks, test them, and put them in force
     #[command(subcommand)]
     Hooks(hooks::HooksCommand),
+    /// Show the nodes and when they were last heard of
+    Nodes(nodes::NodesArgs),
     /// Measure a server: throughput, latency, processor time
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -132,6 +135,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Resume(args) => block_on(topic::resume(&args)),
         Command::Purge(args) => block_on(topic::purge(&args)),
         Command::Dead(command) => block_on(dead::run(&command)),
+        Command::Nodes(args) => block_on(nodes::run(&args)),
         Command::Hooks(command) => block_on(hooks::run(&command)),
     }
 }

@@ -3,4 +3,5 @@
 mod hook_metrics;
 pub mod logs;
 pub mod metrics;
+mod shard_metrics;
 pub mod traces;

@@ -726,6 +726,22 @@ pub(crate) struct Explanation {
     deliverable: bool,
     /// In words.
     reasons: Vec<String>,
+    /// The shard that holds its topic, by its place in `DATABASE_URLS`, from 0.
+    shard: u16,
+    /// Whether calls of the shard are made.
+    shard_state: ShardState,
+}
+
+/// Whether calls of a shard are made.
+#[derive(Enum)]
+#[oai(rename_all = "snake_case")]
+pub(crate) enum ShardState {
+    /// They are.
+    Closed,
+    /// They fail at once.
+    Open,
+    /// They fail at once but for one that tries whether the shard is back.
+    HalfOpen,
 }
 
 /// How the node's parts are.
@@ -788,6 +804,29 @@ pub(crate) struct NodeEvent {
     log_sync_us: u64,
     /// How long answers took, by group of routes.
     latencies: Vec<RouteLatency>,
+    /// The shards.
+    shards: Vec<ShardEvent>,
+}
+
+/// A shard as this node sees it; counts of calls are since the node started.
+#[derive(Object)]
+pub(crate) struct ShardEvent {
+    /// Its place in `DATABASE_URLS`, from 0.
+    shard: u16,
+    /// Whether calls of it are made.
+    state: ShardState,
+    /// Why the last call that failed did, while calls do not go well.
+    failure: Option<String>,
+    /// How many times it was left alone.
+    openings: u64,
+    /// How many calls failed at once.
+    refused: u64,
+    /// How many of the 4096 slots it holds.
+    slots: u32,
+    /// How many topics.
+    topics: u64,
+    /// How many items of these topics there are, in memory or stored.
+    items: u64,
 }
 
 /// How long the answers to a group of routes took since the node started.

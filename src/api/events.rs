@@ -19,7 +19,7 @@ use super::reply;
 use super::views::StatsView;
 use crate::clock::Timestamp;
 use crate::model::{Namespace, TopicName};
-use crate::queue::Health;
+use crate::queue::{Health, ShardView};
 use crate::telemetry::metrics::RouteLatency;
 use crate::tenant::{Principal, Scope};
 
@@ -55,6 +55,7 @@ struct NodeView {
     log_syncs: u64,
     log_sync_us: u64,
     latencies: Vec<RouteLatency>,
+    shards: Vec<ShardView>,
 }
 
 #[derive(Serialize)]
@@ -172,5 +173,6 @@ fn node(state: &ApiState) -> NodeView {
         log_syncs: log.syncs,
         log_sync_us: u64::try_from(log.sync_time.as_micros()).unwrap_or(u64::MAX),
         latencies: state.metrics.latencies(),
+        shards: state.queue.shards(),
     }
 }

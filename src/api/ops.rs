@@ -6,8 +6,8 @@ use super::ApiState;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::reply;
-use crate::queue::{PartHealth, Queue};
-use crate::telemetry::metrics::{NodeNumbers, Snapshot, TopicNumbers};
+use crate::queue::{Circuit, PartHealth, Queue, ShardView};
+use crate::telemetry::metrics::{NodeNumbers, ShardNumbers, Snapshot, TopicNumbers};
 use crate::tenant::Denied;
 use crate::wal::WalHealth;
 
@@ -89,6 +89,16 @@ pub(crate) fn problem_page(code: &str) -> Result<Response, Problem> {
     Ok(reply::text(TEXT, text))
 }
 
+fn shard_numbers(shard: ShardView) -> ShardNumbers {
+    ShardNumbers {
+        shard: shard.shard,
+        open: shard.state != Circuit::Closed,
+        openings_total: shard.openings,
+        refused_total: shard.refused,
+        items: shard.items,
+    }
+}
+
 /// What `/metrics` shows of `queue`; nothing of hooks.
 pub fn snapshot(queue: &Queue) -> Snapshot {
     let topics = queue
@@ -126,6 +136,7 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
     Snapshot {
         topics: topics.collect(),
         hooks: Vec::new(),
+        shards: queue.shards().into_iter().map(shard_numbers).collect(),
         node,
     }
 }

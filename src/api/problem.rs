@@ -396,7 +396,7 @@ impl From<QueueError> for Problem {
                 problem.0.internal = Some(internal);
                 problem
             }
-            QueueError::ShuttingDown => Self::new(Code::ShuttingDown, text),
+            QueueError::Fenced | QueueError::ShuttingDown => Self::new(Code::ShuttingDown, text),
         }
     }
 }
@@ -474,6 +474,7 @@ mod tests {
             (QueueError::LogFailed, 503),
             (QueueError::Overloaded, 503),
             (QueueError::HotUnavailable("gone".into()), 503),
+            (QueueError::Fenced, 503),
             (QueueError::ShuttingDown, 503),
         ] {
             assert_eq!(Problem::from(error).status(), status);

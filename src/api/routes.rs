@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::body::{JsonBody, OptionalBody};
 use super::caller::Caller;
+use super::cluster::routes::ClusterApi;
 use super::hooks::routes::{BindingsApi, HooksApi};
 use super::reply::{
     Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer, TextOrJson,
@@ -647,6 +648,7 @@ type Apis = (
     HooksApi,
     BindingsApi,
     OpsApi,
+    ClusterApi,
     EventsApi,
     ClassicApi,
 );
@@ -688,6 +690,7 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         HooksApi(state()),
         BindingsApi(state()),
         OpsApi(state()),
+        ClusterApi(state()),
         EventsApi {
             state: state(),
             seats: Arc::new(Semaphore::new(events::STREAMS_MAX)),

@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use secrecy::SecretString;
-
+use super::follow::follow;
+use super::nodes;
+use super::shards::{assigned_slots, open_shards};
 use super::{HookParts, StartError};
 use crate::clock::Clock;
-use crate::config::{Config, StorageConfig};
+use crate::config::Config;
 use crate::hot::{HotTier, MemoryOptions, MemoryTier, RedisError, RedisOptions, RedisTier};
 use crate::model::{IdGenerator, ItemId, LeaseKey};
 use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay};
-use crate::shard::{Catalog, SeaShard, Shard, ShardError, ShardOptions, Shards, SlotMap};
+use crate::shard::SlotMap;
 use crate::tenant::Quotas;
 use crate::wal::disk::Disk;
 use crate::wal::{Wal, WalOptions};
@@ -42,8 +43,10 @@ pub async fn assemble(
     quotas: Arc<Quotas>,
     program: &Path,
 ) -> Result<Node, StartError> {
-    let node = config.start.node.id;
-    let (shards, catalog) = open_shards(&config.start.storage).await?;
+    let claim = nodes::claim_of(config)?;
+    let node = claim.node;
+    let (shards, catalog) = open_shards(&config.start.storage, &clock).await?;
+    nodes::check_is_free(claim, &catalog).await?;
     let hooks = HookParts::start(config, secret, program, &clock, &catalog).await?;
     let slots = assigned_slots(&catalog, shards.len()).await?;
     let mut progress = Vec::with_capacity(shards.len());
@@ -56,30 +59,34 @@ pub async fn assemble(
         );
     }
     let high_water = Arc::new(AtomicU64::new(0));
-    let replay = match config.start.redis.addrs.as_slice() {
-        [] => Replay::new(progress, slots.clone()),
-        _ => Replay::new(progress, slots.clone()).into_shared_tier(),
+    let replay = Replay::new(progress.clone(), slots.clone());
+    let replay = if config.start.redis.addrs.is_empty() {
+        replay
+    } else {
+        replay.into_shared_tier()
     };
     let (wal, recovered) = open_log(config, disk, high_water.clone(), clock.clone(), replay).await?;
+    let tenure = nodes::take(claim, config, &clock, &catalog, &shards, &progress).await?;
     let floor = ItemId(high_water.load(Ordering::Relaxed));
     let ids = Arc::new(IdGenerator::new(node, clock.clone(), floor, high_water));
     let hot = hot_tier(config, &clock, &slots, &wal).await?;
     let parts = Parts {
         clock,
-        node,
+        tenure,
         ids,
         lease_key: LeaseKey::derive(secret),
         wal,
         hot,
         shards,
         slots,
-        catalog,
+        catalog: catalog.clone(),
         defaults: config.live.topics.defaults.clone(),
         limits: limits(config),
         hooks: hooks.chains.clone(),
         quotas,
     };
     let queue = Queue::start(parts, recovered).await?;
+    follow(catalog, queue.clone(), hooks.registry.clone());
     Ok(Node { queue, hooks })
 }
 
@@ -146,55 +153,6 @@ fn limits(config: &Config) -> QueueLimits {
         flush_items: hot.flush_chunk,
         refill_items: REFILL_ITEMS,
     }
-}
-
-/// The shards in the order of `DATABASE_URLS`, embedded ones when there are none, and the first one's
-/// catalog.
-async fn open_shards(storage: &StorageConfig) -> Result<(Shards, Catalog), StartError> {
-    std::fs::create_dir_all(&storage.data_dir)
-        .map_err(|error| StartError::io(format!("cannot make {}", storage.data_dir.display()), error))?;
-    let embedded = |number: u16| {
-        let path = storage.data_dir.join(format!("shard-{number}.db"));
-        SecretString::from(format!("sqlite://{}?mode=rwc", path.display()))
-    };
-    let urls = match storage.database_urls.as_slice() {
-        [] => (0..storage.sqlite_shards).map(embedded).collect(),
-        urls => urls.to_vec(),
-    };
-    let options = ShardOptions {
-        postgres_connections: storage.pool_connections_max,
-        statement_timeout: storage.statement_timeout,
-        connect_timeout: storage.acquire_timeout,
-        ..ShardOptions::default()
-    };
-    let mut shards: Shards = Vec::with_capacity(urls.len());
-    let mut catalog = None;
-    for (number, url) in urls.iter().enumerate() {
-        let shard = SeaShard::open(url, &options)
-            .await
-            .map_err(|error| StartError::Shard { number, error })?;
-        catalog.get_or_insert_with(|| shard.catalog());
-        shards.push(Arc::new(shard) as Arc<dyn Shard>);
-    }
-    match catalog {
-        Some(catalog) => Ok((shards, catalog)),
-        None => Err(StartError::Setting {
-            key: "storage.sqlite_shards",
-            detail: "must be at least 1".into(),
-        }),
-    }
-}
-
-/// The persisted assignment of slots, made on the first start.
-async fn assigned_slots(catalog: &Catalog, shard_count: usize) -> Result<SlotMap, StartError> {
-    let failed = |error: ShardError| StartError::Shard { number: 0, error };
-    let owners = catalog.load().await.map_err(failed)?.slots;
-    if !owners.is_empty() {
-        return Ok(SlotMap::persisted(owners, shard_count)?);
-    }
-    let slots = SlotMap::initial(shard_count)?;
-    catalog.put_slots(slots.owners()).await.map_err(failed)?;
-    Ok(slots)
 }
 
 /// Opens and replays the log on a thread of its own: reading a large one takes seconds.

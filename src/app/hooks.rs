@@ -63,7 +63,7 @@ impl HookParts {
         })
     }
 
-    /// Keeps up with other nodes and with the plugins folder, in the background.
+    /// Keeps up with the plugins folder, and compiles what is bound, in the background.
     pub fn keep_up(&self, folder: Option<&Path>) {
         tokio::spawn(self.registry.clone().keep_up());
         // A folder that is made later is for the next start.

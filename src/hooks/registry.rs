@@ -43,10 +43,8 @@ pub use view::{
     LimitsView, LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
 };
 
-/// How often a shared catalog is asked whether another node changed something.
-const POLL_EVERY: Duration = Duration::from_secs(1);
-/// How often what hooks did is tidied, in polls.
-const TIDY_POLLS: u32 = 60;
+/// How often what hooks did is tidied.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 type Result<T> = std::result::Result<T, RegistryError>;
 
@@ -67,8 +65,6 @@ pub struct Registry {
     folders: Folders,
     sink: OnceLock<Sink>,
     published: Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>,
-    /// Why the catalog could not be asked when it was last tried.
-    stale: Mutex<Option<String>>,
     runtime: Handle,
     myself: Weak<Self>,
 }
@@ -107,7 +103,6 @@ impl Registry {
             folders: Folders::default(),
             sink: OnceLock::new(),
             published: Mutex::default(),
-            stale: Mutex::default(),
             runtime: Handle::current(),
             myself: myself.clone(),
         }))
@@ -149,23 +144,17 @@ impl Registry {
         }
     }
 
-    /// Keeps up with other nodes, and tidies; for as long as the process runs.
+    /// The number of the last change that is known here.
+    pub fn generation(&self) -> u64 {
+        self.state.read().generation
+    }
+
+    /// Compiles what is bound, and tidies for as long as the process runs.
     pub async fn keep_up(self: Arc<Self>) {
         self.warm_up().await;
-        let mut polls = 0u32;
         loop {
-            tokio::time::sleep(POLL_EVERY).await;
-            if self.catalog.is_shared() {
-                let failure = self.catch_up().await.err();
-                if let Some(error) = &failure {
-                    tracing::warn!(%error, "hooks of other nodes cannot be looked up; what is in force stays");
-                }
-                *self.stale.lock() = failure.map(|error| error.to_string());
-            }
-            polls = polls.wrapping_add(1);
-            if polls.is_multiple_of(TIDY_POLLS) {
-                self.tidy();
-            }
+            tokio::time::sleep(TIDY_EVERY).await;
+            self.tidy();
         }
     }
 
@@ -238,11 +227,8 @@ impl Registry {
         Ok(entries.collect())
     }
 
-    /// Whether the hooks are as the catalog has them, and in words how they are.
+    /// Whether everything in the plugins folder is in force, and in words how hooks are.
     pub fn health(&self) -> (bool, String) {
-        if let Some(reason) = &*self.stale.lock() {
-            return (false, format!("other nodes' changes are not seen: {reason}"));
-        }
         let hooks: usize = self
             .state
             .read()

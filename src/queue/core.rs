@@ -13,6 +13,8 @@ use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
 use super::receipts::Receipts;
+use super::shards::ShardWatch;
+use super::tenure::Tenure;
 use super::topics::{TopicHandle, Topics};
 use super::uncancelled::uncancelled;
 use crate::clock::Clock;
@@ -59,8 +61,8 @@ pub struct QueueLimits {
 pub struct Parts {
     /// The time.
     pub clock: Clock,
-    /// This node's number.
-    pub node: NodeId,
+    /// This node's hold on its number.
+    pub tenure: Tenure,
     /// Makes item ids.
     pub ids: Arc<IdGenerator>,
     /// Authenticates lease ids.
@@ -88,6 +90,7 @@ pub struct Parts {
 pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) node: NodeId,
+    pub(super) tenure: Tenure,
     pub(super) ids: Arc<IdGenerator>,
     pub(super) lease_key: LeaseKey,
     pub(super) wal: Wal,
@@ -107,8 +110,10 @@ pub(super) struct Core {
     pub(super) restoring: tokio::sync::RwLock<()>,
     /// Raised when memory was freed.
     pub(super) room: Notify,
-    /// Raised when a topic ran low on ready items in memory.
-    pub(super) running_low: Notify,
+    /// Raised when a topic of the shard ran low on ready items in memory.
+    pub(super) running_low: Vec<Notify>,
+    /// What was last said of each shard.
+    pub(super) watched: Vec<ShardWatch>,
     draining: AtomicBool,
     /// Cancelled when waiting consumers must be answered because the node goes away.
     pub(super) stop_waiting: CancellationToken,
@@ -130,9 +135,12 @@ impl Queue {
         let contents = parts.catalog.load().await?;
         let core = Core {
             flush: parts.shards.iter().map(|_| FlushControl::new()).collect(),
+            running_low: parts.shards.iter().map(|_| Notify::new()).collect(),
+            watched: parts.shards.iter().map(|_| ShardWatch::default()).collect(),
             topics: Topics::new(&contents, parts.defaults),
             clock: parts.clock,
-            node: parts.node,
+            node: parts.tenure.node(),
+            tenure: parts.tenure,
             ids: parts.ids,
             lease_key: parts.lease_key,
             wal: parts.wal,
@@ -147,7 +155,7 @@ impl Queue {
             receipts: Receipts::default(),
             restoring: tokio::sync::RwLock::default(),
             room: Notify::new(),
-            running_low: Notify::new(),
+
             draining: AtomicBool::new(false),
             stop_waiting: CancellationToken::new(),
             stop_loops: CancellationToken::new(),
@@ -194,6 +202,9 @@ impl Queue {
         {
             tracing::warn!("the shards took too long; the rest stays in the log");
         }
+        if let Err(error) = self.core.catalog.release_node(self.core.tenure.claim).await {
+            tracing::warn!(%error, "the node's number was not given back");
+        }
         self.halt().await;
     }
 
@@ -230,6 +241,7 @@ impl Core {
         if self.topics.count_in(key.namespace()) >= self.limits.topics_per_namespace_max {
             return Err(QueueError::TooManyTopics(self.limits.topics_per_namespace_max));
         }
+        self.check_catalog()?;
         self.catalog.ensure_topics(std::slice::from_ref(key)).await?;
         Ok(self.topics.insert(key, &TopicRow::default()))
     }

@@ -133,6 +133,7 @@ impl Queue {
         let mut looks = 0;
         loop {
             core.check_running()?;
+            core.check_tenure().await?;
             // Listening begins before looking, so that nothing that arrives in between is missed.
             let known: Vec<_> = request
                 .topics
@@ -261,7 +262,7 @@ impl Core {
                 More::Nothing(event) => return Ok(event),
                 // Some is better than waiting for the shard; the prefetcher brings the rest.
                 More::Cold if !items.is_empty() => {
-                    self.running_low.notify_one();
+                    self.runs_low(&handle.key);
                     return Ok(None);
                 }
                 More::Cold => self.refill(handle).await?,

@@ -32,6 +32,8 @@ impl Queue {
     ) -> Result<Enqueued, QueueError> {
         let core = &self.core;
         core.check_running()?;
+        core.check_tenure().await?;
+        core.check_shard(topic)?;
         check_batch(&items, core.limits.items)?;
         core.wait_for_room().await?;
         let handle = core.topic_or_new(topic).await?;

@@ -43,6 +43,9 @@ pub enum QueueError {
     /// The hot tier that nodes share does not answer, or is just being filled again.
     #[error("the hot tier is unavailable: {0}")]
     HotUnavailable(String),
+    /// Another node has this node's number now: this one must stop.
+    #[error("another node took over this node's number; this one is stopping")]
+    Fenced,
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -71,7 +74,10 @@ impl From<WalError> for QueueError {
 
 impl From<ShardError> for QueueError {
     fn from(error: ShardError) -> Self {
-        Self::ShardUnavailable(error.to_string())
+        match error {
+            ShardError::Fenced => Self::Fenced,
+            error => Self::ShardUnavailable(error.to_string()),
+        }
     }
 }
 

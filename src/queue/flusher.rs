@@ -133,6 +133,10 @@ impl Core {
         // What the hot tier lacks after it lost its memory must be in the log until it is back.
         let _storing = self.restoring.read().await;
         control.note(self.clock.monotonic(), self.wal.applied_lsn());
+        if self.is_left_alone(shard) {
+            tokio::time::sleep(REST).await;
+            return;
+        }
         loop {
             let up_to = self.flush_target(shard);
             match self.flush_once(shard, up_to).await {
@@ -142,6 +146,11 @@ impl Core {
                     if !more {
                         break;
                     }
+                }
+                Err(QueueError::Fenced) => {
+                    self.lose_tenure();
+                    tokio::time::sleep(REST).await;
+                    break;
                 }
                 Err(error) => {
                     tracing::warn!(shard, %error, "a checkpoint failed and is tried again");

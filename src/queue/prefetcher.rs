@@ -22,27 +22,31 @@ const PAGE_ITEMS_MIN: usize = 16;
 const PAGE_BYTES: usize = 8 << 20;
 
 impl Core {
-    /// One turn: wait for a reason, then refill every topic that runs low.
-    pub(super) async fn prefetch_tick(self: Arc<Self>) {
-        let _ = tokio::time::timeout(LOOK_EVERY, self.running_low.notified()).await;
-        self.prefetch().await;
+    /// One turn: wait for a reason, then refill every topic of the shard that runs low.
+    pub(super) async fn prefetch_tick(self: Arc<Self>, shard: u16) {
+        let low = &self.running_low[usize::from(shard)];
+        let _ = tokio::time::timeout(LOOK_EVERY, low.notified()).await;
+        if self.prefetch(shard).await.is_err() {
+            tokio::time::sleep(REST).await;
+        }
     }
 
-    /// Refills every topic that runs low by one page.
-    pub(super) async fn prefetch(self: &Arc<Self>) {
+    /// Refills every topic of the shard that runs low by one page; the first that cannot be read ends it.
+    pub(super) async fn prefetch(self: &Arc<Self>, shard: u16) -> Result<(), QueueError> {
         // Above the low mark, what is read ahead would only push out what was read before.
-        if self.hot.bytes() >= self.limits.hot_bytes_low {
-            return;
+        if self.hot.bytes() >= self.limits.hot_bytes_low || self.is_left_alone(shard) {
+            return Ok(());
         }
         for key in self.hot.wanting_refill().await {
-            let Some(handle) = self.topics.get(&key) else {
+            let Some(handle) = self.topics.get(&key).filter(|_| self.shard_number(&key) == shard) else {
                 continue;
             };
             if let Err(error) = self.refill(&handle).await {
                 tracing::warn!(topic = %key, %error, "cold items could not be read");
-                tokio::time::sleep(REST).await;
+                return Err(error);
             }
         }
+        Ok(())
     }
 
     /// Brings the next page of a topic's cold items up. One caller reads, those that came meanwhile wait for

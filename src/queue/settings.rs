@@ -84,11 +84,7 @@ impl Queue {
         check(&settings)?;
         let handle = self.core.topic_or_new(topic).await?;
         let _editing = self.core.topics.editing.lock().await;
-        let row = TopicRow {
-            settings: settings.clone(),
-            paused: handle.is_paused(),
-        };
-        self.core.catalog.put_topic(topic, &row).await?;
+        self.core.catalog.put_settings(topic, &settings).await?;
         self.core.topics.set_topic(&handle, settings);
         self.topic(topic)
     }
@@ -97,16 +93,7 @@ impl Queue {
     pub async fn pause(&self, topic: &TopicKey, paused: bool) -> Result<(), QueueError> {
         let handle = self.core.topic(topic)?;
         let _editing = self.core.topics.editing.lock().await;
-        self.core
-            .catalog
-            .put_topic(
-                topic,
-                &TopicRow {
-                    paused,
-                    ..handle.row()
-                },
-            )
-            .await?;
+        self.core.catalog.put_paused(topic, paused).await?;
         handle.set_paused(paused);
         self.core.hot.set_paused(topic, paused).await?;
         Ok(())
@@ -184,6 +171,7 @@ impl Queue {
         settings: SettingsPatch,
     ) -> Result<(), QueueError> {
         check(&settings)?;
+        let _editing = self.core.topics.editing.lock().await;
         self.core.catalog.put_namespace(namespace, &settings).await?;
         self.core.topics.set_namespace(namespace, settings);
         Ok(())

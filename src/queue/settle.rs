@@ -46,6 +46,7 @@ impl Queue {
             check(&action.verb)
                 .map_err(|(field, detail)| QueueError::invalid(format!("leases[{index}].{field}"), detail))?;
         }
+        self.core.check_tenure().await?;
         let core = self.core.clone();
         uncancelled(async move { core.settle(actions).await }).await
     }

@@ -10,6 +10,8 @@ mod fixture;
 mod hooks;
 mod keys;
 mod lifetime;
+mod nodes;
+mod postgres;
 mod questions;
 
 use fixture::{Fixture, dead, item, item_due, topic};

@@ -1,5 +1,8 @@
 //! One shard on SQLite or PostgreSQL.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_trait::async_trait;
 use sea_orm::{EntityTrait, Value};
 use secrecy::SecretString;
@@ -18,6 +21,8 @@ use crate::wal::Lsn;
 #[derive(Debug, Clone)]
 pub struct SeaShard {
     pub(super) database: Database,
+    /// Who makes checkpoints here; 0 for anybody.
+    pub(super) incarnation: Arc<AtomicU64>,
 }
 
 impl SeaShard {
@@ -28,7 +33,10 @@ impl SeaShard {
     /// when nothing usable answers there, and [`ShardError::Corrupt`] when a newer version was there.
     pub async fn open(url: &SecretString, options: &ShardOptions) -> Result<Self, ShardError> {
         let database = Database::open(url, options).await?;
-        Ok(Self { database })
+        Ok(Self {
+            database,
+            incarnation: Arc::default(),
+        })
     }
 
     /// The catalog in this shard's database; it is used in the first shard only.
@@ -248,9 +256,14 @@ impl Shard for SeaShard {
         rows.iter().map(|row| Cells::new(row).id()).collect()
     }
 
+    async fn take_over(&self, node: NodeId, incarnation: u64) -> Result<Lsn, ShardError> {
+        let progress = self.fence(node, incarnation).await?;
+        self.incarnation.store(incarnation, Ordering::Release);
+        Ok(progress)
+    }
+
     async fn ping(&self) -> Result<(), ShardError> {
-        self.database.row(&self.database.reader, "SELECT 1", []).await?;
-        Ok(())
+        self.database.ping().await
     }
 
     async fn close(&self) -> Result<(), ShardError> {

@@ -18,6 +18,8 @@ use prometheus::{
 
 pub use super::hook_metrics::HookNumbers;
 use super::hook_metrics::{self, observe_hooks};
+pub use super::shard_metrics::ShardNumbers;
+use super::shard_metrics::observe_shards;
 
 /// Most topics with labels of their own; the others are summed as `_other`.
 const TOPICS_MAX: usize = 200;
@@ -105,6 +107,8 @@ pub struct Snapshot {
     pub topics: Vec<TopicNumbers>,
     /// The numbers of versions of hooks that did something.
     pub hooks: Vec<HookNumbers>,
+    /// The shards' numbers.
+    pub shards: Vec<ShardNumbers>,
     /// The node's own numbers; their names must not change while the node runs.
     pub node: NodeNumbers,
 }
@@ -169,6 +173,7 @@ impl Metrics {
         let meter = provider.meter("mqueue");
         observe_topics(&meter, &latest);
         observe_hooks(&meter, &latest);
+        observe_shards(&meter, &latest);
         observe_node(&meter, &node, &latest);
         let counter = |name: &str, help: &str| -> Result<IntCounter, MetricsError> {
             let counter = IntCounter::new(name, help).map_err(MetricsError::of)?;
@@ -417,6 +422,11 @@ mod tests {
         let metrics = Metrics::new(&["enqueue", "other"], || Snapshot {
             topics: vec![topic(7)],
             hooks: vec![],
+            shards: vec![ShardNumbers {
+                shard: 1,
+                open: true,
+                ..ShardNumbers::default()
+            }],
             node: NodeNumbers::from([("mqueue_wal_bytes", 5.0), ("mqueue_wal_syncs_total", 3.0)]),
         })
         .unwrap();
@@ -432,6 +442,7 @@ mod tests {
             r#"mqueue_http_request_duration_seconds_bucket{route="enqueue",le="0.0005"} 1"#,
             "mqueue_over_quota_items_total 4",
             "mqueue_wal_bytes 5",
+            r#"mqueue_shard_breaker_open{shard="1"} 1"#,
             "mqueue_wal_syncs_total 3",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

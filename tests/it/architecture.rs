@@ -155,6 +155,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "hot",
             "model",
             "queue",
+            "shard",
             "telemetry",
             "tenant",
             "wal",
@@ -181,7 +182,16 @@ const PLACES: &[(&str, &[&str])] = &[
     ("blake3", &["hooks", "hot/redis", "model", "queue"]),
     (
         "rand",
-        &["api", "cli", "config", "hooks", "hot/redis", "queue", "wal"],
+        &[
+            "api",
+            "app/nodes",
+            "cli",
+            "config",
+            "hooks",
+            "hot/redis",
+            "queue",
+            "wal",
+        ],
     ),
     // The process.
     ("mimalloc", &["main"]),
@@ -205,6 +215,8 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("RedisOptions", &["app", "hot"]),
     ("SeaShard", &["app", "shard"]),
     ("ShardOptions", &["app", "shard"]),
+    ("Breaker", &["app", "hooks", "shard"]),
+    ("BreakerOptions", &["app", "shard"]),
     ("RealDisk", &["app", "cli", "wal"]),
 ];
 

@@ -37,6 +37,8 @@ enum Needs {
     Anywhere(Scope),
     /// Every namespace.
     Everything,
+    /// `admin` in every namespace.
+    Rule,
     /// A valid token, whatever it opens.
     Token,
     /// `hooks` or `admin` in the namespace.
@@ -47,6 +49,7 @@ fn needs(operation: &Operation) -> Needs {
     match operation.id.as_str() {
         "health" | "livez" | "readyz" | "get_problem" => Needs::Nothing,
         "metrics" => Needs::Everything,
+        "list_nodes" => Needs::Rule,
         "enqueue" | "classic_enqueue" => Needs::In(Scope::Enqueue),
         "dequeue" | "dequeue_many" | "classic_dequeue" | "classic_ack" | "classic_nack" => {
             Needs::In(Scope::Dequeue)
@@ -222,7 +225,7 @@ async fn every_operation_asks_for_its_scope() {
                 .collect(),
             Needs::Looking => vec![Scope::Hooks],
             Needs::Audit => vec![Scope::Enqueue, Scope::Dequeue],
-            Needs::Nothing | Needs::Everything | Needs::Token => continue,
+            Needs::Nothing | Needs::Everything | Needs::Rule | Needs::Token => continue,
         };
         let client = visitor(&server, index, Some(token(Some(&["mine"]), &wrong)));
         let problem = client
@@ -284,7 +287,7 @@ async fn the_right_token_opens_every_operation() {
     for (index, operation) in operations.iter().enumerate() {
         let (namespaces, scopes): (_, &[Scope]) = match needs(operation) {
             Needs::In(scope) | Needs::Anywhere(scope) => (Some(&["mine"][..]), &[scope]),
-            Needs::Everything => (None, &[Scope::Admin]),
+            Needs::Everything | Needs::Rule => (None, &[Scope::Admin]),
             Needs::Audit => (Some(&["mine"][..]), &[Scope::Hooks]),
             // Any scope is enough to look.
             Needs::Looking | Needs::Nothing | Needs::Token => (Some(&["mine"][..]), &[Scope::Dequeue]),
@@ -354,4 +357,23 @@ async fn a_flood_of_bad_tokens_is_slowed_and_a_good_one_is_not() {
         .expect("no brake after 100 bad tokens")
         .problem(429, "too_many_failures");
     server.client().get("/v1/namespaces/default").await.ok();
+}
+
+#[tokio::test]
+async fn only_administrators_of_everything_rule() {
+    let (server, operations) = furnished().await;
+    let ruling: Vec<_> = operations
+        .iter()
+        .filter(|operation| needs(operation) == Needs::Rule)
+        .collect();
+    assert!(!ruling.is_empty());
+    for operation in ruling {
+        let of_one = server.client_with(Some(token(Some(&["mine"]), &[Scope::Admin])));
+        let reply = of_one.send(operation.request(&of_one, "mine")).await;
+        reply.problem(403, "forbidden");
+        let others = [Scope::Enqueue, Scope::Dequeue, Scope::Hooks];
+        let of_all = server.client_with(Some(token(None, &others)));
+        let reply = of_all.send(operation.request(&of_all, "mine")).await;
+        reply.problem(403, "insufficient_scope");
+    }
 }

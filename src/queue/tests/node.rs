@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -13,15 +14,18 @@ use crate::hot::{MemoryOptions, MemoryTier};
 use crate::model::{Backoff, IdGenerator, ItemId, LeaseKey, NodeId, Settings, TopicKey};
 use crate::queue::{
     Delivered, DequeueRequest, Durability, EnqueueResult, ItemLimits, LeaseAction, NewItem, Parts, Queue,
-    QueueLimits, Replay, Requester, SettleStatus, Verb,
+    QueueLimits, Replay, Requester, SettleStatus, Tenure, Verb,
 };
-use crate::shard::{Catalog, SeaShard, Shard, ShardOptions, SlotMap};
+use crate::shard::{Catalog, Claim, SeaShard, Shard, ShardOptions, SlotMap};
 use crate::tenant::{Quotas, RateTable};
 use crate::wal::disk::SimDisk;
 use crate::wal::{Lsn, Wal, WalOptions};
 
 /// Where every test's clock begins.
 pub(super) const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+/// How long a claim on a node number lasts.
+const TTL: Duration = Duration::from_secs(600);
 
 pub(super) struct Node {
     pub(super) queue: Queue,
@@ -127,6 +131,20 @@ impl Node {
         self.queue.core.reap().await;
     }
 
+    /// Removes what time has made useless.
+    pub(super) async fn clean_up(&self) {
+        for shard in 0..self.shards.len() as u16 {
+            self.queue.core.clean_up(shard).await.unwrap();
+        }
+    }
+
+    /// Refills every topic that runs low by one page, as far as its shard answers.
+    pub(super) async fn prefetch(&self) {
+        for shard in 0..self.shards.len() as u16 {
+            let _ = self.queue.core.prefetch(shard).await;
+        }
+    }
+
     /// Everything that may leave memory does.
     pub(super) async fn evict(&self) {
         self.queue.core.hot.evict(usize::MAX).await;
@@ -208,6 +226,12 @@ async fn open(
         disk_free_bytes_min: 0,
         ..WalOptions::new(Path::new("/wal"), node)
     };
+    let claim = Claim {
+        node,
+        holder: 1,
+        incarnation: rand::random(),
+    };
+    assert_eq!(catalog.claim_node(claim, "test", TTL).await.unwrap(), None);
     let high_water = Arc::new(AtomicU64::new(0));
     let mut replay = Replay::new(progress, slots.clone());
     let mut visit = |lsn, record| replay.visit(lsn, record);
@@ -221,7 +245,7 @@ async fn open(
     });
     let parts = Parts {
         clock: clock.clone(),
-        node,
+        tenure: Tenure::new(claim, TTL, clock.monotonic()),
         ids: Arc::new(IdGenerator::new(node, clock.clone(), floor, high_water)),
         lease_key: LeaseKey::derive(b"test"),
         wal,

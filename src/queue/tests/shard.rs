@@ -300,6 +300,10 @@ impl Shard for MapShard {
         })
     }
 
+    async fn take_over(&self, node: NodeId, _: u64) -> Result<Lsn, ShardError> {
+        self.progress(node).await
+    }
+
     async fn ping(&self) -> Result<(), ShardError> {
         self.read(|_| ())
     }

@@ -42,6 +42,8 @@ async fn two_may_open_an_empty_database_at_once(fixture: &Fixture) {
         "hook_tests",
         "audit",
         "counters",
+        "nodes",
+        "changes",
         "mqueue_migrations",
     ];
     for table in tables {
