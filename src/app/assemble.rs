@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::follow::follow;
 use super::nodes;
-use super::shards::{assigned_slots, open_shards};
+use super::shards::{assigned_slots, check_slots, open_shards};
 use super::{HookParts, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hot::{MemoryOptions, MemoryTier};
 use crate::model::{IdGenerator, ItemId, LeaseKey};
-use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay};
+use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay, SharedSlots};
 use crate::tenant::Quotas;
 use crate::wal::disk::Disk;
 use crate::wal::{Wal, WalOptions};
@@ -68,8 +68,10 @@ pub async fn assemble(
     let replay = Replay::new(progress.clone(), slots.clone());
     let (wal, recovered) = open_log(config, disk, high_water.clone(), clock.clone(), replay).await?;
     let tenure = nodes::take(claim, config, &clock, &catalog, &shards, &progress).await?;
+    check_slots(&catalog, &slots).await?;
     let floor = ItemId(high_water.load(Ordering::Relaxed));
     let ids = Arc::new(IdGenerator::new(node, clock.clone(), floor, high_water));
+    let slots = SharedSlots::new(slots);
     let shard_of = slots.clone();
     let hot = MemoryTier::new(MemoryOptions {
         clock: clock.clone(),
