@@ -21,6 +21,7 @@ mod peek;
 mod serve;
 mod settings;
 mod settle;
+mod shards;
 mod stats;
 mod token;
 mod topic;
@@ -97,6 +98,8 @@ enum Command {
     /// Write hooks, test them, and put them in force
     #[command(subcommand)]
     Hooks(hooks::HooksCommand),
+    /// Show the shards; move slots between them
+    Shards(shards::ShardsArgs),
     /// Show the nodes and when they were last heard of
     Nodes(nodes::NodesArgs),
     /// Measure a server: throughput, latency, processor time
@@ -135,6 +138,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Resume(args) => block_on(topic::resume(&args)),
         Command::Purge(args) => block_on(topic::purge(&args)),
         Command::Dead(command) => block_on(dead::run(&command)),
+        Command::Shards(args) => block_on(shards::run(&args)),
         Command::Nodes(args) => block_on(nodes::run(&args)),
         Command::Hooks(command) => block_on(hooks::run(&command)),
     }
@@ -205,6 +209,10 @@ mod tests {
             "hooks activate first --version 2 --canary 5",
             "hooks dry-run first --topic orders --last 20",
             "hooks logs first -f",
+            "shards",
+            "shards move --from 0 --to 1 --slots 10 --dry-run",
+            "shards balance --wait",
+            "nodes forget 3 --yes",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -217,6 +225,8 @@ mod tests {
             "nack",
             "token --scope all",
             "hooks new a/b",
+            "shards move --from 0 --to 1",
+            "shards balance --wait --dry-run",
             "hooks activate first --version 2 --canary 100",
         ] {
             assert!(parse(line).is_err(), "{line}");

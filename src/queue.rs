@@ -5,6 +5,7 @@
 
 mod admission;
 mod browse;
+mod cluster;
 mod core;
 mod dead;
 mod dequeue;
@@ -16,6 +17,7 @@ mod flusher;
 mod follow;
 mod health;
 mod idempotency;
+mod moves;
 mod overdue;
 mod prefetcher;
 mod reaper;
@@ -25,6 +27,7 @@ mod request;
 mod settings;
 mod settle;
 mod shards;
+mod slots;
 mod supervise;
 mod tenure;
 mod topics;
@@ -35,10 +38,12 @@ mod uncancelled;
 mod tests;
 
 pub use admission::ItemLimits;
+pub use cluster::*;
 pub use core::{Parts, Queue, QueueLimits};
 pub use error::QueueError;
 pub use recovery::{Recovered, Replay};
 pub use request::*;
+pub use slots::SharedSlots;
 pub use tenure::Tenure;
 
 pub use crate::shard::Circuit;

@@ -12,6 +12,7 @@ mod dialect;
 mod entity;
 mod error;
 mod page;
+mod relocate;
 mod row;
 mod slots;
 mod store;
@@ -31,7 +32,7 @@ use crate::wal::Lsn;
 pub use breaker::{Breaker, BreakerOptions};
 pub use catalog::{
     AuditRecord, AuditRow, Catalog, CatalogChanges, Claim, Generations, HookChange, HookContents,
-    HookVersionRow, NodeRow,
+    HookVersionRow, MoveState, NodeRow, SlotContents, SlotMove,
 };
 pub use connection::ShardOptions;
 pub use slots::{SlotError, SlotMap};
@@ -241,6 +242,25 @@ pub trait Shard: Send + Sync + 'static {
 
     /// Proves that the shard answers and takes writes.
     async fn ping(&self) -> Result<(), ShardError>;
+
+    /// Up to `limit` remembered keys of `topic` after `after`, by their hash.
+    async fn keys_after(
+        &self,
+        topic: &TopicKey,
+        after: Option<u128>,
+        limit: usize,
+    ) -> Result<Vec<DedupRow>, ShardError>;
+
+    /// Stores items and keys as they stand in another shard, whatever is here under their names; no node's
+    /// progress moves.
+    async fn store_copies(
+        &self,
+        items: &[(TopicKey, QueuedItem)],
+        keys: &[DedupRow],
+    ) -> Result<(), ShardError>;
+
+    /// Removes all items and keys of `topic`; not in one transaction.
+    async fn remove_topic(&self, topic: &TopicKey) -> Result<(), ShardError>;
 
     /// From now on checkpoints of `node` are stored if they come from here, and refused as
     /// [`ShardError::Fenced`] if they come from whoever was `node` before; returns the node's progress.

@@ -1,4 +1,5 @@
-//! Nodes and who holds their numbers, and what changed in the catalog, for nodes to follow each other.
+//! Nodes and who holds their numbers, what changed in the catalog, for nodes to follow each other, and slots on
+//! their way from one shard to another.
 
 use sea_orm_migration::prelude::*;
 
@@ -26,14 +27,15 @@ impl MigrationTrait for Migration {
         let statements = [
             "DROP TABLE nodes",
             "DROP TABLE changes",
-            "DELETE FROM counters WHERE name = 'catalog'",
+            "DROP TABLE slot_moves",
+            "DELETE FROM counters WHERE name IN ('catalog', 'slots', 'mover')",
             "ALTER TABLE progress DROP COLUMN incarnation",
         ];
         run(manager, &statements.map(str::to_owned)).await
     }
 }
 
-fn tables(words: &Words) -> [String; 4] {
+fn tables(words: &Words) -> [String; 5] {
     let Words { name, keyed, .. } = words;
     [
         // `holder` is the log that the number belongs to, `incarnation` the process that has opened it.
@@ -46,7 +48,8 @@ fn tables(words: &Words) -> [String; 4] {
             version TEXT NOT NULL,
             started_at BIGINT NOT NULL,
             heard_at BIGINT NOT NULL,
-            expires_at BIGINT NOT NULL
+            expires_at BIGINT NOT NULL,
+            slots_seen BIGINT NOT NULL DEFAULT 0
         )"
         .to_owned(),
         // Checkpoints of a node are made by one process: 0 until one has said which.
@@ -60,6 +63,16 @@ fn tables(words: &Words) -> [String; 4] {
                 topic {name} NOT NULL
             ) {keyed}"
         ),
-        "INSERT INTO counters (name, value) VALUES ('catalog', 0)".to_owned(),
+        // Slots on their way; see the states' own names.
+        "CREATE TABLE slot_moves (
+            slot BIGINT PRIMARY KEY,
+            source BIGINT NOT NULL,
+            target BIGINT NOT NULL,
+            state BIGINT NOT NULL
+        )"
+        .to_owned(),
+        // `slots` goes up with every step of moving slots and every start of a node; `mover` is the
+        // incarnation of the node that moves them.
+        "INSERT INTO counters (name, value) VALUES ('catalog', 0), ('slots', 0), ('mover', 0)".to_owned(),
     ]
 }

@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::follow::follow;
 use super::nodes;
-use super::shards::{assigned_slots, open_shards};
+use super::shards::{assigned_slots, check_slots, open_shards};
 use super::{HookParts, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hot::{HotTier, MemoryOptions, MemoryTier, RedisError, RedisOptions, RedisTier};
 use crate::model::{IdGenerator, ItemId, LeaseKey};
-use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay};
-use crate::shard::SlotMap;
+use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay, SharedSlots};
 use crate::tenant::Quotas;
 use crate::wal::disk::Disk;
 use crate::wal::{Wal, WalOptions};
@@ -67,8 +66,10 @@ pub async fn assemble(
     };
     let (wal, recovered) = open_log(config, disk, high_water.clone(), clock.clone(), replay).await?;
     let tenure = nodes::take(claim, config, &clock, &catalog, &shards, &progress).await?;
+    check_slots(&catalog, &slots).await?;
     let floor = ItemId(high_water.load(Ordering::Relaxed));
     let ids = Arc::new(IdGenerator::new(node, clock.clone(), floor, high_water));
+    let slots = SharedSlots::new(slots);
     let hot = hot_tier(config, &clock, &slots, &wal).await?;
     let parts = Parts {
         clock,
@@ -94,7 +95,7 @@ pub async fn assemble(
 async fn hot_tier(
     config: &Config,
     clock: &Clock,
-    slots: &SlotMap,
+    slots: &SharedSlots,
     wal: &Wal,
 ) -> Result<Arc<dyn HotTier>, StartError> {
     let (clock, slots, wal) = (clock.clone(), slots.clone(), wal.clone());

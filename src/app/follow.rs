@@ -20,7 +20,8 @@ pub(super) fn follow(catalog: Catalog, queue: Queue, registry: Arc<Registry>) {
     }
     let (news, seen) = watch::channel(Generations::default());
     tokio::spawn(ask(catalog, news));
-    tokio::spawn(follow_topics(queue, seen.clone()));
+    tokio::spawn(follow_topics(queue.clone(), seen.clone()));
+    tokio::spawn(follow_slots(queue, seen.clone()));
     // Hooks are compiled before they are in force, which takes its time.
     tokio::spawn(follow_hooks(registry, seen));
 }
@@ -49,6 +50,20 @@ async fn follow_topics(queue: Queue, mut seen: watch::Receiver<Generations>) {
         let generation = seen.borrow_and_update().catalog;
         if let Err(error) = queue.catch_up(generation).await {
             tracing::warn!(%error, "topics could not be brought up to date");
+        }
+    }
+}
+
+async fn follow_slots(queue: Queue, mut seen: watch::Receiver<Generations>) {
+    let mut done = None;
+    while seen.changed().await.is_ok() {
+        let epoch = seen.borrow_and_update().slots;
+        if done == Some(epoch) {
+            continue;
+        }
+        match queue.follow_slots().await {
+            Ok(()) => done = Some(epoch),
+            Err(error) => tracing::warn!(%error, "where slots are is not up to date"),
         }
     }
 }

@@ -77,3 +77,13 @@ pub(super) async fn assigned_slots(catalog: &Catalog, shard_count: usize) -> Res
     catalog.put_slots(slots.owners()).await.map_err(failed)?;
     Ok(slots)
 }
+
+/// Refuses to go on when slots have moved since the log was replayed by where they were.
+pub(super) async fn check_slots(catalog: &Catalog, replayed: &SlotMap) -> Result<(), StartError> {
+    let contents = catalog.slots().await;
+    let contents = contents.map_err(|error| StartError::Shard { number: 0, error })?;
+    if contents.owners == replayed.owners() {
+        return Ok(());
+    }
+    Err(StartError::io("slots have moved this moment", "start again"))
+}

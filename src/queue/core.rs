@@ -12,8 +12,10 @@ use super::admission::ItemLimits;
 use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
+use super::moves::Moving;
 use super::receipts::Receipts;
 use super::shards::ShardWatch;
+use super::slots::SharedSlots;
 use super::tenure::Tenure;
 use super::topics::{TopicHandle, Topics};
 use super::uncancelled::uncancelled;
@@ -21,7 +23,7 @@ use crate::clock::Clock;
 use crate::hooks::Hooks;
 use crate::hot::HotTier;
 use crate::model::{IdGenerator, LeaseKey, LeaseRef, NodeId, Settings, TopicKey};
-use crate::shard::{Catalog, Shard, Shards, SlotMap, TopicRow};
+use crate::shard::{Catalog, Shard, Shards, TopicRow};
 use crate::tenant::Quotas;
 use crate::wal::Wal;
 
@@ -74,7 +76,7 @@ pub struct Parts {
     /// The shards.
     pub shards: Shards,
     /// Which shard each slot is in.
-    pub slots: SlotMap,
+    pub slots: SharedSlots,
     /// Topics and namespaces.
     pub catalog: Catalog,
     /// Settings under every namespace's and topic's own.
@@ -96,7 +98,9 @@ pub(super) struct Core {
     pub(super) wal: Wal,
     pub(super) hot: Arc<dyn HotTier>,
     pub(super) shards: Shards,
-    pub(super) slots: SlotMap,
+    pub(super) slots: SharedSlots,
+    /// What is known of slots on their way.
+    pub(super) moving: Moving,
     pub(super) catalog: Catalog,
     pub(super) topics: Topics,
     pub(super) limits: QueueLimits,
@@ -147,6 +151,7 @@ impl Queue {
             hot: parts.hot,
             shards: parts.shards,
             slots: parts.slots,
+            moving: Moving::default(),
             catalog: parts.catalog,
             limits: parts.limits,
             hooks: parts.hooks,
@@ -196,14 +201,15 @@ impl Queue {
     /// the log and is there at the next start.
     pub async fn drain(&self, deadline: Duration) {
         self.begin_shutdown();
-        if tokio::time::timeout(deadline, self.core.store_everything())
-            .await
-            .is_err()
-        {
-            tracing::warn!("the shards took too long; the rest stays in the log");
-        }
-        if let Err(error) = self.core.catalog.release_node(self.core.tenure.claim).await {
-            tracing::warn!(%error, "the node's number was not given back");
+        match tokio::time::timeout(deadline, self.core.store_everything()).await {
+            // Only who has stored everything gives the number back: nobody waits for what such a node has.
+            Ok(Ok(())) => {
+                if let Err(error) = self.core.catalog.release_node(self.core.tenure.claim).await {
+                    tracing::warn!(%error, "the node's number was not given back");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the shards are not told how far the log is stored"),
+            Err(_) => tracing::warn!("the shards took too long; the rest stays in the log"),
         }
         self.halt().await;
     }

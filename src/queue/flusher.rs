@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
 use super::core::Core;
 use super::error::QueueError;
@@ -48,6 +48,8 @@ pub(super) struct FlushControl {
     failing: Mutex<Option<String>>,
     last_deletes: AtomicU64,
     everything: AtomicBool,
+    /// Held by whoever stores, and by whoever wants nobody to.
+    storing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl FlushControl {
@@ -61,12 +63,18 @@ impl FlushControl {
             failing: Mutex::default(),
             last_deletes: AtomicU64::new(0),
             everything: AtomicBool::new(false),
+            storing: Arc::default(),
         }
     }
 
     /// Says what the shard holds at the start: its progress never goes back behind that.
     pub(super) fn begin_at(&self, stored: Lsn) {
         self.stored.send_replace(stored);
+    }
+
+    /// Lets nobody store until the guard is dropped.
+    pub(super) async fn storing(&self) -> OwnedMutexGuard<()> {
+        self.storing.clone().lock_owned().await
     }
 
     /// Makes the flusher look now.
@@ -137,6 +145,7 @@ impl Core {
             tokio::time::sleep(REST).await;
             return;
         }
+        let _storing = control.storing().await;
         loop {
             let up_to = self.flush_target(shard);
             match self.flush_once(shard, up_to).await {
@@ -258,8 +267,8 @@ impl Core {
         self.wal.free_up_to(free);
     }
 
-    /// Stores everything there is, however long it takes.
-    pub(super) async fn store_everything(&self) {
+    /// Stores everything there is, however long it takes, and says so in every shard.
+    pub(super) async fn store_everything(&self) -> Result<(), QueueError> {
         let applied = self.wal.applied_lsn();
         for control in &self.flush {
             control.everything.store(true, Ordering::Relaxed);
@@ -267,7 +276,14 @@ impl Core {
         for control in &self.flush {
             while control.store_up_to(applied).await.is_err() {}
         }
+        let mut guards = Vec::with_capacity(self.flush.len());
+        for control in &self.flush {
+            guards.push(control.storing().await);
+        }
+        let shards = (0..self.shards.len() as u16).collect();
+        self.even_out(&shards).await?;
         self.free_log().await;
+        Ok(())
     }
 }
 

@@ -10,7 +10,6 @@ use crate::model::{
     Death, HookRef, Item, ItemId, ItemState, LeaseId, LeaseRef, OrderKey, PayloadKind, Settings,
     SettingsPatch, TopicKey, TopicName,
 };
-use crate::shard::Circuit;
 
 /// An item as a producer hands it in; what is absent comes from the topic's settings.
 #[derive(Debug, Clone, Default)]
@@ -386,48 +385,6 @@ pub struct Redriven {
     pub sample: Vec<ItemView>,
     /// The call stopped at its limit or its time, and more may match.
     pub more: bool,
-}
-
-/// A shard as this node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ShardView {
-    /// Its place in `DATABASE_URLS`, from 0.
-    pub shard: u16,
-    /// Whether calls of it are made.
-    pub state: Circuit,
-    /// Why the last call that failed did, while calls do not go well.
-    pub failure: Option<String>,
-    /// How many times it was left alone since the node started.
-    pub openings: u64,
-    /// How many calls failed at once since the node started.
-    pub refused: u64,
-    /// How many slots it holds.
-    pub slots: u32,
-    /// How many topics.
-    pub topics: u64,
-    /// How many items of these topics there are, in memory or stored.
-    pub items: u64,
-}
-
-/// A node as the catalog knows it. Instants are by the clock of the catalog's database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NodeView {
-    /// Its number.
-    pub node: u16,
-    /// `running`; `stopped` when it gave its number back; `missing` when it was not heard of for too long.
-    pub state: &'static str,
-    /// Whether it is the node that tells.
-    pub this: bool,
-    /// Where it listens, as it is configured.
-    pub address: String,
-    /// The version it runs.
-    pub version: String,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// When it was last heard of.
-    pub heard_at: Timestamp,
-    /// How long ago that is, in milliseconds.
-    pub silent_ms: i64,
 }
 
 /// How the node's parts are.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::cluster::ShardView;
 use super::core::{Core, Queue};
 use super::error::QueueError;
-use super::request::ShardView;
 use crate::model::TopicKey;
 
 /// How often a shard is asked whether it answers.
@@ -27,7 +27,7 @@ impl Queue {
         let mut views: Vec<_> = (0..core.shards.len() as u16)
             .map(|number| core.shard_view(number))
             .collect();
-        for owner in core.slots.owners() {
+        for owner in core.slots.now().owners() {
             if let Some(view) = views.get_mut(usize::from(*owner)) {
                 view.slots += 1;
             }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::NodeView;
 use super::core::{Core, Queue};
 use super::error::QueueError;
-use super::request::NodeView;
 use crate::clock::{Monotonic, Timestamp};
 use crate::model::NodeId;
 use crate::shard::{Claim, NodeRow};
@@ -66,13 +66,30 @@ impl Queue {
         self.core.tenure.lost.cancelled().await;
     }
 
-    /// Every node that was heard of within a week, by number.
+    /// Every node, by number; not those that gave their number back more than a week ago.
     ///
     /// # Errors
     /// When the catalog does not answer.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, QueueError> {
         let rows = self.core.catalog.nodes().await?;
         Ok(rows.iter().map(|row| view(row, self.core.tenure.claim)).collect())
+    }
+}
+
+impl Queue {
+    /// Forgets a node that is away for good. What only its log has is lost, and nobody waits for it any more.
+    ///
+    /// # Errors
+    /// [`QueueError::Conflict`] when it runs, or is not known.
+    pub async fn forget_node(&self, node: NodeId) -> Result<(), QueueError> {
+        if self.core.catalog.forget_node(node).await? {
+            return Ok(());
+        }
+        let text = format!(
+            "node {} runs, or is not known; only nodes that are away are forgotten",
+            node.number()
+        );
+        Err(QueueError::Conflict(text))
     }
 }
 
@@ -104,6 +121,10 @@ impl Core {
         let now_ms = self.clock.monotonic().0;
         if now_ms >= self.tenure.known_until_ms.load(Ordering::Acquire) && !self.is_left_alone(0) {
             self.renew(ASK_MAX).await;
+            // Slots may have moved meanwhile, and what is read where they were is not what there is.
+            if let Err(error) = self.follow_slots().await {
+                tracing::warn!(%error, "where slots are could not be looked up");
+            }
         }
         if self.tenure.lost.is_cancelled() {
             return Err(QueueError::ShuttingDown);

@@ -340,6 +340,27 @@ impl Shard for Breaker {
         self.tell(self.shard.dead_before(topic, before, limit)).await
     }
 
+    async fn keys_after(
+        &self,
+        topic: &TopicKey,
+        after: Option<u128>,
+        limit: usize,
+    ) -> Result<Vec<DedupRow>, ShardError> {
+        self.ask(self.shard.keys_after(topic, after, limit)).await
+    }
+
+    async fn store_copies(
+        &self,
+        items: &[(TopicKey, QueuedItem)],
+        keys: &[DedupRow],
+    ) -> Result<(), ShardError> {
+        self.tell(self.shard.store_copies(items, keys)).await
+    }
+
+    async fn remove_topic(&self, topic: &TopicKey) -> Result<(), ShardError> {
+        self.tell(self.shard.remove_topic(topic)).await
+    }
+
     async fn take_over(&self, node: NodeId, incarnation: u64) -> Result<Lsn, ShardError> {
         self.tell(self.shard.take_over(node, incarnation)).await
     }

@@ -3,6 +3,7 @@
 mod audit;
 mod changes;
 mod hooks;
+mod moves;
 mod nodes;
 
 use sea_orm::sea_query::{OnConflict, SimpleExpr};
@@ -21,6 +22,7 @@ use changes::Changed;
 pub use audit::{AuditRecord, AuditRow};
 pub use changes::{CatalogChanges, Generations};
 pub use hooks::{HookChange, HookContents, HookVersionRow};
+pub use moves::{MoveState, SlotContents, SlotMove};
 pub use nodes::{Claim, NodeRow};
 
 /// Most rows in one insert, well below the values SQLite allows in a statement.

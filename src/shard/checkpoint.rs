@@ -42,7 +42,7 @@ impl SeaShard {
         Ok(())
     }
 
-    async fn store_items(
+    pub(super) async fn store_items(
         &self,
         transaction: &DatabaseTransaction,
         items: &[(TopicKey, QueuedItem)],
@@ -78,7 +78,7 @@ impl SeaShard {
         self.upsert(transaction, &ITEMS, ITEMS.columns.len(), full).await
     }
 
-    async fn store_keys(
+    pub(super) async fn store_keys(
         &self,
         transaction: &DatabaseTransaction,
         keys: &[DedupRow],

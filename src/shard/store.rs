@@ -11,7 +11,7 @@ use super::catalog::Catalog;
 use super::connection::{Database, ShardOptions};
 use super::dialect::KEYS_MAX;
 use super::error::corrupt;
-use super::row::{Cells, ITEM_FIELDS, decode, decode_with_topic, fields_with_topic};
+use super::row::{Cells, ITEM_FIELDS, decode, decode_with_topic, fields_with_topic, key_of};
 use super::{Checkpoint, DedupRow, PageOf, Shard, ShardError, StoredCounts, entity};
 use crate::clock::Timestamp;
 use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, TopicKey};
@@ -226,17 +226,7 @@ impl Shard for SeaShard {
             let [namespace, name] = of_topic(topic);
             let values = [namespace, name, now.ms().into(), database.dialect.hashes(hashes)];
             for row in &database.rows(&database.reader, &*sql, values).await? {
-                let mut cells = Cells::new(row);
-                let hash: Vec<u8> = cells.get()?;
-                let hash =
-                    <[u8; 16]>::try_from(hash).map_err(|_| corrupt("a key's hash has a wrong length"))?;
-                found.push(DedupRow {
-                    topic: topic.clone(),
-                    key_hash: u128::from_be_bytes(hash),
-                    body_hash: cells.get::<i64>()?.cast_unsigned(),
-                    id: cells.id()?,
-                    expires_at: cells.instant()?,
-                });
+                found.push(key_of(topic, &mut Cells::new(row))?);
             }
         }
         Ok(found)
@@ -254,6 +244,27 @@ impl Shard for SeaShard {
         let values = [namespace, name, before.ms().into(), limit_of(limit)];
         let rows = self.database.rows(&self.database.reader, sql, values).await?;
         rows.iter().map(|row| Cells::new(row).id()).collect()
+    }
+
+    async fn keys_after(
+        &self,
+        topic: &TopicKey,
+        after: Option<u128>,
+        limit: usize,
+    ) -> Result<Vec<DedupRow>, ShardError> {
+        self.read_keys(topic, after, limit).await
+    }
+
+    async fn store_copies(
+        &self,
+        items: &[(TopicKey, QueuedItem)],
+        keys: &[DedupRow],
+    ) -> Result<(), ShardError> {
+        self.copy_in(items, keys).await
+    }
+
+    async fn remove_topic(&self, topic: &TopicKey) -> Result<(), ShardError> {
+        self.clear_topic(topic).await
     }
 
     async fn take_over(&self, node: NodeId, incarnation: u64) -> Result<Lsn, ShardError> {

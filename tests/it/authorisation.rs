@@ -49,7 +49,7 @@ fn needs(operation: &Operation) -> Needs {
     match operation.id.as_str() {
         "health" | "livez" | "readyz" | "get_problem" => Needs::Nothing,
         "metrics" => Needs::Everything,
-        "list_nodes" => Needs::Rule,
+        "list_nodes" | "forget_node" | "list_shards" | "move_slots" => Needs::Rule,
         "enqueue" | "classic_enqueue" => Needs::In(Scope::Enqueue),
         "dequeue" | "dequeue_many" | "classic_dequeue" | "classic_ack" | "classic_nack" => {
             Needs::In(Scope::Dequeue)
@@ -76,6 +76,7 @@ fn body(operation: &Operation, namespace: &str) -> Value {
         "classic_enqueue" => json!([{"namespace": namespace, "topic": "t"}]),
         "classic_ack" | "classic_nack" => json!({"id": "1", "namespace": namespace, "topic": "t"}),
         "put_binding" => json!({"topic": "*", "side": "enqueue", "hook": "h", "version": 1}),
+        "move_slots" => json!({"balance": true, "dry_run": true}),
         "activate_binding" => json!({"version": 1}),
         "add_hook_version" | "put_hook_version" => json!({"module": "AA=="}),
         "dry_run_hook" => json!({"items": [{"text": "x"}]}),
@@ -121,6 +122,7 @@ impl Operation {
                 .replace("{hook}", "h")
                 .replace("{version}", "1")
                 .replace("{binding}", "h")
+                .replace("{node}", "9")
                 .replace("{test}", "t")
                 .replace("{code}", "unauthorized");
             assert!(!filled.contains('{'), "say here what {template} takes");
@@ -304,6 +306,7 @@ async fn the_right_token_opens_every_operation() {
                 is(&reply, 404, "unknown_item") || is(&reply, 404, "unknown_topic")
             }
             "classic_ack" | "classic_nack" => is(&reply, 409, "not_leased"),
+            "forget_node" => is(&reply, 409, "conflict"),
             // There is no hook, and no condition says what is expected.
             id if of_hooks(id) => [200, 404, 422, 428].contains(&reply.status),
             _ => reply.status == 200 || is(&reply, 404, "unknown_topic"),

@@ -10,6 +10,8 @@ use crate::documents::{document, root};
 
 fn yaml(name: &str) -> Value {
     let mut value: Value = serde_yaml::from_str(&document(name)).unwrap();
+    // What is merged may merge something itself.
+    value.apply_merge().unwrap();
     value.apply_merge().unwrap();
     value
 }

@@ -54,7 +54,7 @@ struct Cell {
     topic: Mutex<Topic>,
     keys: Mutex<Keys>,
     arrived: Arc<Notify>,
-    shard: u16,
+    slot: Slot,
     /// When [`Topic::advance`] has something to do, in milliseconds since the epoch.
     next_advance_ms: AtomicI64,
 }
@@ -79,7 +79,7 @@ impl MemoryTier {
                 topic: Mutex::new(Topic::new(key.clone())),
                 keys: Mutex::new(Keys::new()),
                 arrived: Arc::default(),
-                shard: (self.options.shard_of)(key.slot()),
+                slot: key.slot(),
                 next_advance_ms: AtomicI64::new(i64::MAX),
             })
         };
@@ -94,7 +94,8 @@ impl MemoryTier {
         self.cells
             .read()
             .values()
-            .filter(|cell| cell.shard == shard)
+            // Asked each time: slots move.
+            .filter(|cell| (self.options.shard_of)(cell.slot) == shard)
             .cloned()
             .collect()
     }

@@ -14,7 +14,7 @@ use crate::hot::{MemoryOptions, MemoryTier};
 use crate::model::{Backoff, IdGenerator, ItemId, LeaseKey, NodeId, Settings, TopicKey};
 use crate::queue::{
     Delivered, DequeueRequest, Durability, EnqueueResult, ItemLimits, LeaseAction, NewItem, Parts, Queue,
-    QueueLimits, Replay, Requester, SettleStatus, Tenure, Verb,
+    QueueLimits, Replay, Requester, SettleStatus, SharedSlots, Tenure, Verb,
 };
 use crate::shard::{Catalog, Claim, SeaShard, Shard, ShardOptions, SlotMap};
 use crate::tenant::{Quotas, RateTable};
@@ -254,7 +254,7 @@ async fn open(
             .iter()
             .map(|shard| shard.clone() as Arc<dyn Shard>)
             .collect(),
-        slots,
+        slots: SharedSlots::new(slots),
         catalog: catalog.clone(),
         defaults: Settings {
             backoff: Backoff {

@@ -16,8 +16,10 @@ const KEPT: i64 = 10_000;
 /// The numbers of the last changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Generations {
-    /// Of topics, namespaces and slots.
+    /// Of topics and namespaces.
     pub catalog: u64,
+    /// Of moving slots.
+    pub slots: u64,
     /// Of hooks.
     pub hooks: u64,
 }
@@ -49,12 +51,13 @@ pub struct CatalogChanges {
 impl Catalog {
     /// The numbers of the last changes, by one statement.
     pub async fn generations(&self) -> Result<Generations, ShardError> {
-        let sql = "SELECT name, value FROM counters WHERE name IN ('catalog', 'hooks')";
+        let sql = "SELECT name, value FROM counters WHERE name IN ('catalog', 'slots', 'hooks')";
         let mut generations = Generations::default();
         for row in self.database.rows(&self.database.reader, sql, []).await? {
             let value = column::<i64>(&row, "value")?.cast_unsigned();
             match column::<String>(&row, "name")?.as_str() {
                 "catalog" => generations.catalog = value,
+                "slots" => generations.slots = value,
                 _ => generations.hooks = value,
             }
         }

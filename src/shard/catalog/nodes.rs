@@ -12,7 +12,7 @@ use crate::shard::ShardError;
 use crate::shard::dialect::Dialect;
 use crate::shard::error::corrupt;
 
-/// How long the row of a node that went away is kept, in milliseconds.
+/// How long the row of a node that gave its number back is kept, in milliseconds.
 const KEEP_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
 /// A process's claim on a node number.
@@ -41,6 +41,8 @@ pub struct NodeRow {
     pub heard_at: Timestamp,
     /// When its claim ends unless it is renewed; zero when it was given back.
     pub expires_at: Timestamp,
+    /// The last step of moving slots that it does as.
+    pub slots_seen: u64,
     /// The instant of this answer.
     pub now: Timestamp,
 }
@@ -49,6 +51,11 @@ impl NodeRow {
     /// Whether the number is held.
     pub fn is_held(&self) -> bool {
         self.expires_at > self.now
+    }
+
+    /// Whether it gave its number back, having stored all that its log says.
+    pub fn gave_up(&self) -> bool {
+        self.expires_at == Timestamp::ZERO
     }
 }
 
@@ -66,16 +73,18 @@ impl Catalog {
             VALUES ($1, $2, $3, $4, $5, {now}, {now}, {now} + $6)
             ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, incarnation = excluded.incarnation,
                 address = excluded.address, version = excluded.version, started_at = excluded.started_at,
-                heard_at = excluded.heard_at, expires_at = excluded.expires_at
+                heard_at = excluded.heard_at, expires_at = excluded.expires_at, slots_seen = 0
             WHERE nodes.expires_at <= {now} OR nodes.holder = excluded.holder"
         );
         let [id, holder, incarnation] = values(claim);
         let version = env!("CARGO_PKG_VERSION");
         let values = [id, holder, incarnation, address.into(), version.into(), ms(ttl)];
         let transaction = self.database.begin_write().await?;
+        // What was prepared for moving slots did not count on this node.
+        self.next_epoch(&transaction).await?;
         let claimed = self.run(&transaction, &sql, values).await? == 1;
         if claimed {
-            let sql = format!("DELETE FROM nodes WHERE expires_at < {now} - $1 AND heard_at < {now} - $1");
+            let sql = format!("DELETE FROM nodes WHERE expires_at = 0 AND heard_at < {now} - $1");
             self.run(&transaction, &sql, [KEEP_MS.into()]).await?;
             self.database.commit(transaction).await?;
             return Ok(None);
@@ -97,7 +106,16 @@ impl Catalog {
         self.write(&sql, [id, incarnation, ms(ttl)]).await
     }
 
-    /// Gives the number back, so that any node may take it.
+    /// Forgets a node that does not run; false when it does, or is not known.
+    pub async fn forget_node(&self, node: NodeId) -> Result<bool, ShardError> {
+        let sql = format!(
+            "DELETE FROM nodes WHERE id = $1 AND expires_at <= {}",
+            self.now_sql()
+        );
+        self.write(&sql, [i64::from(node.number()).into()]).await
+    }
+
+    /// Gives the number back, so that any node may take it: all that the node's log says is stored.
     pub async fn release_node(&self, claim: Claim) -> Result<(), ShardError> {
         let [id, _, incarnation] = values(claim);
         let sql = "UPDATE nodes SET expires_at = 0 WHERE id = $1 AND incarnation = $2";
@@ -105,11 +123,12 @@ impl Catalog {
         Ok(())
     }
 
-    /// Every node that was heard of within a week, by number.
+    /// Every node, by number; not those that gave their number back more than a week ago.
     pub async fn nodes(&self) -> Result<Vec<NodeRow>, ShardError> {
         let now = self.now_sql();
         let sql = format!(
-            "SELECT id, holder, incarnation, address, version, started_at, heard_at, expires_at, {now} AS now
+            "SELECT id, holder, incarnation, address, version, started_at, heard_at, expires_at,
+                slots_seen, {now} AS now
             FROM nodes ORDER BY id"
         );
         let rows = self.database.rows(&self.database.reader, sql, []).await?;
@@ -128,7 +147,7 @@ impl Catalog {
     }
 
     /// The database's clock, in milliseconds.
-    fn now_sql(&self) -> &'static str {
+    pub(super) fn now_sql(&self) -> &'static str {
         match self.database.dialect {
             Dialect::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
             Dialect::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
@@ -164,6 +183,7 @@ fn decode(row: &QueryResult) -> Result<NodeRow, ShardError> {
         started_at: instant("started_at")?,
         heard_at: instant("heard_at")?,
         expires_at: instant("expires_at")?,
+        slots_seen: column::<i64>(row, "slots_seen")?.cast_unsigned(),
         now: instant("now")?,
     })
 }

@@ -44,6 +44,7 @@ async fn two_may_open_an_empty_database_at_once(fixture: &Fixture) {
         "counters",
         "nodes",
         "changes",
+        "slot_moves",
         "mqueue_migrations",
     ];
     for table in tables {
