@@ -12,6 +12,7 @@ mod guests;
 mod history;
 mod hook_client;
 mod node;
+mod redis;
 mod server;
 
 mod architecture;
@@ -33,4 +34,5 @@ mod lifecycle;
 mod on_redis;
 mod plugins;
 mod readme;
+mod shared;
 mod shutdown;
