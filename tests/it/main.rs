@@ -15,6 +15,7 @@ mod hook_faults;
 mod node;
 mod postgres;
 mod proxy;
+mod redis;
 mod server;
 
 mod actors;
@@ -42,5 +43,6 @@ mod on_redis;
 mod plugins;
 mod readme;
 mod shards;
+mod shared;
 mod shutdown;
 mod traces;

@@ -2,6 +2,8 @@
 
 #[path = "http/consuming.rs"]
 mod consuming;
+#[path = "crash.rs"]
+mod crash;
 #[path = "http/dead.rs"]
 mod dead;
 #[path = "delivery.rs"]

@@ -19,7 +19,7 @@ const PLACES: [ItemState; 5] = [
 const TAIL_ERROR: u8 = 1;
 const TAIL_DEAD: u8 = 2;
 /// Bytes before the tail.
-const FIXED: usize = 80;
+const FIXED: usize = 82;
 
 /// An id as a member of sets: byte order is the order of ids.
 pub(super) fn id_bytes(id: ItemId) -> [u8; 8] {

@@ -634,7 +634,8 @@ impl HotTier for RedisTier {
 
     async fn refill_begin(&self, topic: &TopicKey) -> Result<Option<DueSpan>, HotError> {
         let cell = self.cell(topic);
-        let token = rand::random::<[u8; 16]>().to_vec();
+        let mut token = self.node().to_be_bytes().to_vec();
+        token.extend(rand::random::<[u8; 16]>());
         for _ in 0..READER_RETRIES {
             let mut reply = self.call(&cell, "refill_begin", &[&token]).await?;
             let answer = reply.letter()?;
@@ -869,7 +870,8 @@ impl HotTier for RedisTier {
     async fn known(&self) -> Result<(), HotError> {
         self.make_known().await?;
         self.learn_topics().await?;
-        self.look_at_all().await?;
+        let operation = if self.has_run() { "look" } else { "begin" };
+        self.each_topic(operation).await?;
         let unknown = self.slots.which(|state: &SlotState| !state.is_known);
         if unknown.is_empty() {
             self.is_whole.store(true, Ordering::Release);

@@ -109,10 +109,10 @@ impl RedisTier {
         Ok(())
     }
 
-    /// Learns how every topic is.
-    pub(super) async fn look_at_all(&self) -> Result<(), HotError> {
+    /// Calls `operation`, which takes nothing, for every topic.
+    pub(super) async fn each_topic(&self, operation: &str) -> Result<(), HotError> {
         for cells in self.cells().chunks(LOOK_TOPICS) {
-            for looked in join_all(cells.iter().map(|cell| self.call(cell, "look", &[]))).await {
+            for looked in join_all(cells.iter().map(|cell| self.call(cell, operation, &[]))).await {
                 looked?;
             }
         }

@@ -11,16 +11,17 @@
 --   pu:<node> zset  purges the shard lacks               st zset  leases settled lately
 --   a:<node>  zset  frames of that node admitted after the position in m, field w:<node>
 --   k  hash  idempotency keys                            kx zset  the same, by expiry
---   kn:<node> zset  keys the shard lacks                 tb set   deleted while the shard was read
+--   kn:<node> zset  keys the shard lacks                 kr set   keys reserved
+--   tb set   deleted while the shard was read
 --   m  hash  everything else, see META
 local call, pack, byte, sub = redis.call, struct.pack, string.byte, string.sub
 local unpack = unpack
 
 -- priority, lease_ms, max_attempts, bytes, expires_at; due, generation, attempt, lease's end, dead;
--- place, deadline; need and its node, the same counted from the flush under way; flushing, maybe stored.
+-- place, deadline; need and its node, the same counted from the flush under way; flushing, maybe stored; who holds.
 -- Behind it the last error and the death, which only clients read. -1 stands for no instant.
-local FORMAT = '>i4I4I4I4i8i8I4I4i8I1I1i8I8I2I8I2I1I1'
-local FORMAT_BYTES = 80
+local FORMAT = '>i4I4I4I4i8i8I4I4i8I1I1i8I8I2I8I2I1I1I2'
+local FORMAT_BYTES = 82
 local READY, SCHEDULED, LEASED, DEAD, HELD = 1, 2, 3, 4, 5
 -- A node that dies gives up what it holds after so long.
 local HOLD_MS = 60000
@@ -134,14 +135,14 @@ local function wake(T) call('PUBLISH', T.channel, T.instance .. T.base) end
 local function read(raw)
     local e = {tail = sub(raw, FORMAT_BYTES + 1)}
     e.priority, e.lease_ms, e.max_attempts, e.bytes, e.expires, e.due, e.generation, e.attempt, e.lease_end, e.dead,
-        e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored =
+        e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored, e.holder =
         struct.unpack(FORMAT, raw)
     return e
 end
 
 local function write(e)
     return pack(FORMAT, e.priority, e.lease_ms, e.max_attempts, e.bytes, e.expires, e.due, e.generation, e.attempt,
-        e.lease_end, e.dead, e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored) .. e.tail
+        e.lease_end, e.dead, e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored, e.holder) .. e.tail
 end
 
 -- Bytes that sort as the delivery order does.
@@ -201,7 +202,10 @@ local function enter(T, id, e)
         add(T, 'dk', 0, order(e, id))
     elseif place == LEASED then add(T, 'l', e.deadline, id)
     elseif place == DEAD then add(T, 'D', 0, order(e, id))
-    else add(T, 'h', T.now + HOLD_MS, id) end
+    else
+        add(T, 'h', T.now + HOLD_MS, id)
+        e.holder = tonumber(T.node)
+    end
     if waits(e) and e.expires >= 0 then add(T, 'x', e.expires, id) end
     offer(T, id, e)
     save(T, id, e)

@@ -1,5 +1,5 @@
--- A topic's idempotency keys. A reserved one is kept as 'R' and the instant at which the reservation is void;
--- a used one as body hash, id, expiry, and the position and node whose log has it, 0 when the shard has.
+-- A topic's idempotency keys. A reserved one is kept as 'R', the instant at which the reservation is void, and the
+-- node it is for; a used one as body hash, id, expiry, and the position and node whose log has it, 0 when the shard has.
 
 local ROW = '>I8I2'
 -- How many stored keys one topic keeps; older ones are asked from the shard.
@@ -7,7 +7,7 @@ local KEYS_KEPT = 100000
 -- A node that dies gives its reservations up after so long.
 local RESERVE_MS = 60000
 
-local function is_reserved(row) return #row == 9 end
+local function is_reserved(row) return #row == 11 end
 local function expires_of(row) return (struct.unpack('>i8', row, 17)) end
 local function need_of(row) return struct.unpack(ROW, row, 25) end
 
@@ -46,7 +46,8 @@ function operations.reserve_keys(T, a)
         elseif row and is_reserved(row) and struct.unpack('>i8', row, 2) > T.now then
             reply[at] = 'B'
         else
-            call('HSET', T.base .. 'k', hash, 'R' .. pack('>i8', T.now + RESERVE_MS))
+            call('HSET', T.base .. 'k', hash, 'R' .. pack('>i8I2', T.now + RESERVE_MS, tonumber(T.node)))
+            call('SADD', T.base .. 'kr', hash)
             reply[at] = 'R'
         end
     end
@@ -59,6 +60,7 @@ function operations.confirm_keys(T, a)
         local row = call('HGET', T.base .. 'k', a[at])
         local known = row and not is_reserved(row) and expires_of(row) > T.now
         if not known then use_key(T, a[at], a[at + 1], tonumber(a[1])) end
+        call('SREM', T.base .. 'kr', a[at])
     end
     return {}
 end
@@ -75,7 +77,10 @@ end
 function operations.release_keys(T, a)
     for _, hash in ipairs(a) do
         local row = call('HGET', T.base .. 'k', hash)
-        if row and is_reserved(row) then call('HDEL', T.base .. 'k', hash) end
+        if row and is_reserved(row) then
+            call('HDEL', T.base .. 'k', hash)
+            call('SREM', T.base .. 'kr', hash)
+        end
     end
     return {}
 end
@@ -112,6 +117,29 @@ function operations.end_keys(T, a)
     return {}
 end
 
+-- A node begins: what it held, reserved and read when it ended is given up.
+function operations.begin(T)
+    local node = tonumber(T.node)
+    local ids = call('ZRANGE', T.base .. 'h', 0, -1)
+    for at, e in ipairs(entries(T, ids)) do
+        if e.holder == node then let_go(T, ids[at], e) end
+    end
+    flush(T)
+    for _, hash in ipairs(call('SMEMBERS', T.base .. 'kr')) do
+        local row = call('HGET', T.base .. 'k', hash)
+        if row and is_reserved(row) and struct.unpack('>I2', row, 10) == node then
+            call('HDEL', T.base .. 'k', hash)
+            call('SREM', T.base .. 'kr', hash)
+        end
+    end
+    if T.m.rf and struct.unpack('>I2', T.m.rf) == node then
+        put(T, 'rf', false)
+        put(T, 'ru', false)
+        settle_purges(T)
+    end
+    return {}
+end
+
 local function lacks_keys(T)
     for _, hash in ipairs(call('ZRANGE', T.base .. 'kx', 0, -1)) do
         local row = call('HGET', T.base .. 'k', hash)
@@ -125,7 +153,7 @@ function operations.forget(T)
     local base = T.base
     local left = call('HLEN', base .. 's') + call('HLEN', base .. 'dl') + number(T, 'cd') + number(T, 'cl') + number(T, 'cx')
     if left > 0 or T.m.fl or T.m.nd or is_unsettled(T) or lacks_keys(T) then return {0} end
-    for _, name in ipairs({'i', 's', 'k', 'kx', 'st', 'tb'}) do call('DEL', base .. name) end
+    for _, name in ipairs({'i', 's', 'k', 'kx', 'kr', 'st', 'tb'}) do call('DEL', base .. name) end
     put(T, 'pa', false)
     put(T, 'ku', false)
     return {1}
