@@ -2,8 +2,10 @@
 
 mod assemble;
 mod hooks;
+mod reload;
 mod serve;
 mod shutdown;
+mod tenancy;
 
 pub use assemble::{Node, assemble};
 pub use hooks::HookParts;

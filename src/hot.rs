@@ -20,7 +20,9 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
-use crate::model::{Item, ItemId, ItemState, OrderKey, QueuedItem, SettleCause, Standing, TopicKey};
+use crate::model::{
+    Item, ItemId, ItemState, Namespace, OrderKey, QueuedItem, SettleCause, Standing, TopicKey,
+};
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::{Lsn, PatchEntry};
 
@@ -235,6 +237,15 @@ pub struct Counts {
     pub leases_expired: u64,
 }
 
+/// What a namespace has in the queue, hot and cold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// Bytes of its items, as [`Item::stored_bytes`] counts them, dead letters included.
+    pub bytes: u64,
+    /// Items that are handed out or being settled.
+    pub leased: u64,
+}
+
 /// The hot tier.
 #[async_trait]
 pub trait HotTier: Send + Sync + 'static {
@@ -350,6 +361,12 @@ pub trait HotTier: Send + Sync + 'static {
 
     /// How many items `topic` has.
     fn counts(&self, topic: &TopicKey) -> Counts;
+
+    /// What `namespace` has in the queue; none when the tier does not count by namespace, and then quotas of
+    /// bytes and leases do not hold.
+    fn holdings(&self, _namespace: &Namespace) -> Option<Holdings> {
+        None
+    }
 
     /// Stops or resumes deliveries.
     fn set_paused(&self, topic: &TopicKey, paused: bool);

@@ -17,6 +17,7 @@ mod health;
 mod idempotency;
 mod overdue;
 mod prefetcher;
+mod quotas;
 mod reaper;
 mod receipts;
 mod recovery;
@@ -32,7 +33,8 @@ mod uncancelled;
 mod tests;
 
 pub use admission::ItemLimits;
-pub use core::{Parts, Queue, QueueLimits};
+pub use core::{LiveLimits, Parts, Queue, QueueLimits};
 pub use error::QueueError;
+pub use quotas::QuotaState;
 pub use recovery::{Recovered, Replay};
 pub use request::*;

@@ -3,3 +3,4 @@
 mod hook_metrics;
 pub mod logs;
 pub mod metrics;
+mod quota_metrics;

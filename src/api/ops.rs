@@ -6,8 +6,9 @@ use super::ApiState;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::reply;
-use crate::queue::Queue;
-use crate::telemetry::metrics::{NodeNumbers, Snapshot, TopicNumbers};
+use crate::model::Namespace;
+use crate::queue::{Queue, QuotaState};
+use crate::telemetry::metrics::{NodeNumbers, QuotaNumbers, Snapshot, TopicNumbers};
 use crate::tenant::Denied;
 use crate::wal::WalHealth;
 
@@ -25,9 +26,10 @@ pub(crate) fn live() -> Response {
 
 /// `GET /readyz`: whether the node accepts items; each part in words for holders of a token.
 pub(crate) fn ready(state: &ApiState, caller: &Caller, verbose: bool) -> Result<Response, Problem> {
-    let health = state.queue.health();
+    let mut health = state.queue.health();
     if verbose {
         caller.principal(state)?;
+        health.parts.push(state.config.reloads().part());
         if !health.ready {
             let ill = health.parts.iter().filter(|part| !part.ok);
             let ill: Vec<String> = ill
@@ -75,6 +77,23 @@ pub(crate) fn problem_page(code: &str) -> Result<Response, Problem> {
     Ok(reply::text(TEXT, text))
 }
 
+fn quota_numbers((namespace, state): &(Namespace, QuotaState)) -> QuotaNumbers {
+    let held = state.held.unwrap_or_default();
+    let rate = state.rate.map(|usage| {
+        let burst = usage.rate.burst.get();
+        ("enqueue", u64::from(burst), u64::from(burst - usage.remaining))
+    });
+    let stored = state
+        .quota
+        .stored_bytes
+        .map(|most| ("stored_bytes", most, held.bytes));
+    let leases = state.quota.leases.map(|most| ("leases", most, held.leased));
+    QuotaNumbers {
+        namespace: namespace.to_string(),
+        quotas: [rate, stored, leases].into_iter().flatten().collect(),
+    }
+}
+
 /// What `/metrics` shows of `queue`; nothing of hooks.
 pub fn snapshot(queue: &Queue) -> Snapshot {
     let topics = queue
@@ -112,6 +131,7 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
     Snapshot {
         topics: topics.collect(),
         hooks: Vec::new(),
+        quotas: queue.named_quotas().iter().map(quota_numbers).collect(),
         node,
     }
 }

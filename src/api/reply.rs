@@ -75,6 +75,8 @@ problem_sets! {
     Streams = 401 429 500 503;
     /// Of routes that need a token that opens everything.
     Guarded = 401 403 429 500;
+    /// Of the reload of the configuration.
+    Configures = 401 403 422 429 500;
     /// Of the page about a problem.
     Lookup = 404 500;
 }

@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 use super::body::JsonBody;
 use super::caller::Caller;
 use super::hooks::routes::{BindingsApi, HooksApi};
+use super::operator_routes::OperatorApi;
 use super::reply::{Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer};
 use super::settle::Settle;
 use super::topics::Paging;
-use super::{ApiState, classic, docs, dto, events, items, namespaces, openapi, ops, settle, topics};
+use super::{ApiState, classic, docs, dto, events, items, namespaces, openapi, ops, quota, settle, topics};
 
 /// Who the routes are for.
 #[derive(Tags)]
@@ -482,10 +483,10 @@ impl NamespacesApi {
             .into())
     }
 
-    /// A namespace's quota and what is left of it
+    /// A namespace's quota and how much of it is used
     #[oai(path = "/v1/namespaces/:ns/quota", method = "get", operation_id = "get_quota")]
     async fn quota(&self, caller: Caller, ns: Path<String>) -> JsonAnswer<dto::Quota, Looks> {
-        Ok(namespaces::quota(&self.0, &caller, &ns)?.into())
+        Ok(quota::get(&self.0, &caller, &ns)?.into())
     }
 }
 
@@ -642,6 +643,7 @@ type Apis = (
     ItemsApi,
     TopicsApi,
     NamespacesApi,
+    OperatorApi,
     HooksApi,
     BindingsApi,
     OpsApi,
@@ -683,6 +685,7 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         ItemsApi(state()),
         TopicsApi(state()),
         NamespacesApi(state()),
+        OperatorApi(state()),
         HooksApi(state()),
         BindingsApi(state()),
         OpsApi(state()),

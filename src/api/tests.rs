@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Inputs;
-use crate::model::Namespace;
+use crate::model::{Namespace, Quota, QuotaPatch};
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::{AuthPolicy, KeySet, MintClaims, Rate, RateTable, Scope, mint};
+use crate::tenant::{AuthPolicy, KeySet, MintClaims, QuotaTable, Scope, mint};
 use crate::wal::disk::SimDisk;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -36,10 +36,13 @@ pub(crate) async fn bench() -> Bench {
     .unwrap();
     let clock = Clock::system();
     let keys = KeySet::default().with_secret(SECRET).unwrap();
-    let limited = Rate::per_minute(std::num::NonZeroU32::new(3).unwrap());
-    let table = RateTable {
-        default: None,
-        per_namespace: [("limited".parse().unwrap(), limited)].into(),
+    let limited = QuotaPatch {
+        per_minute: Some(3),
+        ..QuotaPatch::default()
+    };
+    let table = QuotaTable {
+        default: Quota::default(),
+        namespaces: [("limited".parse().unwrap(), limited)].into(),
     };
     let quotas = Arc::new(Quotas::new(table, clock.clone()));
     let (disk, program) = (Arc::new(SimDisk::new(7)), Path::new("mqueue"));
@@ -55,6 +58,7 @@ pub(crate) async fn bench() -> Bench {
         metrics: Arc::new(Metrics::new(ROUTES, move || snapshot(&seen)).unwrap()),
         clock,
         limits: ApiLimits::default(),
+        config: Arc::new(Unchanging),
     });
     let slow = routes::mount(Route::new(), &state);
     Bench {
@@ -62,6 +66,37 @@ pub(crate) async fn bench() -> Bench {
         slow: poem::EndpointExt::boxed(layers::Outer::new(state.clone(), slow)),
         state,
         _dir: dir,
+    }
+}
+
+/// A configuration that never was a file; it is wrong whenever it is read again.
+struct Unchanging;
+
+impl Configuration for Unchanging {
+    fn entries(&self) -> Vec<ConfigEntry> {
+        vec![ConfigEntry {
+            key: "log.level".into(),
+            value: "info".into(),
+            source: "default".into(),
+            reloadable: true,
+        }]
+    }
+
+    fn reloads(&self) -> Reloads {
+        Reloads {
+            succeeded: 0,
+            failed: 0,
+            loaded_at: crate::clock::Timestamp::ZERO,
+            last: None,
+            restart_needed: vec![],
+        }
+    }
+
+    fn reload(&self) -> Result<(), Vec<ConfigFault>> {
+        Err(vec![ConfigFault {
+            key: Some("log.level".into()),
+            detail: "must be quiet".into(),
+        }])
     }
 }
 

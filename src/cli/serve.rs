@@ -63,8 +63,9 @@ impl ServeArgs {
 
 /// Runs a node until it is told to stop.
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
-    let config = args.config.load(args.assignments()?)?;
-    logs::start(config.start.log_encoding, config.live.log_level)
+    let origin = args.config.origin(args.assignments()?)?;
+    let config = origin.read()?;
+    let log_level = logs::start(config.start.log_encoding, config.live.log_level)
         .map_err(|error| CliError::failed("cannot start the log", error))?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -83,5 +84,5 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::failed("cannot start worker threads", error))?;
-    Ok(runtime.block_on(app::run(config))?)
+    Ok(runtime.block_on(app::run(config, origin, log_level))?)
 }

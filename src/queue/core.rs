@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +11,7 @@ use super::admission::ItemLimits;
 use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
+use super::quotas::LeasesInHand;
 use super::receipts::Receipts;
 use super::topics::{TopicHandle, Topics};
 use crate::clock::Clock;
@@ -29,10 +31,8 @@ pub struct Queue {
 /// Limits of the node as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Limits on items and batches.
-    pub items: ItemLimits,
-    /// Most topics in one namespace.
-    pub topics_per_namespace_max: usize,
+    /// Those that may change while the node runs, as they are at the start.
+    pub live: LiveLimits,
     /// Memory for hot items, in bytes.
     pub hot_bytes_max: usize,
     /// Memory use at which items that are stored begin to be evicted, in bytes.
@@ -47,6 +47,15 @@ pub struct QueueLimits {
     pub flush_items: usize,
     /// Most cold items read in one statement; fewer when they are large.
     pub refill_items: usize,
+}
+
+/// Limits that may change while the node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveLimits {
+    /// Limits on items and batches.
+    pub items: ItemLimits,
+    /// Most topics in one namespace.
+    pub topics_per_namespace_max: usize,
 }
 
 /// What a queue is put together from.
@@ -75,7 +84,7 @@ pub struct Parts {
     pub limits: QueueLimits,
     /// What runs items through their topics' hooks.
     pub hooks: Arc<dyn Hooks>,
-    /// What items that hooks add are taken from.
+    /// What namespaces may do.
     pub quotas: Arc<Quotas>,
 }
 
@@ -91,8 +100,11 @@ pub(super) struct Core {
     pub(super) catalog: Catalog,
     pub(super) topics: Topics,
     pub(super) limits: QueueLimits,
+    /// The limits in force of those that may change.
+    pub(super) live: ArcSwap<LiveLimits>,
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) quotas: Arc<Quotas>,
+    pub(super) leases_in_hand: LeasesInHand,
     /// Items on which hooks failed when they were about to be handed out.
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
@@ -133,8 +145,10 @@ impl Queue {
             slots: parts.slots,
             catalog: parts.catalog,
             limits: parts.limits,
+            live: ArcSwap::from_pointee(parts.limits.live),
             hooks: parts.hooks,
             quotas: parts.quotas,
+            leases_in_hand: LeasesInHand::default(),
             strikes: Strikes::default(),
             receipts: Receipts::default(),
             room: Notify::new(),
@@ -146,12 +160,18 @@ impl Queue {
         };
         let queue = Self { core: Arc::new(core) };
         queue.recover(recovered).await?;
+        queue.refresh_quotas().await?;
         Ok(queue)
     }
 
     /// Replaces the configuration's topic settings while running.
     pub fn set_defaults(&self, defaults: Settings) {
         self.core.topics.set_defaults(defaults);
+    }
+
+    /// Replaces the limits that may change while running. Topics and items that are there already stay.
+    pub fn set_limits(&self, limits: LiveLimits) {
+        self.core.live.store(Arc::new(limits));
     }
 
     /// What the text of a lease id says, or nothing when this cluster did not make it.
@@ -217,8 +237,9 @@ impl Core {
         if let Some(handle) = self.topics.get(key) {
             return Ok(handle);
         }
-        if self.topics.count_in(key.namespace()) >= self.limits.topics_per_namespace_max {
-            return Err(QueueError::TooManyTopics(self.limits.topics_per_namespace_max));
+        let most = self.live.load().topics_per_namespace_max;
+        if self.topics.count_in(key.namespace()) >= most {
+            return Err(QueueError::TooManyTopics(most));
         }
         self.catalog.ensure_topics(std::slice::from_ref(key)).await?;
         Ok(self.topics.insert(key, &TopicRow::default()))

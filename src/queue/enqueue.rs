@@ -32,7 +32,7 @@ impl Queue {
     ) -> Result<Enqueued, QueueError> {
         let core = &self.core;
         core.check_running()?;
-        check_batch(&items, core.limits.items)?;
+        check_batch(&items, core.live.load().items)?;
         core.wait_for_room().await?;
         let handle = core.topic_or_new(topic).await?;
         let keyed = core.reserve(topic, &items).await?;

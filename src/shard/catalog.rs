@@ -2,6 +2,7 @@
 
 mod audit;
 mod hooks;
+mod quotas;
 
 use sea_orm::sea_query::{OnConflict, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Set};

@@ -129,12 +129,13 @@ const PLACES: &[(&str, &[&str])] = &[
     ),
     ("tokio_util", &["api", "app", "hooks", "queue"]),
     ("futures_util", &["api", "hooks", "queue", "shard"]),
-    ("async_trait", &["cli/hooks", "hooks", "hot", "shard"]),
-    ("arc_swap", &["config", "hooks", "queue", "tenant"]),
+    ("async_trait", &["cli/hooks", "hooks", "hot", "shard", "tenant"]),
+    ("arc_swap", &["hooks", "queue", "tenant"]),
     (
         "parking_lot",
         &[
             "api",
+            "app/reload",
             "cli",
             "hooks",
             "hot",
@@ -163,7 +164,7 @@ const PLACES: &[(&str, &[&str])] = &[
     // Time.
     ("jiff", &["clock"]),
     // Hashes and numbers that outlive a process.
-    ("blake3", &["hooks", "model", "queue"]),
+    ("blake3", &["hooks", "model", "queue", "tenant"]),
     ("rand", &["api", "cli", "config", "hooks", "queue", "wal"]),
     // The process.
     ("mimalloc", &["main"]),

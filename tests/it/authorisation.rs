@@ -37,6 +37,8 @@ enum Needs {
     Anywhere(Scope),
     /// Every namespace.
     Everything,
+    /// `admin` in every namespace.
+    Operating,
     /// A valid token, whatever it opens.
     Token,
     /// `hooks` or `admin` in the namespace.
@@ -54,6 +56,7 @@ fn needs(operation: &Operation) -> Needs {
         "ack" | "nack" | "extend" | "release" | "reject" => Needs::Anywhere(Scope::Dequeue),
         "events" | "get_hook_limits" | "get_hook_wit" => Needs::Token,
         "get_audit" => Needs::Audit,
+        "put_quota" | "delete_quota" | "get_config" | "reload_config" => Needs::Operating,
         id if of_hooks(id) => Needs::In(Scope::Hooks),
         _ if operation.method == Method::GET => Needs::Looking,
         _ => Needs::In(Scope::Admin),
@@ -67,7 +70,7 @@ fn of_hooks(id: &str) -> bool {
 fn body(operation: &Operation, namespace: &str) -> Value {
     match operation.id.as_str() {
         "enqueue" => json!({"items": [{"text": "x"}]}),
-        "dequeue" | "put_topic" | "put_namespace" | "redrive_dead" => json!({}),
+        "dequeue" | "put_topic" | "put_namespace" | "redrive_dead" | "put_quota" => json!({}),
         "dequeue_many" => json!({"topics": [{"topic": "t"}]}),
         "ack" | "nack" | "extend" | "release" | "reject" => json!({"leases": [{"lease_id": "none"}]}),
         "classic_enqueue" => json!([{"namespace": namespace, "topic": "t"}]),
@@ -222,7 +225,7 @@ async fn every_operation_asks_for_its_scope() {
                 .collect(),
             Needs::Looking => vec![Scope::Hooks],
             Needs::Audit => vec![Scope::Enqueue, Scope::Dequeue],
-            Needs::Nothing | Needs::Everything | Needs::Token => continue,
+            Needs::Nothing | Needs::Everything | Needs::Operating | Needs::Token => continue,
         };
         let client = visitor(&server, index, Some(token(Some(&["mine"]), &wrong)));
         let problem = client
@@ -284,7 +287,7 @@ async fn the_right_token_opens_every_operation() {
     for (index, operation) in operations.iter().enumerate() {
         let (namespaces, scopes): (_, &[Scope]) = match needs(operation) {
             Needs::In(scope) | Needs::Anywhere(scope) => (Some(&["mine"][..]), &[scope]),
-            Needs::Everything => (None, &[Scope::Admin]),
+            Needs::Everything | Needs::Operating => (None, &[Scope::Admin]),
             Needs::Audit => (Some(&["mine"][..]), &[Scope::Hooks]),
             // Any scope is enough to look.
             Needs::Looking | Needs::Nothing | Needs::Token => (Some(&["mine"][..]), &[Scope::Dequeue]),
@@ -307,6 +310,30 @@ async fn the_right_token_opens_every_operation() {
         };
         assert!(fits, "{} answered {} {}", operation.id, reply.status, reply.text);
     }
+}
+
+#[tokio::test]
+async fn who_runs_the_servers_is_an_administrator_of_every_namespace() {
+    let (server, operations) = furnished().await;
+    let operating = operations
+        .iter()
+        .filter(|operation| needs(operation) == Needs::Operating);
+    let mut count = 0;
+    for (index, operation) in operating.enumerate() {
+        count += 1;
+        let with = |namespaces: Option<&[&str]>, scopes: &[Scope]| {
+            visitor(&server, index, Some(token(namespaces, scopes)))
+        };
+        let tenant = with(Some(&["mine"]), &Scope::ALL);
+        tenant
+            .send(operation.request(&tenant, "mine"))
+            .await
+            .problem(403, "forbidden");
+        let worker = with(None, &[Scope::Enqueue, Scope::Dequeue, Scope::Hooks]);
+        let refused = worker.send(operation.request(&worker, "mine")).await;
+        refused.problem(403, "insufficient_scope");
+    }
+    assert_eq!(count, 4);
 }
 
 fn is(reply: &Reply, status: u16, code: &str) -> bool {
