@@ -72,10 +72,10 @@ impl Caller {
     /// As [`Caller::principal`]; 403 when the token lacks `admin` or does not open every namespace.
     pub(crate) fn operator(&self, state: &ApiState) -> Result<Arc<Principal>, Problem> {
         let principal = self.principal(state)?;
+        principal.require(Scope::Admin)?;
         if !principal.opens_everything() {
             return Err(Denied::Everything.into());
         }
-        principal.require(Scope::Admin)?;
         Ok(principal)
     }
 

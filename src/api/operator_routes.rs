@@ -7,7 +7,7 @@ use poem_openapi::param::Path;
 
 use super::body::JsonBody;
 use super::caller::Caller;
-use super::reply::{Acts, Configures, Guarded, Takes};
+use super::reply::{Acts, Configures, Guarded, Looks, Takes};
 use super::routes::{Audience, JsonAnswer};
 use super::{ApiState, configuration, dto, quota};
 
@@ -16,6 +16,17 @@ pub(super) struct OperatorApi(pub(super) Arc<ApiState>);
 
 #[OpenApi]
 impl OperatorApi {
+    /// A namespace's quota and how much of it is used
+    #[oai(
+        path = "/v1/namespaces/:ns/quota",
+        method = "get",
+        operation_id = "get_quota",
+        tag = "Audience::Namespaces"
+    )]
+    async fn quota(&self, caller: Caller, ns: Path<String>) -> JsonAnswer<dto::Quota, Looks> {
+        Ok(quota::get(&self.0, &caller, &ns)?.into())
+    }
+
     /// Set a namespace's quota over the configuration
     ///
     /// Takes the scope admin and a token that opens every namespace. What the body leaves out comes from the

@@ -17,7 +17,7 @@ use super::operator_routes::OperatorApi;
 use super::reply::{Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer};
 use super::settle::Settle;
 use super::topics::Paging;
-use super::{ApiState, classic, docs, dto, events, items, namespaces, openapi, ops, quota, settle, topics};
+use super::{ApiState, classic, docs, dto, events, items, namespaces, openapi, ops, settle, topics};
 
 /// Who the routes are for.
 #[derive(Tags)]
@@ -481,12 +481,6 @@ impl NamespacesApi {
         Ok(namespaces::put(&self.0, &caller, &ns, body.incoming)
             .await?
             .into())
-    }
-
-    /// A namespace's quota and how much of it is used
-    #[oai(path = "/v1/namespaces/:ns/quota", method = "get", operation_id = "get_quota")]
-    async fn quota(&self, caller: Caller, ns: Path<String>) -> JsonAnswer<dto::Quota, Looks> {
-        Ok(quota::get(&self.0, &caller, &ns)?.into())
     }
 }
 

@@ -188,17 +188,23 @@ async fn a_swapped_link_an_editor_and_a_signal_reach_the_server() {
 
 #[tokio::test]
 async fn the_level_of_the_log_changes_while_it_is_written() {
-    let server = Server::setup().file("[log]\nlevel = 'error'\n").start().await;
+    let server = Server::setup().file("[log]\nlevel = 'info'\n").start().await;
     let client = server.client();
-    replace(&server.dir().join("mqueue.toml"), "[log]\nlevel = 'info'\n");
-    until(&client, "the reload", |seen| seen["succeeded"] == 1).await;
-    let line = server.log().wait_for(|line| {
+    for (count, level) in [(1, "error"), (2, "info")] {
+        let text = format!("[log]\nlevel = '{level}'\n");
+        replace(&server.dir().join("mqueue.toml"), &text);
+        until(&client, "the reload", |seen| seen["succeeded"] == count).await;
+    }
+    let log = server.log();
+    let line = log.wait_for(|line| {
         line["message"]
             .as_str()?
             .contains("was read again")
             .then(|| line.clone())
     });
     assert_eq!(line.await["changed"], "log.level");
+    let told = log.text().matches("was read again").count();
+    assert_eq!(told, 1, "what an error level leaves out was written all the same");
 }
 
 /// An Ed25519 key with its public half as a JSON web key named `kid`.

@@ -6,8 +6,19 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
+use super::topic::Topic;
 use crate::hot::Holdings;
 use crate::model::Namespace;
+
+impl Topic {
+    /// What the topic's namespace has of it.
+    pub(super) fn holdings(&self) -> Holdings {
+        Holdings {
+            bytes: self.stored_bytes + self.cold.bytes(),
+            leased: self.tally.leased,
+        }
+    }
+}
 
 /// The sums of every namespace with a topic in memory.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use super::flush::Unstored;
 use super::ordered::OrderedQueue;
 use super::settled::SettledRing;
 use crate::clock::{Monotonic, Timestamp};
-use crate::hot::{Holdings, HotView, More, Overdue, OverdueWhy, Taken, TakenItem, item_bytes};
+use crate::hot::{HotView, More, Overdue, OverdueWhy, Taken, TakenItem, item_bytes};
 use crate::model::{IdHashing, ItemId, ItemState, OrderKey, QueuedItem, TopicKey};
 use crate::wal::Lsn;
 
@@ -301,14 +301,6 @@ impl Topic {
                 self.dead.remove(&key);
             }
             _ => {}
-        }
-    }
-
-    /// What the topic's namespace has of it.
-    pub(super) fn holdings(&self) -> Holdings {
-        Holdings {
-            bytes: self.stored_bytes + self.cold.bytes(),
-            leased: self.tally.leased,
         }
     }
 
