@@ -4,9 +4,11 @@ mod assemble;
 mod follow;
 mod hooks;
 mod nodes;
+mod reload;
 mod serve;
 mod shards;
 mod shutdown;
+mod tenancy;
 
 pub use assemble::{Node, assemble};
 pub use hooks::HookParts;

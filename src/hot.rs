@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
-use crate::model::{Item, ItemId, ItemState, OrderKey, QueuedItem, SettleCause, Standing, TopicKey};
+use crate::model::{
+    Item, ItemId, ItemState, Namespace, OrderKey, QueuedItem, SettleCause, Standing, TopicKey,
+};
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::{Lsn, PatchEntry};
 
@@ -248,6 +250,15 @@ pub struct Counts {
     pub leases_expired: u64,
 }
 
+/// What a namespace has in the queue, hot and cold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// Bytes of its items, as [`Item::stored_bytes`] counts them, dead letters included.
+    pub bytes: u64,
+    /// Items that are handed out or being settled.
+    pub leased: u64,
+}
+
 /// The hot tier.
 ///
 /// What follows a durable record ([`HotTier::admit`], [`HotTier::finish`] and the like) returns when it is done, however
@@ -377,6 +388,12 @@ pub trait HotTier: Send + Sync + 'static {
 
     /// How many items `topic` has.
     fn counts(&self, topic: &TopicKey) -> Counts;
+
+    /// What `namespace` has in the queue; none when the tier does not count by namespace, and then quotas of
+    /// bytes and leases do not hold.
+    fn holdings(&self, _namespace: &Namespace) -> Option<Holdings> {
+        None
+    }
 
     /// Stops or resumes deliveries.
     async fn set_paused(&self, topic: &TopicKey, paused: bool) -> Result<(), HotError>;

@@ -20,6 +20,7 @@ mod idempotency;
 mod moves;
 mod overdue;
 mod prefetcher;
+mod quotas;
 mod reaper;
 mod receipts;
 mod recovery;
@@ -39,8 +40,9 @@ mod tests;
 
 pub use admission::ItemLimits;
 pub use cluster::*;
-pub use core::{Parts, Queue, QueueLimits};
+pub use core::{LiveLimits, Parts, Queue, QueueLimits};
 pub use error::QueueError;
+pub use quotas::QuotaState;
 pub use recovery::{Recovered, Replay};
 pub use request::*;
 pub use slots::SharedSlots;

@@ -127,6 +127,9 @@ pub struct StoredCounts {
     pub later: u64,
     /// Dead letters.
     pub dead: u64,
+    /// What all of them count as stored; see [`crate::model::Item::stored_bytes`]. Headers count as the text
+    /// they are stored as.
+    pub bytes: u64,
 }
 
 /// Which stored items a page is of, in delivery order.

@@ -3,5 +3,6 @@
 mod hook_metrics;
 pub mod logs;
 pub mod metrics;
+mod quota_metrics;
 mod shard_metrics;
 pub mod traces;

@@ -14,7 +14,7 @@ use super::problem::{Code, Problem};
 use crate::model::{Namespace, TopicKey, TopicName};
 use crate::queue::Requester;
 use crate::telemetry::traces::TraceContext;
-use crate::tenant::{Authorised, Principal, Scope};
+use crate::tenant::{Authorised, Denied, Principal, Scope};
 
 /// The name of the security scheme in the OpenAPI document.
 const SCHEME: &str = "bearer";
@@ -72,6 +72,19 @@ impl Caller {
                 .retry_after(wait),
             }
         })
+    }
+
+    /// Who runs the servers: an administrator of every namespace.
+    ///
+    /// # Errors
+    /// As [`Caller::principal`]; 403 when the token lacks `admin` or does not open every namespace.
+    pub(crate) fn operator(&self, state: &ApiState) -> Result<Arc<Principal>, Problem> {
+        let principal = self.principal(state)?;
+        principal.require(Scope::Admin)?;
+        if !principal.opens_everything() {
+            return Err(Denied::Everything.into());
+        }
+        Ok(principal)
     }
 
     /// The right to act with `scope` in the namespace named `namespace`.
@@ -134,7 +147,11 @@ fn peer(remote: &RemoteAddr) -> IpAddr {
     }
 }
 
-fn namespace_name(text: &str) -> Result<Namespace, Problem> {
+/// `text` as a namespace's name.
+///
+/// # Errors
+/// 400 when it is none.
+pub(crate) fn namespace_name(text: &str) -> Result<Namespace, Problem> {
     text.parse()
         .map_err(|e: crate::model::NameError| Problem::field(Code::InvalidName, "namespace", e.to_string()))
 }

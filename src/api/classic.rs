@@ -117,7 +117,7 @@ async fn enqueue_group(
         durability: Durability::default(),
     };
     match enqueue_within_quota(state, authorised, key, body).await {
-        Ok((enqueued, grant)) => {
+        Ok((enqueued, retry_after)) => {
             let mut first = None;
             for (&place, result) in places.iter().zip(enqueued.results) {
                 if let Some((code, message)) = result.refusal()
@@ -125,7 +125,7 @@ async fn enqueue_group(
                 {
                     let code = Code::find(code).unwrap_or(Code::Rejected);
                     let problem = Problem::new(code, message.to_owned());
-                    let wait = grant.retry_after.unwrap_or(Duration::from_secs(1));
+                    let wait = retry_after.unwrap_or(Duration::from_secs(1));
                     first = Some((
                         place,
                         if code == Code::QuotaExceeded {

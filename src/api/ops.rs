@@ -6,8 +6,9 @@ use super::ApiState;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::reply;
-use crate::queue::{Circuit, PartHealth, Queue, ShardView};
-use crate::telemetry::metrics::{NodeNumbers, ShardNumbers, Snapshot, TopicNumbers};
+use crate::model::Namespace;
+use crate::queue::{Circuit, PartHealth, Queue, QuotaState, ShardView};
+use crate::telemetry::metrics::{NodeNumbers, QuotaNumbers, ShardNumbers, Snapshot, TopicNumbers};
 use crate::tenant::Denied;
 use crate::wal::WalHealth;
 
@@ -42,6 +43,7 @@ pub(crate) fn ready(state: &ApiState, caller: &Caller, verbose: bool) -> Result<
     });
     if verbose {
         caller.principal(state)?;
+        health.parts.push(state.config.reloads().part());
         if !health.ready {
             let ill = health.parts.iter().filter(|part| !part.ok);
             let ill: Vec<String> = ill
@@ -99,6 +101,23 @@ fn shard_numbers(shard: ShardView) -> ShardNumbers {
     }
 }
 
+fn quota_numbers((namespace, state): &(Namespace, QuotaState)) -> QuotaNumbers {
+    let held = state.held.unwrap_or_default();
+    let rate = state.rate.map(|usage| {
+        let burst = usage.rate.burst.get();
+        ("enqueue", u64::from(burst), u64::from(burst - usage.remaining))
+    });
+    let stored = state
+        .quota
+        .stored_bytes
+        .map(|most| ("stored_bytes", most, held.bytes));
+    let leases = state.quota.leases.map(|most| ("leases", most, held.leased));
+    QuotaNumbers {
+        namespace: namespace.to_string(),
+        quotas: [rate, stored, leases].into_iter().flatten().collect(),
+    }
+}
+
 /// What `/metrics` shows of `queue`; nothing of hooks.
 pub fn snapshot(queue: &Queue) -> Snapshot {
     let topics = queue
@@ -137,6 +156,7 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
         topics: topics.collect(),
         hooks: Vec::new(),
         shards: queue.shards().into_iter().map(shard_numbers).collect(),
+        quotas: queue.named_quotas().iter().map(quota_numbers).collect(),
         node,
     }
 }

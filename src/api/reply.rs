@@ -77,6 +77,8 @@ problem_sets! {
     Guarded = 401 403 429 500;
     /// Of routes for those who look after the whole of it.
     Governs = 401 403 429 500 503;
+    /// Of the reload of the configuration.
+    Configures = 401 403 422 429 500;
     /// Of the page about a problem.
     Lookup = 404 500;
 }

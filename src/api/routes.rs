@@ -14,6 +14,7 @@ use super::body::{JsonBody, OptionalBody};
 use super::caller::Caller;
 use super::cluster::routes::ClusterApi;
 use super::hooks::routes::{BindingsApi, HooksApi};
+use super::operator_routes::OperatorApi;
 use super::reply::{
     Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer, TextOrJson,
 };
@@ -484,12 +485,6 @@ impl NamespacesApi {
             .await?
             .into())
     }
-
-    /// A namespace's quota and what is left of it
-    #[oai(path = "/v1/namespaces/:ns/quota", method = "get", operation_id = "get_quota")]
-    async fn quota(&self, caller: Caller, ns: Path<String>) -> JsonAnswer<dto::Quota, Looks> {
-        Ok(namespaces::quota(&self.0, &caller, &ns)?.into())
-    }
 }
 
 /// Those who run nodes.
@@ -645,6 +640,7 @@ type Apis = (
     ItemsApi,
     TopicsApi,
     NamespacesApi,
+    OperatorApi,
     HooksApi,
     BindingsApi,
     OpsApi,
@@ -687,6 +683,7 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         ItemsApi(state()),
         TopicsApi(state()),
         NamespacesApi(state()),
+        OperatorApi(state()),
         HooksApi(state()),
         BindingsApi(state()),
         OpsApi(state()),

@@ -6,7 +6,6 @@ use serde_json::value::RawValue;
 use crate::clock::Timestamp;
 use crate::model::{Death, ItemId, ItemState, OrderKey, PayloadKind, Settings, SettingsPatch, TopicName};
 use crate::queue::{Circuit, ItemView, ShardView, TopicStats, TopicSummary, TopicView};
-use crate::tenant::Usage;
 
 use super::problem::{Code, Problem};
 
@@ -105,32 +104,6 @@ pub(crate) struct NamespaceDetailView {
     pub(crate) namespace: String,
     pub(crate) settings: SettingsPatch,
     pub(crate) effective: Settings,
-}
-
-/// A namespace's quota and what is left of it; all but `limited` are absent without one.
-#[derive(Serialize)]
-pub(crate) struct QuotaView {
-    limited: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    per_minute: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    burst: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remaining: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reset_ms: Option<u64>,
-}
-
-impl From<Option<Usage>> for QuotaView {
-    fn from(usage: Option<Usage>) -> Self {
-        Self {
-            limited: usage.is_some(),
-            per_minute: usage.map(|usage| usage.rate.per_minute.get()),
-            burst: usage.map(|usage| usage.rate.burst.get()),
-            remaining: usage.map(|usage| usage.remaining),
-            reset_ms: usage.map(|usage| u64::try_from(usage.reset.as_millis()).unwrap_or(u64::MAX)),
-        }
-    }
 }
 
 /// One item in full.

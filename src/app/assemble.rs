@@ -9,10 +9,10 @@ use super::nodes;
 use super::shards::{assigned_slots, check_slots, open_shards};
 use super::{HookParts, StartError};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::hot::{HotTier, MemoryOptions, MemoryTier, RedisError, RedisOptions, RedisTier};
 use crate::model::{IdGenerator, ItemId, LeaseKey};
-use crate::queue::{ItemLimits, Parts, Queue, QueueLimits, Recovered, Replay, SharedSlots};
+use crate::queue::{ItemLimits, LiveLimits, Parts, Queue, QueueLimits, Recovered, Replay, SharedSlots};
 use crate::tenant::Quotas;
 use crate::wal::disk::Disk;
 use crate::wal::{Wal, WalOptions};
@@ -32,8 +32,8 @@ pub struct Node {
 }
 
 /// Opens everything `config` names, replays the log, and starts the queue. `secret` is what lease ids and
-/// compiled hooks are authenticated with; what hooks add is taken from `quotas`; `program` is this binary,
-/// which compiles hooks in a child process.
+/// compiled hooks are authenticated with; `quotas` say what namespaces may do; `program` is this binary, which
+/// compiles hooks in a child process.
 pub async fn assemble(
     config: &Config,
     secret: &[u8],
@@ -46,7 +46,7 @@ pub async fn assemble(
     let node = claim.node;
     let (shards, catalog) = open_shards(&config.start.storage, &clock).await?;
     nodes::check_is_free(claim, &catalog).await?;
-    let hooks = HookParts::start(config, secret, program, &clock, &catalog).await?;
+    let hooks = HookParts::start(config, secret, program, &clock, &catalog, quotas.clone()).await?;
     let slots = assigned_slots(&catalog, shards.len()).await?;
     let mut progress = Vec::with_capacity(shards.len());
     for (number, shard) in shards.iter().enumerate() {
@@ -138,14 +138,21 @@ async fn hot_tier(
     }
 }
 
+/// The limits of `live`, for the start and for every change.
+pub(super) fn live_limits(live: &LiveConfig) -> LiveLimits {
+    LiveLimits {
+        items: ItemLimits {
+            payload_bytes_max: live.limits.payload_bytes_max,
+            batch_items_max: live.limits.batch_items_max,
+        },
+        topics_per_namespace_max: live.topics.per_namespace_max,
+    }
+}
+
 fn limits(config: &Config) -> QueueLimits {
     let hot = &config.start.hot;
     QueueLimits {
-        items: ItemLimits {
-            payload_bytes_max: config.live.limits.payload_bytes_max,
-            batch_items_max: config.live.limits.batch_items_max,
-        },
-        topics_per_namespace_max: config.live.topics.per_namespace_max,
+        live: live_limits(&config.live),
         hot_bytes_max: hot.bytes_max as usize,
         hot_bytes_high: (hot.bytes_max as f64 * hot.high_water) as usize,
         hot_bytes_low: (hot.bytes_max as f64 * hot.low_water) as usize,

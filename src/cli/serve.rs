@@ -64,7 +64,8 @@ impl ServeArgs {
 
 /// Runs a node until it is told to stop.
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
-    let config = args.config.load(args.assignments()?)?;
+    let origin = args.config.origin(args.assignments()?)?;
+    let config = origin.read()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)
@@ -79,7 +80,7 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
             .transpose()
             .map_err(|error| CliError::failed("cannot export traces", error))?
     };
-    logs::start(
+    let log_level = logs::start(
         config.start.log_encoding,
         config.live.log_level,
         exporter.as_ref(),
@@ -95,7 +96,7 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
              commands on this machine do so by themselves"
         );
     }
-    let ended = runtime.block_on(app::run(config));
+    let ended = runtime.block_on(app::run(config, origin, log_level));
     if let Some(exporter) = exporter {
         exporter.shut_down();
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,7 @@ use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
 use super::moves::Moving;
+use super::quotas::LeasesInHand;
 use super::receipts::Receipts;
 use super::shards::ShardWatch;
 use super::slots::SharedSlots;
@@ -39,10 +41,8 @@ pub struct Queue {
 /// Limits of the node as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Limits on items and batches.
-    pub items: ItemLimits,
-    /// Most topics in one namespace.
-    pub topics_per_namespace_max: usize,
+    /// Those that may change while the node runs, as they are at the start.
+    pub live: LiveLimits,
     /// Memory for hot items, in bytes.
     pub hot_bytes_max: usize,
     /// Memory use at which items that are stored begin to be evicted, in bytes.
@@ -57,6 +57,15 @@ pub struct QueueLimits {
     pub flush_items: usize,
     /// Most cold items read in one statement; fewer when they are large.
     pub refill_items: usize,
+}
+
+/// Limits that may change while the node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveLimits {
+    /// Limits on items and batches.
+    pub items: ItemLimits,
+    /// Most topics in one namespace.
+    pub topics_per_namespace_max: usize,
 }
 
 /// What a queue is put together from.
@@ -85,7 +94,7 @@ pub struct Parts {
     pub limits: QueueLimits,
     /// What runs items through their topics' hooks.
     pub hooks: Arc<dyn Hooks>,
-    /// What items that hooks add are taken from.
+    /// What namespaces may do.
     pub quotas: Arc<Quotas>,
 }
 
@@ -104,8 +113,11 @@ pub(super) struct Core {
     pub(super) catalog: Catalog,
     pub(super) topics: Topics,
     pub(super) limits: QueueLimits,
+    /// The limits in force of those that may change.
+    pub(super) live: ArcSwap<LiveLimits>,
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) quotas: Arc<Quotas>,
+    pub(super) leases_in_hand: LeasesInHand,
     /// Items on which hooks failed when they were about to be handed out.
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
@@ -154,8 +166,10 @@ impl Queue {
             moving: Moving::default(),
             catalog: parts.catalog,
             limits: parts.limits,
+            live: ArcSwap::from_pointee(parts.limits.live),
             hooks: parts.hooks,
             quotas: parts.quotas,
+            leases_in_hand: LeasesInHand::default(),
             strikes: Strikes::default(),
             receipts: Receipts::default(),
             restoring: tokio::sync::RwLock::default(),
@@ -168,12 +182,18 @@ impl Queue {
         };
         let queue = Self { core: Arc::new(core) };
         queue.recover(recovered).await?;
+        queue.refresh_quotas().await?;
         Ok(queue)
     }
 
     /// Replaces the configuration's topic settings while running.
     pub fn set_defaults(&self, defaults: Settings) {
         self.core.topics.set_defaults(defaults);
+    }
+
+    /// Replaces the limits that may change while running. Topics and items that are there already stay.
+    pub fn set_limits(&self, limits: LiveLimits) {
+        self.core.live.store(Arc::new(limits));
     }
 
     /// What the text of a lease id says, or nothing when this cluster did not make it.
@@ -244,8 +264,9 @@ impl Core {
         if let Some(handle) = self.topics.get(key) {
             return Ok(handle);
         }
-        if self.topics.count_in(key.namespace()) >= self.limits.topics_per_namespace_max {
-            return Err(QueueError::TooManyTopics(self.limits.topics_per_namespace_max));
+        let most = self.live.load().topics_per_namespace_max;
+        if self.topics.count_in(key.namespace()) >= most {
+            return Err(QueueError::TooManyTopics(most));
         }
         self.check_catalog()?;
         self.catalog.ensure_topics(std::slice::from_ref(key)).await?;

@@ -25,6 +25,8 @@ const LOOKS_MAX: usize = 16;
 const LOOKED_AT_MS: u32 = 60_000;
 /// A waiting consumer looks again at least this often.
 const LOOK_AGAIN_MS: i64 = 5_000;
+/// So soon looks a consumer again whose namespace has as many leases as it may have: a settlement wakes nobody.
+const OUT_OF_LEASES_MS: i64 = 50;
 
 /// What one look at the topics yielded.
 struct Look {
@@ -33,6 +35,8 @@ struct Look {
     turned: bool,
     /// When something changes by itself.
     next_event: Option<Timestamp>,
+    /// The namespace has as many leases as it may have.
+    out_of_leases: bool,
 }
 
 /// What was taken from one topic.
@@ -158,7 +162,12 @@ impl Queue {
             let until_event = look
                 .next_event
                 .map_or(i64::MAX, |at| at.since_ms(core.clock.now()).max(1));
-            let sleep_ms = left_ms.min(until_event).min(LOOK_AGAIN_MS);
+            let look_again = if look.out_of_leases {
+                OUT_OF_LEASES_MS
+            } else {
+                LOOK_AGAIN_MS
+            };
+            let sleep_ms = left_ms.min(until_event).min(look_again);
             let sleep = tokio::time::sleep(Duration::from_millis(sleep_ms.unsigned_abs()));
             let arrived = async {
                 if arrivals.is_empty() {
@@ -187,7 +196,13 @@ impl Core {
         let mut in_hand = InHand::empty(self);
         let mut next_event: Option<Timestamp> = None;
         let mut failure = None;
-        let mut left = request.max_total;
+        // Every topic of a request is of one namespace.
+        let leases = request
+            .topics
+            .first()
+            .map(|(key, _)| self.lease_room(key.namespace(), request.max_total));
+        let room = leases.as_ref().map_or(0, |leases| leases.room);
+        let mut left = room;
         for (key, max) in &request.topics {
             let Some(handle) = self.topics.get(key) else {
                 continue;
@@ -206,6 +221,7 @@ impl Core {
                 Err(error) => failure = Some(error),
             }
         }
+        drop(leases);
         if in_hand
             .hands
             .iter()
@@ -224,6 +240,7 @@ impl Core {
             delivered,
             turned,
             next_event,
+            out_of_leases: room == 0,
         })
     }
 

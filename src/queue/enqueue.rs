@@ -34,7 +34,7 @@ impl Queue {
         core.check_running()?;
         core.check_tenure().await?;
         core.check_shard(topic)?;
-        check_batch(&items, core.limits.items)?;
+        check_batch(&items, core.live.load().items)?;
         core.wait_for_room().await?;
         let handle = core.topic_or_new(topic).await?;
         let keyed = core.reserve(topic, &items).await?;

@@ -82,7 +82,7 @@ impl Core {
             pieces,
         };
         self.follow(first, &mut plans, by, now).await;
-        self.charge(&handle, &mut plans);
+        self.charge(&handle, &mut plans).await;
         self.renew_purged(&mut plans);
 
         let rows = key_rows(&handle, &keyed, &plans, now);
@@ -280,7 +280,7 @@ impl Core {
 
     /// Takes the items that splits added from the namespace's quota, and keeps the frame within the bounds
     /// that the flusher counts on. What there is no room for is refused whole.
-    fn charge(&self, handle: &TopicHandle, plans: &mut [Plan]) {
+    async fn charge(&self, handle: &TopicHandle, plans: &mut [Plan]) {
         let present = plans.iter().filter(|plan| !plan.stored.is_empty()).count();
         let mut spare = limits::BATCH_ITEMS_MAX.saturating_sub(present);
         for plan in plans {
@@ -292,7 +292,7 @@ impl Core {
                 let most = limits::BATCH_ITEMS_MAX;
                 let text = format!("hooks split the batch into more than {most} items; send fewer at once");
                 plan.refuse("too_many_parts", &text);
-            } else if self.quotas.take(handle.key.namespace(), added).granted < added {
+            } else if self.quotas.take(handle.key.namespace(), added).await.granted < added {
                 let text = "a hook splits it into more items than the namespace's quota has left";
                 plan.refuse("quota_exceeded", text);
             } else {

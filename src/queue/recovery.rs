@@ -280,7 +280,7 @@ impl Core {
         for shard in &self.shards {
             progress.push(shard.progress(self.node).await?.max(from));
         }
-        let mut replay = Replay::new(progress, self.slots.clone()).into_shared_tier();
+        let mut replay = Replay::new(progress, (*self.slots.now()).clone()).into_shared_tier();
         let wal = self.wal.clone();
         let read = move || -> Result<_, WalOpenError> {
             let end = wal.read_back(&mut |lsn, record| replay.visit(lsn, record))?;

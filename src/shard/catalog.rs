@@ -5,6 +5,7 @@ mod changes;
 mod hooks;
 mod moves;
 mod nodes;
+mod quotas;
 
 use sea_orm::sea_query::{OnConflict, SimpleExpr};
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set};

@@ -14,7 +14,7 @@ use super::error::corrupt;
 use super::row::{Cells, ITEM_FIELDS, decode, decode_with_topic, fields_with_topic, key_of};
 use super::{Checkpoint, DedupRow, PageOf, Shard, ShardError, StoredCounts, entity};
 use crate::clock::Timestamp;
-use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, TopicKey};
+use crate::model::{ITEM_BYTES, ItemId, NodeId, OrderKey, QueuedItem, TopicKey};
 use crate::wal::Lsn;
 
 /// The shard behind one address in `DATABASE_URLS`.
@@ -80,20 +80,27 @@ impl Shard for SeaShard {
     }
 
     async fn counts(&self, now: Timestamp) -> Result<Vec<StoredCounts>, ShardError> {
-        // The counts are read from two indexes, without touching a row. The casts are for PostgreSQL, which
-        // sums 64-bit numbers into decimals.
+        // Counts are read from two indexes; sizes take a look at every row's head, though never at a payload.
+        // The casts are for PostgreSQL, which sums 64-bit numbers into decimals.
         let sql = "SELECT namespace, topic, CAST(SUM(due_count) AS BIGINT),
-                CAST(SUM(later_count) AS BIGINT), CAST(SUM(dead_count) AS BIGINT)
+                CAST(SUM(later_count) AS BIGINT), CAST(SUM(dead_count) AS BIGINT), CAST(SUM(bytes) AS BIGINT)
             FROM (
                 SELECT namespace, topic, COUNT(CASE WHEN due <= $1 THEN 1 END) AS due_count,
-                    COUNT(CASE WHEN due > $1 THEN 1 END) AS later_count, 0 AS dead_count
+                    COUNT(CASE WHEN due > $1 THEN 1 END) AS later_count, 0 AS dead_count, 0 AS bytes
                 FROM items WHERE state = 0 GROUP BY namespace, topic
                 UNION ALL
-                SELECT namespace, topic, 0, 0, COUNT(*) FROM items WHERE state = 1 GROUP BY namespace, topic
+                SELECT namespace, topic, 0, 0, COUNT(*), 0 FROM items WHERE state = 1 GROUP BY namespace, topic
+                UNION ALL
+                SELECT namespace, topic, 0, 0, 0, SUM($2 + OCTET_LENGTH(payload) + COALESCE(OCTET_LENGTH(headers), 0))
+                FROM items GROUP BY namespace, topic
             ) AS counted GROUP BY namespace, topic";
         let rows = self
             .database
-            .rows(&self.database.reader, sql, [now.ms().into()])
+            .rows(
+                &self.database.reader,
+                sql,
+                [now.ms().into(), ITEM_BYTES.cast_signed().into()],
+            )
             .await?;
         rows.iter()
             .map(|row| {
@@ -103,6 +110,7 @@ impl Shard for SeaShard {
                     due: cells.narrow()?,
                     later: cells.narrow()?,
                     dead: cells.narrow()?,
+                    bytes: cells.narrow()?,
                 })
             })
             .collect()
@@ -163,7 +171,11 @@ impl Shard for SeaShard {
         );
         let rows = self
             .database
-            .rows(&self.database.reader, sql, [now.ms().into()])
+            .rows(
+                &self.database.reader,
+                sql,
+                [now.ms().into(), ITEM_BYTES.cast_signed().into()],
+            )
             .await?;
         rows.iter().map(decode_with_topic).collect()
     }

@@ -18,6 +18,8 @@ use prometheus::{
 
 pub use super::hook_metrics::HookNumbers;
 use super::hook_metrics::{self, observe_hooks};
+pub use super::quota_metrics::QuotaNumbers;
+use super::quota_metrics::{self, observe_quotas};
 pub use super::shard_metrics::ShardNumbers;
 use super::shard_metrics::observe_shards;
 
@@ -109,6 +111,8 @@ pub struct Snapshot {
     pub hooks: Vec<HookNumbers>,
     /// The shards' numbers.
     pub shards: Vec<ShardNumbers>,
+    /// The quotas of namespaces that have one of their own.
+    pub quotas: Vec<QuotaNumbers>,
     /// The node's own numbers; their names must not change while the node runs.
     pub node: NodeNumbers,
 }
@@ -174,6 +178,7 @@ impl Metrics {
         observe_topics(&meter, &latest);
         observe_hooks(&meter, &latest);
         observe_shards(&meter, &latest);
+        observe_quotas(&meter, &latest);
         observe_node(&meter, &node, &latest);
         let counter = |name: &str, help: &str| -> Result<IntCounter, MetricsError> {
             let counter = IntCounter::new(name, help).map_err(MetricsError::of)?;
@@ -241,6 +246,7 @@ impl Metrics {
         let mut snapshot = (self.source)();
         snapshot.topics = bounded(snapshot.topics);
         snapshot.hooks = hook_metrics::bounded(snapshot.hooks);
+        snapshot.quotas = quota_metrics::bounded(snapshot.quotas);
         *self.latest.lock() = snapshot;
         let mut text = Vec::new();
         prometheus::TextEncoder::new()
@@ -427,6 +433,10 @@ mod tests {
                 open: true,
                 ..ShardNumbers::default()
             }],
+            quotas: vec![QuotaNumbers {
+                namespace: "a".into(),
+                quotas: vec![("leases", 5, 2)],
+            }],
             node: NodeNumbers::from([("mqueue_wal_bytes", 5.0), ("mqueue_wal_syncs_total", 3.0)]),
         })
         .unwrap();
@@ -441,6 +451,8 @@ mod tests {
             r#"mqueue_http_requests_total{route="enqueue",status="5xx"} 1"#,
             r#"mqueue_http_request_duration_seconds_bucket{route="enqueue",le="0.0005"} 1"#,
             "mqueue_over_quota_items_total 4",
+            r#"mqueue_quota_limit{namespace="a",quota="leases"} 5"#,
+            r#"mqueue_quota_used{namespace="a",quota="leases"} 2"#,
             "mqueue_wal_bytes 5",
             r#"mqueue_shard_breaker_open{shard="1"} 1"#,
             "mqueue_wal_syncs_total 3",

@@ -11,7 +11,7 @@ use mqueue::queue::{
     Delivered, DequeueRequest, Durability, EnqueueResult, LeaseAction, NewItem, Queue, Requester,
     SettleStatus, Verb,
 };
-use mqueue::tenant::{Quotas, RateTable};
+use mqueue::tenant::{QuotaTable, Quotas};
 use mqueue::wal::disk::RealDisk;
 use tempfile::TempDir;
 
@@ -64,7 +64,7 @@ pub(crate) fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
 }
 
 async fn assemble(config: &Config, clock: Clock) -> Result<Queue, app::StartError> {
-    let quotas = Arc::new(Quotas::new(RateTable::default(), clock.clone()));
+    let quotas = Arc::new(Quotas::new(QuotaTable::default(), clock.clone()));
     let (disk, program) = (Arc::new(RealDisk::new()), Path::new(env!("CARGO_BIN_EXE_mqueue")));
     let node = app::assemble(config, b"test secret", clock, disk, quotas, program).await?;
     Ok(node.queue)

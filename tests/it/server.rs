@@ -27,6 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A server to be started.
 pub(crate) struct Setup {
     arguments: Vec<String>,
+    /// The text of `mqueue.toml` in its folder, if there is one.
+    file: Option<String>,
+    /// Its secret is in its environment.
+    secret_given: bool,
 }
 
 /// A server process. At its end the process is gone, and its log is free of panics, secrets and raw
@@ -34,6 +38,7 @@ pub(crate) struct Setup {
 pub(crate) struct Server {
     process: Option<Process>,
     arguments: Vec<String>,
+    secret_given: bool,
     dir: TempDir,
     /// The log of every process this was so far.
     logs: Vec<Arc<Log>>,
@@ -58,14 +63,30 @@ impl Setup {
         self
     }
 
+    /// The same with a configuration file in its folder.
+    pub(crate) fn file(mut self, text: &str) -> Self {
+        self.file = Some(text.to_owned());
+        self
+    }
+
+    /// The same without a secret in its environment, which goes before files.
+    pub(crate) fn without_secret(mut self) -> Self {
+        self.secret_given = false;
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub(crate) async fn start(self) -> Server {
         let mut server = Server {
             process: None,
             arguments: self.arguments,
+            secret_given: self.secret_given,
             dir: tempfile::tempdir().unwrap(),
             logs: Vec::new(),
         };
+        if let Some(text) = self.file {
+            std::fs::write(server.dir().join("mqueue.toml"), text).unwrap();
+        }
         server.spawn().await;
         server
     }
@@ -76,6 +97,8 @@ impl Server {
     pub(crate) fn setup() -> Setup {
         let mut setup = Setup {
             arguments: vec!["serve".into(), "--listen".into(), "127.0.0.1:0".into()],
+            file: None,
+            secret_given: true,
         };
         if is_on_redis() {
             setup = setup
@@ -94,7 +117,8 @@ impl Server {
     }
 
     async fn spawn(&mut self) {
-        let mut child = command(self.dir.path())
+        let mut child = self
+            .local_command()
             .args(&self.arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -191,6 +215,15 @@ impl Server {
     /// The present process's log.
     pub(crate) fn log(&self) -> Arc<Log> {
         self.logs.last().unwrap().clone()
+    }
+
+    /// The binary in the server's folder, with the server's environment.
+    pub(crate) fn local_command(&self) -> Command {
+        let mut command = command(self.dir.path());
+        if !self.secret_given {
+            command.env_remove("JWT_SECRET");
+        }
+        command
     }
 
     /// A client command of the binary against this server, with a token that opens everything.

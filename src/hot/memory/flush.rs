@@ -120,8 +120,9 @@ impl Topic {
         } else if matches!(entry.place, Place::Ready | Place::Scheduled) {
             self.offer(id);
         } else if entry.place == Place::Dead && !self.cold.is_unsettled() {
-            self.remove(id);
-            self.cold.dead += 1;
+            if let Some(entry) = self.remove(id) {
+                self.cold.buried(&entry.queued);
+            }
         }
     }
 

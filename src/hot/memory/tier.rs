@@ -9,14 +9,15 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
+use super::holdings::{AllHoldings, Sums};
 use super::keys::Keys;
 use super::topic::{Moment, Topic};
 use crate::clock::{Clock, Timestamp};
 use crate::hot::{
-    Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, HotError, HotTier, HotView, KeyProbe,
-    KeyState, More, Overdue, RefillPage, Taken,
+    Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotError, HotTier, HotView,
+    KeyProbe, KeyState, More, Overdue, RefillPage, Taken,
 };
-use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, Slot, TopicKey, limits};
+use crate::model::{ItemId, ItemState, Namespace, OrderKey, QueuedItem, Slot, TopicKey, limits};
 use crate::shard::{DedupRow, StoredCounts};
 use crate::wal::Lsn;
 
@@ -44,6 +45,7 @@ pub struct MemoryTier {
     options: MemoryOptions,
     cells: RwLock<HashMap<TopicKey, Arc<Cell>>>,
     bytes: AtomicUsize,
+    holdings: AllHoldings,
     /// What each shard needed when the flush under way for it began. A flush takes needs out before they
     /// are stored; whoever frees the log must see them all the same.
     in_flight: Mutex<HashMap<u16, Lsn>>,
@@ -55,6 +57,8 @@ struct Cell {
     keys: Mutex<Keys>,
     arrived: Arc<Notify>,
     slot: Slot,
+    /// The sums of its namespace.
+    sums: Arc<Sums>,
     /// When [`Topic::advance`] has something to do, in milliseconds since the epoch.
     next_advance_ms: AtomicI64,
 }
@@ -66,6 +70,7 @@ impl MemoryTier {
             options,
             cells: RwLock::default(),
             bytes: AtomicUsize::new(0),
+            holdings: AllHoldings::default(),
             in_flight: Mutex::default(),
         }
     }
@@ -80,6 +85,7 @@ impl MemoryTier {
                 keys: Mutex::new(Keys::new()),
                 arrived: Arc::default(),
                 slot: key.slot(),
+                sums: self.holdings.of(key.namespace()),
                 next_advance_ms: AtomicI64::new(i64::MAX),
             })
         };
@@ -132,9 +138,10 @@ impl MemoryTier {
         transition: impl FnOnce(&mut Topic, Moment) -> R,
     ) -> R {
         let at = self.moment();
-        let before = topic.bytes;
+        let (before, held) = (topic.bytes, topic.holdings());
         let result = transition(topic, at);
         let after = topic.bytes;
+        cell.sums.change(held, topic.holdings());
         let next = topic.next_advance(at).map_or(i64::MAX, Timestamp::ms);
         cell.next_advance_ms.store(next, Ordering::Relaxed);
         if after >= before {
@@ -408,9 +415,7 @@ impl HotTier for MemoryTier {
     async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp) -> Result<(), HotError> {
         for count in counts {
             let cell = self.cell(&count.topic);
-            self.step(&cell, |topic, _| {
-                topic.cold.reset(count.due, count.later, count.dead, now)
-            });
+            self.step(&cell, |topic, _| topic.cold.reset(count, now));
         }
         Ok(())
     }
@@ -509,6 +514,10 @@ impl HotTier for MemoryTier {
         }
     }
 
+    fn holdings(&self, namespace: &Namespace) -> Option<Holdings> {
+        Some(self.holdings.read(namespace))
+    }
+
     async fn set_paused(&self, topic: &TopicKey, paused: bool) -> Result<(), HotError> {
         let (cell, ()) = self.step_in(topic, |topic, _| topic.paused = paused);
         cell.arrived.notify_one();
@@ -526,6 +535,9 @@ impl HotTier for MemoryTier {
         }
         found.forgotten = true;
         cells.remove(topic);
+        if !cells.keys().any(|other| other.namespace() == topic.namespace()) {
+            self.holdings.forget(topic.namespace());
+        }
         Ok(true)
     }
 }

@@ -13,11 +13,11 @@ use crate::clock::{Clock, Timestamp};
 use crate::hot::{MemoryOptions, MemoryTier};
 use crate::model::{Backoff, IdGenerator, ItemId, LeaseKey, NodeId, Settings, TopicKey};
 use crate::queue::{
-    Delivered, DequeueRequest, Durability, EnqueueResult, ItemLimits, LeaseAction, NewItem, Parts, Queue,
-    QueueLimits, Replay, Requester, SettleStatus, SharedSlots, Tenure, Verb,
+    Delivered, DequeueRequest, Durability, EnqueueResult, ItemLimits, LeaseAction, LiveLimits, NewItem,
+    Parts, Queue, QueueLimits, Replay, Requester, SettleStatus, SharedSlots, Tenure, Verb,
 };
 use crate::shard::{Catalog, Claim, SeaShard, Shard, ShardOptions, SlotMap};
-use crate::tenant::{Quotas, RateTable};
+use crate::tenant::{QuotaTable, Quotas};
 use crate::wal::disk::SimDisk;
 use crate::wal::{Lsn, Wal, WalOptions};
 
@@ -50,7 +50,7 @@ impl Node {
         let shards = (0..shards).map(|_| MapShard::new()).collect();
         let (disk, clock) = (SimDisk::new(1), Clock::manual(START));
         let hooks = Arc::new(Script::default());
-        let quotas = Arc::new(Quotas::new(RateTable::default(), clock.clone()));
+        let quotas = Arc::new(Quotas::new(QuotaTable::default(), clock.clone()));
         let extras = (hooks.clone(), quotas.clone());
         let queue = open(&clock, &disk, &shards, &catalog, flush_items, extras).await;
         Self {
@@ -272,11 +272,13 @@ async fn open(
 
 fn limits(flush_items: usize) -> QueueLimits {
     QueueLimits {
-        items: ItemLimits {
-            payload_bytes_max: 1 << 20,
-            batch_items_max: 1_000,
+        live: LiveLimits {
+            items: ItemLimits {
+                payload_bytes_max: 1 << 20,
+                batch_items_max: 1_000,
+            },
+            topics_per_namespace_max: 100,
         },
-        topics_per_namespace_max: 100,
         hot_bytes_max: 1 << 30,
         hot_bytes_high: 1 << 29,
         hot_bytes_low: 1 << 28,

@@ -172,7 +172,9 @@ impl Shard for MapShard {
                     due: 0,
                     later: 0,
                     dead: 0,
+                    bytes: 0,
                 });
+                count.bytes += queued.item.stored_bytes();
                 match &queued.standing {
                     standing if standing.dead.is_some() => count.dead += 1,
                     standing if standing.due <= now => count.due += 1,

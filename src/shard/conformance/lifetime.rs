@@ -45,6 +45,7 @@ async fn two_may_open_an_empty_database_at_once(fixture: &Fixture) {
         "nodes",
         "changes",
         "slot_moves",
+        "quotas",
         "mqueue_migrations",
     ];
     for table in tables {
