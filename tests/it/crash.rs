@@ -14,6 +14,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::client::{Client, lease, list};
@@ -250,6 +251,93 @@ async fn counts(client: &Client) -> [u64; 4] {
     sum
 }
 
+/// Producers and consumers of one server, wherever it is.
+pub(crate) struct Load {
+    world: Arc<World>,
+    place: watch::Sender<Option<String>>,
+    producers: Vec<JoinHandle<History>>,
+    consumers: Vec<JoinHandle<History>>,
+    seed: u64,
+}
+
+impl Load {
+    /// Begins; `seed` makes the choices.
+    pub(crate) async fn start(server: &Server, seed: u64) -> Self {
+        let (place, url) = watch::channel(Some(server.url().to_owned()));
+        let world = Arc::new(World {
+            epoch: Instant::now(),
+            url,
+            producing: AtomicBool::new(true),
+            consuming: AtomicBool::new(true),
+            answered: AtomicU64::new(0),
+        });
+        let mut producers = Vec::new();
+        for n in 0..PRODUCERS {
+            let actor = Actor::new(world.clone(), format!("p{n}"), seed + n).await;
+            producers.push(tokio::spawn(actor.produce()));
+        }
+        let mut consumers = Vec::new();
+        for n in 0..CONSUMERS {
+            let actor = Actor::new(world.clone(), format!("c{n}"), seed + 100 + n).await;
+            consumers.push(tokio::spawn(actor.consume()));
+        }
+        Self {
+            world,
+            place,
+            producers,
+            consumers,
+            seed,
+        }
+    }
+
+    /// How many calls were answered so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.world.answered.load(Ordering::Relaxed)
+    }
+
+    /// Kills the server and starts it again; returns how long it was away.
+    pub(crate) async fn crash(&self, server: &mut Server) -> Duration {
+        self.place.send_replace(None);
+        let killed = Instant::now();
+        server.kill().await;
+        server.start_again().await;
+        self.place.send_replace(Some(server.url().to_owned()));
+        killed.elapsed()
+    }
+
+    /// Ends producers and consumers, checks the counts, and acks what is left. No promise was broken.
+    pub(crate) async fn finish(self, server: &Server) -> History {
+        let mut history = History::default();
+        self.world.producing.store(false, Ordering::Relaxed);
+        for producer in self.producers {
+            history.merge(producer.await.unwrap());
+        }
+        self.world.consuming.store(false, Ordering::Relaxed);
+        for consumer in self.consumers {
+            history.merge(consumer.await.unwrap());
+        }
+        check_counts(&history, counts(&server.client()).await);
+        history.merge(drain(&self.world, server, self.seed).await);
+        println!(
+            "{} accepted, {} acked, {} perhaps acked, {} deliveries, drained after {:?}",
+            history.accepted().len(),
+            history.acked().len(),
+            history.perhaps_acked().len(),
+            history.deliveries.len(),
+            self.world.epoch.elapsed()
+        );
+        let violations = history.violations(&BTreeSet::new());
+        assert!(
+            violations.is_empty(),
+            "seed {}: {} violations, first {:?}",
+            self.seed,
+            violations.len(),
+            &violations[..violations.len().min(10)]
+        );
+        history
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_breaks_no_promise() {
     let rounds = number_from("MQUEUE_CRASH_ROUNDS", 20);
@@ -262,79 +350,22 @@ async fn kill_9_breaks_no_promise() {
         .set("hot.buffer_ttl", "100ms")
         .start()
         .await;
-    let (place, url) = watch::channel(Some(server.url().to_owned()));
-    let world = Arc::new(World {
-        epoch: Instant::now(),
-        url,
-        producing: AtomicBool::new(true),
-        consuming: AtomicBool::new(true),
-        answered: AtomicU64::new(0),
-    });
-    let mut producers = Vec::new();
-    for n in 0..PRODUCERS {
-        let actor = Actor::new(world.clone(), format!("p{n}"), seed + n).await;
-        producers.push(tokio::spawn(actor.produce()));
-    }
-    let mut consumers = Vec::new();
-    for n in 0..CONSUMERS {
-        let actor = Actor::new(world.clone(), format!("c{n}"), seed + 100 + n).await;
-        consumers.push(tokio::spawn(actor.consume()));
-    }
+    let load = Load::start(&server, seed).await;
     let (mut quiet, mut restarting) = (0, Duration::ZERO);
     for _ in 0..rounds {
-        let before = world.answered.load(Ordering::Relaxed);
+        let before = load.answered();
         // The moment must be anything but a signal of the server's.
         tokio::time::sleep(Duration::from_millis(rng.random_range(50..500))).await;
-        quiet += u64::from(world.answered.load(Ordering::Relaxed) == before);
-        place.send_replace(None);
-        let killed = Instant::now();
-        server.kill().await;
-        server.start_again().await;
-        restarting += killed.elapsed();
-        place.send_replace(Some(server.url().to_owned()));
+        quiet += u64::from(load.answered() == before);
+        restarting += load.crash(&mut server).await;
     }
-    println!(
-        "{rounds} kills in {:?}, {restarting:?} of it restarting",
-        world.epoch.elapsed()
-    );
+    println!("{rounds} kills, {restarting:?} of it restarting");
     assert!(
         quiet <= rounds / 4,
         "{quiet} of {rounds} kills hit a server without load"
     );
-
-    let mut history = History::default();
-    world.producing.store(false, Ordering::Relaxed);
-    for producer in producers {
-        history.merge(producer.await.unwrap());
-    }
-    world.consuming.store(false, Ordering::Relaxed);
-    for consumer in consumers {
-        history.merge(consumer.await.unwrap());
-    }
-    check_counts(&history, counts(&server.client()).await);
-    history.merge(drain(&world, &server, seed).await);
-
-    let (accepted, acked) = (history.accepted(), history.acked());
-    println!(
-        "{} accepted, {} acked, {} perhaps acked, {} deliveries, drained after {:?}",
-        accepted.len(),
-        acked.len(),
-        history.perhaps_acked().len(),
-        history.deliveries.len(),
-        world.epoch.elapsed()
-    );
-    assert!(
-        accepted.len() as u64 >= rounds * 10,
-        "only {} items were accepted",
-        accepted.len()
-    );
-    let violations = history.violations(&BTreeSet::new());
-    assert!(
-        violations.is_empty(),
-        "seed {seed}: {} violations, first {:?}",
-        violations.len(),
-        &violations[..violations.len().min(10)]
-    );
+    let accepted = load.finish(&server).await.accepted().len() as u64;
+    assert!(accepted >= rounds * 10, "only {accepted} items were accepted");
 
     // What is acked stays so: nothing is left after one more crash.
     server.kill().await;
