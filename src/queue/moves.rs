@@ -164,6 +164,11 @@ fn planned(owners: &[u16], shards: usize, request: MoveRequest) -> Result<Vec<Sl
 }
 
 impl Core {
+    /// How many slots are on their way, as far as is known here.
+    pub(super) fn moves_pending(&self) -> usize {
+        self.moving.pending.load(Ordering::Relaxed)
+    }
+
     /// Does as the last step says: stops storing in shards between which slots are copied, takes the map over,
     /// and stores again; then says so.
     pub(super) async fn follow_slots(&self) -> Result<(), QueueError> {
@@ -226,29 +231,33 @@ impl Core {
 
     /// One turn: move slots on, if there are any and nobody else does.
     pub(super) async fn mover_tick(self: Arc<Self>) {
-        if self.moving.pending.load(Ordering::Relaxed) == 0 {
+        if self.moves_pending() == 0 {
             tokio::time::sleep(IDLE).await;
             return;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-        if let Err(error) = self.move_on().await {
-            tracing::warn!(%error, "slots could not be moved on; it is tried again");
-            *self.moving.waits_for.lock() = Some(error.to_string());
-            tokio::time::sleep(REST).await;
+        match self.move_on().await {
+            Ok(true) => {}
+            Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
+            Err(error) => {
+                tracing::warn!(%error, "slots could not be moved on; it is tried again");
+                *self.moving.waits_for.lock() = Some(error.to_string());
+                tokio::time::sleep(REST).await;
+            }
         }
     }
 
-    async fn move_on(&self) -> Result<(), QueueError> {
+    /// Takes the next step of moving slots; false when there is none to take now.
+    pub(super) async fn move_on(&self) -> Result<bool, QueueError> {
         self.follow_slots().await?;
         let contents = self.catalog.slots().await?;
         let Some(state) = contents.moves.iter().map(|step| step.state).max() else {
             *self.moving.waits_for.lock() = None;
-            return Ok(());
+            return Ok(false);
         };
         if !self.catalog.lead_moves(self.tenure.claim).await? {
-            return Ok(());
+            return Ok(false);
         }
-        let mut batch: Vec<_> = contents.moves.iter().copied().collect();
+        let mut batch = contents.moves.clone();
         batch.retain(|step| step.state == state);
         let waits_for = match state {
             MoveState::Planned => self.freeze(&contents, batch).await?,
@@ -256,8 +265,10 @@ impl Core {
             MoveState::Flipped => self.thaw(&contents, &batch).await?,
             MoveState::Clearing => self.clear(&contents, &batch).await?,
         };
+        let goes_on = waits_for.is_none();
         *self.moving.waits_for.lock() = waits_for;
-        self.follow_slots().await
+        self.follow_slots().await?;
+        Ok(goes_on)
     }
 
     /// Asks every node to stop storing in two shards, for a few slots that go from one to the other. What a node

@@ -10,6 +10,7 @@ mod fixture;
 mod hooks;
 mod keys;
 mod lifetime;
+mod moves;
 mod nodes;
 mod postgres;
 mod questions;

@@ -5,6 +5,7 @@
 //! simulated disk of `wal`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -47,6 +48,68 @@ async fn bind_hooks(client: &Client) {
         .await;
 }
 
+/// Producers and consumers of one server, wherever it is.
+pub(crate) struct Load {
+    world: Arc<World>,
+    place: watch::Sender<Option<String>>,
+    actors: Actors,
+    seed: u64,
+}
+
+impl Load {
+    /// Begins; `seed` makes the choices.
+    pub(crate) async fn start(server: &Server, seed: u64) -> Self {
+        let (place, url) = watch::channel(Some(server.url().to_owned()));
+        let world = World::new(vec![url], false);
+        let actors = Actors::start(&world, seed).await;
+        Self {
+            world,
+            place,
+            actors,
+            seed,
+        }
+    }
+
+    /// How many calls were answered so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.world.answered()
+    }
+
+    /// Kills the server and starts it again; returns how long it was away.
+    pub(crate) async fn crash(&self, server: &mut Server) -> Duration {
+        self.place.send_replace(None);
+        let killed = Instant::now();
+        server.kill().await;
+        server.start_again().await;
+        self.place.send_replace(Some(server.url().to_owned()));
+        killed.elapsed()
+    }
+
+    /// Ends producers and consumers, checks the counts, and acks what is left. No promise was broken.
+    pub(crate) async fn finish(mut self, server: &Server) -> History {
+        let mut history = self.actors.stop().await;
+        check_counts(&history, counts(&server.client()).await);
+        history.merge(self.actors.drain(&server.client()).await);
+        println!(
+            "{} accepted, {} acked, {} perhaps acked, {} deliveries, drained after {:?}",
+            history.accepted().len(),
+            history.acked().len(),
+            history.perhaps_acked().len(),
+            history.deliveries.len(),
+            self.world.age()
+        );
+        let violations = history.violations(&BTreeSet::new());
+        assert!(
+            violations.is_empty(),
+            "seed {}: {} violations, first {:?}",
+            self.seed,
+            violations.len(),
+            &violations[..violations.len().min(10)]
+        );
+        history
+    }
+}
+
 /// Kills a server under load `rounds` times, and checks the history of all its clients.
 async fn break_down(rounds: u64, with_hooks: bool) {
     let seed = number_from("MQUEUE_CRASH_SEED", rand::random::<u32>().into());
@@ -61,56 +124,22 @@ async fn break_down(rounds: u64, with_hooks: bool) {
     if with_hooks {
         bind_hooks(&server.client()).await;
     }
-    let (place, url) = watch::channel(Some(server.url().to_owned()));
-    let world = World::new(vec![url], false);
-    let mut actors = Actors::start(&world, seed).await;
+    let load = Load::start(&server, seed).await;
     let (mut quiet, mut restarting) = (0, Duration::ZERO);
     for _ in 0..rounds {
-        let before = world.answered();
+        let before = load.answered();
         // The moment must be anything but a signal of the server's.
         tokio::time::sleep(Duration::from_millis(rng.random_range(50..500))).await;
-        quiet += u64::from(world.answered() == before);
-        place.send_replace(None);
-        let killed = Instant::now();
-        server.kill().await;
-        server.start_again().await;
-        restarting += killed.elapsed();
-        place.send_replace(Some(server.url().to_owned()));
+        quiet += u64::from(load.answered() == before);
+        restarting += load.crash(&mut server).await;
     }
-    println!(
-        "{rounds} kills in {:?}, {restarting:?} of it restarting",
-        world.age()
-    );
+    println!("{rounds} kills, {restarting:?} of it restarting");
     assert!(
         quiet <= rounds / 4,
         "{quiet} of {rounds} kills hit a server without load"
     );
-
-    let mut history = actors.stop().await;
-    check_counts(&history, counts(&server.client()).await);
-    history.merge(actors.drain(&server.client()).await);
-
-    let (accepted, acked) = (history.accepted(), history.acked());
-    println!(
-        "{} accepted, {} acked, {} perhaps acked, {} deliveries, drained after {:?}",
-        accepted.len(),
-        acked.len(),
-        history.perhaps_acked().len(),
-        history.deliveries.len(),
-        world.age()
-    );
-    assert!(
-        accepted.len() as u64 >= rounds * 10,
-        "only {} items were accepted",
-        accepted.len()
-    );
-    let violations = history.violations(&BTreeSet::new());
-    assert!(
-        violations.is_empty(),
-        "seed {seed}: {} violations, first {:?}",
-        violations.len(),
-        &violations[..violations.len().min(10)]
-    );
+    let accepted = load.finish(&server).await.accepted().len() as u64;
+    assert!(accepted >= rounds * 10, "only {accepted} items were accepted");
 
     // What is acked stays so: nothing is left after one more crash.
     server.kill().await;

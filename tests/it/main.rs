@@ -33,6 +33,7 @@ mod documents;
 mod durability;
 mod engine;
 mod follow;
+mod growth;
 mod hook_abuse;
 mod hook_verdicts;
 mod hooks;

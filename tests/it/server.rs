@@ -142,6 +142,12 @@ impl Server {
         self.process.as_mut().unwrap().url = url;
     }
 
+    /// Sets a configuration key for the processes to come.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.arguments.push("--set".to_owned());
+        self.arguments.push(format!("{key}={value}"));
+    }
+
     /// Starts it again on the same data; the process of before must have ended.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.process.is_none(), "it is still running");

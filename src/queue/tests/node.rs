@@ -163,6 +163,16 @@ impl Node {
         enqueued.results.into_iter().map(id).collect()
     }
 
+    /// Whether `item` repeats one that was accepted.
+    pub(super) async fn is_duplicate(&self, topic: &TopicKey, item: NewItem) -> bool {
+        let enqueued = self
+            .queue
+            .enqueue(topic, vec![item], Durability::Logged, &somebody())
+            .await
+            .unwrap();
+        matches!(enqueued.results[0], EnqueueResult::Duplicate { .. })
+    }
+
     pub(super) async fn dequeue(&self, topic: &TopicKey, max: usize) -> Vec<Delivered> {
         self.queue.dequeue(request(topic, max)).await.unwrap()
     }
@@ -214,7 +224,7 @@ async fn open(
     (hooks, quotas): (Arc<Script>, Arc<Quotas>),
 ) -> Queue {
     let node = NodeId::new(1).unwrap();
-    let slots = SlotMap::initial(shards.len()).unwrap();
+    let slots = assigned(catalog, shards.len()).await;
     let mut progress = Vec::new();
     for shard in shards {
         progress.push(shard.progress(node).await.unwrap());
@@ -268,6 +278,17 @@ async fn open(
         quotas,
     };
     Queue::open(parts, replay.finish()).await.unwrap()
+}
+
+/// Where the slots are; evenly spread at the first start.
+async fn assigned(catalog: &Catalog, shards: usize) -> SlotMap {
+    let owners = catalog.slots().await.unwrap().owners;
+    if owners.is_empty() {
+        let map = SlotMap::initial(shards).unwrap();
+        catalog.put_slots(map.owners()).await.unwrap();
+        return map;
+    }
+    SlotMap::persisted(owners, shards).unwrap()
 }
 
 fn limits(flush_items: usize) -> QueueLimits {

@@ -2,6 +2,8 @@
 //! `slots`; it goes up with each step and with each start of a node, so that a step that was prepared under one
 //! number is not taken under another.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{DatabaseTransaction, QueryResult, Value};
 
 use super::hooks::column;
@@ -80,11 +82,19 @@ impl Catalog {
         if self.count(&transaction, sql, []).await? > 0 {
             return Ok(false);
         }
-        for step in moves {
-            let sql = "INSERT INTO slot_moves (slot, source, target, state)
-                SELECT slot, shard, $2, 0 FROM slots WHERE slot = $1 AND shard = $3";
-            let values = [step.slot, step.target, step.source].map(number);
-            if self.run(&transaction, sql, values).await? == 0 {
+        for (source, target) in pairs(moves) {
+            let of_pair: Vec<_> = moves
+                .iter()
+                .copied()
+                .filter(|step| (step.source, step.target) == (source, target))
+                .collect();
+            let sql = format!(
+                "INSERT INTO slot_moves (slot, source, target, state)
+                SELECT slot, shard, $2, 0 FROM slots WHERE shard = $1 AND {}",
+                is_among(&of_pair)
+            );
+            let values = [source, target].map(number);
+            if self.run(&transaction, &sql, values).await? != of_pair.len() as u64 {
                 return Ok(false);
             }
         }
@@ -149,15 +159,14 @@ impl Catalog {
                 return Ok(false);
             }
         }
-        for step in moves {
-            let sql = "UPDATE slot_moves SET state = $2 WHERE slot = $1";
-            let values = [number(step.slot), (state as i64).into()];
-            self.run(&transaction, sql, values).await?;
-            if state == MoveState::Flipped {
-                let sql = "UPDATE slots SET shard = $2 WHERE slot = $1";
-                let values = [step.slot, step.target].map(number);
-                self.run(&transaction, sql, values).await?;
-            }
+        let sql = format!("UPDATE slot_moves SET state = $1 WHERE {}", is_among(moves));
+        self.run(&transaction, &sql, [(state as i64).into()]).await?;
+        if state == MoveState::Flipped {
+            let sql = format!(
+                "UPDATE slots SET shard = (SELECT target FROM slot_moves m WHERE m.slot = slots.slot) WHERE {}",
+                is_among(moves)
+            );
+            self.run(&transaction, &sql, []).await?;
         }
         self.database.commit(transaction).await?;
         Ok(true)
@@ -174,10 +183,8 @@ impl Catalog {
         if !self.is_my_step(&transaction, claim, epoch).await? {
             return Ok(false);
         }
-        for step in moves {
-            let sql = "DELETE FROM slot_moves WHERE slot = $1";
-            self.run(&transaction, sql, [number(step.slot)]).await?;
-        }
+        let sql = format!("DELETE FROM slot_moves WHERE {}", is_among(moves));
+        self.run(&transaction, &sql, []).await?;
         self.database.commit(transaction).await?;
         Ok(true)
     }
@@ -214,6 +221,17 @@ impl Catalog {
             None => Ok(0),
         }
     }
+}
+
+/// The shards that slots of `moves` come from and go to.
+fn pairs(moves: &[SlotMove]) -> BTreeSet<(u16, u16)> {
+    moves.iter().map(|step| (step.source, step.target)).collect()
+}
+
+/// A condition on `slot`: numbers need no quotes, and such statements are too rare to be worth preparing.
+fn is_among(moves: &[SlotMove]) -> String {
+    let slots: Vec<_> = moves.iter().map(|step| step.slot.to_string()).collect();
+    format!("slot IN ({})", slots.join(", "))
 }
 
 fn number(number: u16) -> Value {
