@@ -127,7 +127,9 @@ fn the_configuration_table_tells_variables_keys_and_defaults() {
             "log.encoding" => "console",
             "hot.buffer_ttl" => "2m",
             "quotas.namespaces" => "tenant-a:1000",
-            "auth.jwt_secret" | "auth.jwt_secret_previous" => "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN",
+            "auth.jwt_secret" | "auth.jwt_secret_previous" => {
+                "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"
+            }
             "storage.database_urls" => "sqlite://one.db",
             _ => "elsewhere",
         };
