@@ -22,6 +22,7 @@ use super::body::{Incoming, parse, parse_any};
 use super::caller::{Caller, requester};
 use super::items::{count, deliver_within_trace, enqueue_within_quota, follow, lease, wait};
 use super::problem::{Code, Problem};
+use super::quota::over_quota;
 use super::read_items::{EnqueueBody, Text, base64};
 use super::reply::json_bytes;
 use super::settle::cut;
@@ -125,15 +126,11 @@ async fn enqueue_group(
                 {
                     let code = Code::find(code).unwrap_or(Code::Rejected);
                     let problem = Problem::new(code, message.to_owned());
-                    let wait = retry_after.unwrap_or(Duration::from_secs(1));
-                    first = Some((
-                        place,
-                        if code == Code::QuotaExceeded {
-                            problem.retry_after(wait)
-                        } else {
-                            problem
-                        },
-                    ));
+                    let problem = match code {
+                        Code::QuotaExceeded => over_quota(state, key.namespace(), problem, retry_after),
+                        _ => problem,
+                    };
+                    first = Some((place, problem));
                 }
                 outcomes[place] = Some((key.clone(), result));
             }

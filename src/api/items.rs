@@ -10,7 +10,7 @@ use super::ApiState;
 use super::body::{Incoming, Object, parse, parse_or_default};
 use super::caller::{Caller, requester};
 use super::problem::{Code, Problem};
-use super::quota::rate_limit_headers;
+use super::quota::{over_quota, rate_limit_headers};
 use super::read_items::EnqueueBody;
 use super::reply::json_bytes;
 use super::write_items::{self, Writer};
@@ -36,17 +36,15 @@ pub(crate) async fn enqueue(
     let mut body: EnqueueBody = parse(&bytes)?;
     follow(caller, &topic, &mut body.items);
     let (enqueued, retry_after) = enqueue_within_quota(state, &authorised, &topic, body).await?;
-    let headers = rate_limit_headers(&state.queue.quota(authorised.namespace()));
-    let mut response = match common_refusal(&enqueued.results) {
-        Some(code) => {
-            let problem = all_refused(code, &enqueued.results, retry_after);
-            return Err(headers
-                .into_iter()
-                .fold(problem, |problem, (name, value)| problem.with_header(name, value)));
-        }
-        None => json_bytes(write_items::enqueued(enqueued.durability, &enqueued.results)),
-    };
-    for (name, value) in headers {
+    if let Some(code) = common_refusal(&enqueued.results) {
+        let problem = all_refused(code, &enqueued.results);
+        return Err(match problem.code() {
+            Code::QuotaExceeded => over_quota(state, authorised.namespace(), problem, retry_after),
+            _ => problem,
+        });
+    }
+    let mut response = json_bytes(write_items::enqueued(enqueued.durability, &enqueued.results));
+    for (name, value) in rate_limit_headers(state, authorised.namespace()) {
         response.headers_mut().insert(name, value);
     }
     Ok(response)
@@ -145,14 +143,11 @@ fn is_of_hook(code: &str) -> bool {
     code == Code::HookRejected.as_str() || code == Code::HookFailed.as_str()
 }
 
-fn all_refused(code: &'static str, results: &[EnqueueResult], retry_after: Option<Duration>) -> Problem {
+fn all_refused(code: &'static str, results: &[EnqueueResult]) -> Problem {
     let refusal = results.iter().find_map(EnqueueResult::refusal);
     let detail = refusal.map(|(_, detail)| detail.to_owned());
     let code = Code::find(code).unwrap_or(Code::Rejected);
     let mut problem = Problem::new(code, detail.unwrap_or_default());
-    if code == Code::QuotaExceeded {
-        problem = problem.retry_after(retry_after.unwrap_or(Duration::from_secs(1)));
-    }
     if code == Code::HookOverloaded {
         problem = problem.retry_after(hook_wait(results));
     }

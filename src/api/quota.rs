@@ -1,5 +1,7 @@
 //! Quotas of namespaces: what they may do, how much of it they did, and the ones set while the servers run.
 
+use std::time::Duration;
+
 use poem::Response;
 use poem::http::{HeaderName, HeaderValue};
 use serde::Serialize;
@@ -46,7 +48,7 @@ impl From<QuotaState> for QuotaView {
             rate,
             held,
         } = state;
-        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             limited: rate.is_some(),
             per_minute: rate.map(|usage| usage.rate.per_minute.get()),
@@ -99,9 +101,30 @@ fn show(state: &ApiState, namespace: &Namespace) -> Result<Response, Problem> {
     json(&QuotaView::from(state.queue.quota(namespace)))
 }
 
-/// `RateLimit-Policy` and `RateLimit` as the IETF draft of the HTTP API working group writes them; none
-/// without limits on enqueues.
-pub(crate) fn rate_limit_headers(state: &QuotaState) -> Vec<(HeaderName, HeaderValue)> {
+/// `RateLimit-Policy` and `RateLimit` of an answer to an enqueue; none without limits on enqueues.
+pub(crate) fn rate_limit_headers(state: &ApiState, namespace: &Namespace) -> Vec<(HeaderName, HeaderValue)> {
+    let quota = state.quotas.of(namespace);
+    if quota.rate.is_none() && quota.stored_bytes.is_none() {
+        return Vec::new();
+    }
+    headers_of(&state.queue.quota(namespace))
+}
+
+/// `problem` with when to come back and what the limits are.
+pub(crate) fn over_quota(
+    state: &ApiState,
+    namespace: &Namespace,
+    problem: Problem,
+    retry_after: Option<Duration>,
+) -> Problem {
+    let problem = problem.retry_after(retry_after.unwrap_or(Duration::from_secs(1)));
+    rate_limit_headers(state, namespace)
+        .into_iter()
+        .fold(problem, |problem, (name, value)| problem.with_header(name, value))
+}
+
+/// The header fields as the IETF draft of the HTTP API working group writes them.
+fn headers_of(state: &QuotaState) -> Vec<(HeaderName, HeaderValue)> {
     let (mut policies, mut limits) = (Vec::new(), Vec::new());
     if let Some(usage) = state.rate {
         let reset_s = usage.reset.as_secs() + u64::from(usage.reset.subsec_nanos() > 0);

@@ -15,11 +15,11 @@ use super::assemble::live_limits;
 use super::{HookParts, StartError, tenancy};
 use crate::api::{ConfigEntry, ConfigFault, Configuration, Reload, Reloads};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, ConfigError, FolderWatch, JwtSecret, Origin, folders_of};
+use crate::config::{Config, ConfigError, FolderWatch, JwtSecret, LiveConfig, Origin, folders_of};
 use crate::queue::Queue;
 use crate::telemetry::logs::LevelHandle;
 use crate::telemetry::metrics::NodeNumbers;
-use crate::tenant::{Authenticator, Quotas};
+use crate::tenant::{Authenticator, KeySet, Quotas};
 
 /// How often files are looked at though nothing was noticed: notices can be lost, and not every file system
 /// gives any.
@@ -51,6 +51,26 @@ pub(super) struct LiveParts {
     pub(super) hooks: HookParts,
     pub(super) body_bytes_max: Arc<AtomicUsize>,
     pub(super) log_level: LevelHandle,
+}
+
+impl LiveParts {
+    fn take_over(&self, live: &LiveConfig, keys: KeySet, changed: &[String]) {
+        // Whoever was verified is looked at anew after this, so that it is not done for nothing.
+        if changed.iter().any(|key| key.starts_with("auth.")) {
+            self.auth.reload(keys, tenancy::policy(&live.auth));
+        }
+        self.quotas.configure(tenancy::quota_table(&live.quotas));
+        self.queue.set_defaults(live.topics.defaults.clone());
+        self.queue.set_limits(live_limits(live));
+        self.hooks
+            .chains
+            .set_payload_bytes_max(live.limits.payload_bytes_max);
+        self.body_bytes_max
+            .store(live.limits.body_bytes_max, Ordering::Relaxed);
+        if let Err(error) = self.log_level.set(live.log_level) {
+            tracing::warn!(%error, "the log keeps its level");
+        }
+    }
 }
 
 /// Reads the configuration again and puts it in force.
@@ -152,22 +172,8 @@ impl Reloader {
             .and_then(|secret| {
                 tenancy::keys(&config.live.auth, &secret).map_err(|error| vec![fault(&error)])
             })?;
-        let (live, parts) = (&config.live, &self.parts);
-        if changed.iter().any(|key| key.starts_with("auth.")) {
-            parts.auth.reload(keys, tenancy::policy(&live.auth));
-        }
-        parts.quotas.configure(tenancy::quota_table(&live.quotas));
-        parts.queue.set_defaults(live.topics.defaults.clone());
-        parts.queue.set_limits(live_limits(live));
-        parts
-            .hooks
-            .chains
-            .set_payload_bytes_max(live.limits.payload_bytes_max);
-        parts
-            .body_bytes_max
-            .store(live.limits.body_bytes_max, Ordering::Relaxed);
-        if let Err(error) = parts.log_level.set(live.log_level) {
-            tracing::warn!(%error, "the log keeps its level");
+        if !changed.is_empty() {
+            self.parts.take_over(&config.live, keys, &changed);
         }
         Ok((config, changed))
     }

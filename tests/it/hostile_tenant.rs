@@ -1,8 +1,9 @@
 //! Two tenants side by side: one does its worst, the other must not notice.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use mqueue::clock::Stopwatch;
 use mqueue::tenant::Scope;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ async fn quiet_rounds(client: &Client) -> Histogram<u64> {
     let path = |verb: &str| format!("/v1/namespaces/quiet/topics/t/{verb}");
     for _ in 0..ROUNDS {
         let mut timed = async |path: String, body| {
-            let began = Instant::now();
+            let began = Stopwatch::start();
             let answer = client.post(&path, body).await.ok();
             times.record(began.elapsed().as_micros() as u64).unwrap();
             answer
@@ -115,7 +116,7 @@ async fn a_flooding_tenant_costs_the_other_no_request() {
             tokio::spawn(rattle(server.url().to_owned(), from, stop.clone()))
         })
         .collect();
-    let began = Instant::now();
+    let began = Stopwatch::start();
     let beside = quiet_rounds(&quiet).await;
     // As long as it takes for a hundred times the quota of a minute's share to be refused.
     while began.elapsed() < Duration::from_secs(3) {

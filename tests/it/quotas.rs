@@ -230,3 +230,27 @@ async fn over_every_quota_items_can_still_be_settled() {
     let path = "/v1/namespaces/other/topics/t/enqueue";
     other.post(path, json!({ "items": ten() })).await.ok();
 }
+
+#[tokio::test]
+async fn a_quota_set_on_one_node_reaches_the_others() {
+    let one = Server::start().await;
+    let shard = format!("sqlite://{}", one.dir().join("data/shard-0.db").display());
+    let two = Server::setup()
+        .set("node.id", "2")
+        .set("storage.database_urls", &shard)
+        .start()
+        .await;
+    let own = json!({"leases": 3});
+    one.client()
+        .put("/v1/namespaces/default/quota", own.clone())
+        .await
+        .ok();
+    let client = two.client();
+    for _ in 0..600 {
+        if quota(&client).await["own"] == own {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the other node does not know it: {}", quota(&client).await);
+}

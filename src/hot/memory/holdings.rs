@@ -68,3 +68,79 @@ impl AllHoldings {
         self.0.write().remove(namespace);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::{Clock, Timestamp};
+    use crate::hot::{Finish, HoldRequest, Holdings, HotTier, MemoryOptions, MemoryTier};
+    use crate::model::{Item, ItemId, PayloadKind, QueuedItem, SettleCause, TopicKey};
+    use crate::wal::Lsn;
+
+    fn tier() -> MemoryTier {
+        MemoryTier::new(MemoryOptions {
+            clock: Clock::manual(Timestamp::from_ms(1_000)),
+            shard_of: Box::new(|_| 0),
+            prefetch_items: 100,
+        })
+    }
+
+    /// An item that counts 300 bytes.
+    fn item(id: u64) -> QueuedItem {
+        QueuedItem::accepted(Item {
+            id: ItemId(id),
+            priority: 0,
+            lease_ms: 30_000,
+            max_attempts: 10,
+            kind: PayloadKind::Bytes,
+            enqueued_at: Timestamp::ZERO,
+            deliver_after: Timestamp::ZERO,
+            expires_at: None,
+            payload: vec![0; 44].into(),
+            extra: None,
+        })
+    }
+
+    async fn flush(tier: &MemoryTier) {
+        let plan = tier.flush_plan(0, Lsn(u64::MAX), 1_000).await;
+        tier.flushed(plan, true).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_namespace_has_is_the_same_wherever_it_is() {
+        let tier = tier();
+        let topics = ["a", "b"].map(|name| TopicKey::parse("ns", name).unwrap());
+        let namespace = topics[0].namespace().clone();
+        let held = || {
+            let Holdings { bytes, leased } = tier.holdings(&namespace).unwrap();
+            (bytes, leased)
+        };
+        tier.admit(&topics[0], Lsn(1), (1..=4).map(item).collect()).await;
+        tier.admit(&topics[1], Lsn(2), vec![item(5)]).await;
+        assert_eq!(held(), (1_500, 0));
+        let taken = tier.take(&topics[0], 1, None).await.items;
+        assert_eq!((held(), taken.len()), ((1_500, 1), 1));
+        // Cold and back: a refill brings up what was evicted.
+        flush(&tier).await;
+        assert!(tier.evict(usize::MAX).await > 0);
+        assert_eq!(held(), (1_500, 1));
+        tier.refill_begin(&topics[0]).await;
+        tier.refill_end(&topics[0], Some((vec![item(2), item(3)], false)))
+            .await;
+        assert_eq!(held(), (1_500, 1));
+        // Settled, and purged, hot and cold.
+        let request = HoldRequest {
+            id: taken[0].queued.item.id,
+            generation: Some(taken[0].queued.standing.generation),
+        };
+        tier.hold(&topics[0], &[request]).await;
+        let gone = Finish::gone(request.id, SettleCause::Acked);
+        tier.finish(&topics[0], Lsn(3), vec![gone]).await;
+        assert_eq!(held(), (1_200, 0));
+        assert_eq!(tier.purge(&topics[0], Lsn(4), false, ItemId(9)).await, 3);
+        assert_eq!(held(), (300, 0));
+        tier.purge(&topics[1], Lsn(5), false, ItemId(9)).await;
+        assert_eq!(held(), (0, 0));
+        flush(&tier).await;
+        assert!(topics.iter().all(|topic| tier.forget(topic)));
+    }
+}
