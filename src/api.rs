@@ -5,6 +5,7 @@
 //! the routes that poem-openapi documents, and there one handler.
 
 pub mod accept;
+mod audit;
 mod body;
 mod caller;
 mod classic;
@@ -17,6 +18,7 @@ mod items;
 mod layers;
 mod namespaces;
 pub mod openapi;
+mod operations;
 mod ops;
 pub mod problem;
 mod read_items;

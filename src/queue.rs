@@ -4,6 +4,7 @@
 //! in memory before that either, except taking an item away from others.
 
 mod admission;
+mod audit;
 mod browse;
 mod core;
 mod dead;
@@ -12,9 +13,12 @@ mod dequeue_hooks;
 mod enqueue;
 mod enqueue_hooks;
 mod error;
+mod explain;
 mod flusher;
 mod health;
 mod idempotency;
+mod operate;
+mod operations;
 mod overdue;
 mod prefetcher;
 mod reaper;
@@ -24,7 +28,9 @@ mod request;
 mod settings;
 mod settle;
 mod supervise;
+mod sweep;
 mod topics;
+mod traces;
 mod transition;
 mod uncancelled;
 
@@ -32,7 +38,10 @@ mod uncancelled;
 mod tests;
 
 pub use admission::ItemLimits;
+pub use audit::Act;
 pub use core::{Parts, Queue, QueueLimits};
 pub use error::QueueError;
+pub use explain::{Ahead, Explanation, WhyNot};
 pub use recovery::{Recovered, Replay};
 pub use request::*;
+pub use settings::Expectation;

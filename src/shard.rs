@@ -24,10 +24,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey};
+use crate::model::{ItemId, NamespaceSettings, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey};
 use crate::wal::Lsn;
 
-pub use catalog::{AuditRecord, AuditRow, Catalog, HookChange, HookContents, HookVersionRow};
+pub use catalog::{
+    AuditQuery, AuditRecord, AuditRow, Catalog, Claimed, Ending, HookChange, HookContents, HookVersionRow,
+    OperationOrder, OperationRow, Told,
+};
 pub use connection::ShardOptions;
 pub use slots::{SlotError, SlotMap};
 pub use store::SeaShard;
@@ -220,7 +223,7 @@ pub struct CatalogContents {
     /// Every topic that was ever used and not deleted.
     pub topics: Vec<(TopicKey, TopicRow)>,
     /// Every namespace with settings of its own.
-    pub namespaces: Vec<(crate::model::Namespace, SettingsPatch)>,
+    pub namespaces: Vec<(crate::model::Namespace, NamespaceSettings)>,
     /// Which shard each slot is assigned to, by shard number; empty before the first start.
     pub slots: Vec<u16>,
 }

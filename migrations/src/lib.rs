@@ -9,6 +9,7 @@ use sea_orm_migration::sea_orm::{DatabaseBackend, DatabaseTransaction};
 mod m0001_items;
 mod m0002_catalog;
 mod m0003_hooks;
+mod m0004_operations;
 
 /// Brings a database to the schema this version needs.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_items::Migration),
             Box::new(m0002_catalog::Migration),
             Box::new(m0003_hooks::Migration),
+            Box::new(m0004_operations::Migration),
         ]
     }
 

@@ -1,13 +1,14 @@
 //! Hooks over HTTP: versions, bindings, tests, dry runs, and what hooks did.
 
 mod bindings;
-mod conditions;
+pub(super) mod conditions;
 mod dry_run;
 mod dto;
 mod logs;
 mod observed;
 mod places;
 mod refused;
+mod repair;
 pub(super) mod routes;
 mod test_cases;
 mod upload;
@@ -17,6 +18,10 @@ mod views;
 use std::sync::Arc;
 
 use places::Places;
+
+pub(super) use dto::DryRunItem;
+pub(super) use repair::{hook_version, rehearse_dead};
+pub(super) use views::DryRunItemView;
 
 use super::ApiState;
 use super::caller::Caller;

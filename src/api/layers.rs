@@ -14,7 +14,8 @@ use super::fast::Hot;
 use super::problem::{CONTENT_TYPE, Code, Problem};
 use super::routes;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header of request ids; requests have it from here on inwards.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over from a caller, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -61,10 +62,11 @@ impl<E> Outer<E> {
 impl<E: Endpoint<Output = Response>> Endpoint for Outer<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> poem::Result<Response> {
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
         let started = Instant::now();
         let route = route_number(request.method(), request.uri().path());
         let request_id = request_id(request.headers());
+        request.headers_mut().insert(REQUEST_ID, request_id.clone());
         // Only failures need the path again, and only 405 needs it whole.
         let method = request.method().clone();
         let uri = request.uri().clone();

@@ -1,22 +1,28 @@
 //! The route table, grouped by audience. Handlers are elsewhere; a method here names the path, documents
 //! it and calls one.
 
+mod tenants;
+
 use std::sync::Arc;
 
 use poem::endpoint::BoxEndpoint;
 use poem::{EndpointExt, Response, Result, Route};
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use tokio::sync::Semaphore;
 
 use super::body::JsonBody;
 use super::caller::Caller;
+use super::hooks::conditions::Conditions;
 use super::hooks::routes::{BindingsApi, HooksApi};
-use super::reply::{Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer};
+use super::reply::{
+    Acts, ActsIf, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Tagged, Takes, TakesIf, TextAnswer,
+};
 use super::settle::Settle;
 use super::topics::Paging;
-use super::{ApiState, classic, docs, dto, events, items, namespaces, openapi, ops, settle, topics};
+use super::{ApiState, classic, docs, dto, events, items, openapi, ops, settle, topics};
+use tenants::{NamespacesApi, OperationsApi};
 
 /// Who the routes are for.
 #[derive(Tags)]
@@ -227,7 +233,7 @@ impl TopicsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
-    ) -> JsonAnswer<dto::TopicDetail, Looks> {
+    ) -> Result<Tagged<dto::TopicDetail, Looks>> {
         Ok(topics::get(&self.0, &caller, (&ns, &topic))?.into())
     }
 
@@ -244,14 +250,28 @@ impl TopicsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
+        /// Only if the settings are those of this ETag.
+        #[oai(name = "If-Match")]
+        if_match: Header<Option<String>>,
+        /// `*`: only if there is no such topic.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<Option<String>>,
         body: JsonBody<dto::Settings>,
-    ) -> JsonAnswer<dto::TopicDetail, Takes> {
-        Ok(topics::put(&self.0, &caller, (&ns, &topic), body.incoming)
-            .await?
-            .into())
+    ) -> Result<Tagged<dto::TopicDetail, TakesIf>> {
+        let conditions = Conditions {
+            if_match: if_match.0,
+            if_none_match: if_none_match.0,
+        };
+        Ok(
+            topics::put(&self.0, &caller, (&ns, &topic), &conditions, body.incoming)
+                .await?
+                .into(),
+        )
     }
 
     /// Delete a topic with everything in it
+    ///
+    /// Every item goes, leased ones and dead letters too, and so do the topic's settings.
     #[oai(
         path = "/v1/namespaces/:ns/topics/:topic",
         method = "delete",
@@ -262,8 +282,18 @@ impl TopicsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
-    ) -> JsonAnswer<dto::Count, Acts> {
-        Ok(topics::delete(&self.0, &caller, (&ns, &topic)).await?.into())
+        /// The topic's name once more.
+        confirm: Query<Option<String>>,
+        /// Only if the settings are those of this ETag.
+        #[oai(name = "If-Match")]
+        if_match: Header<Option<String>>,
+    ) -> JsonAnswer<dto::Count, ActsIf> {
+        let confirm = confirm.0.as_deref();
+        Ok(
+            topics::delete(&self.0, &caller, (&ns, &topic), confirm, if_match.0)
+                .await?
+                .into(),
+        )
     }
 
     /// A topic's numbers
@@ -458,37 +488,6 @@ impl TopicsApi {
     }
 }
 
-/// Those who look after tenants.
-struct NamespacesApi(Arc<ApiState>);
-
-#[OpenApi(tag = "Audience::Namespaces")]
-impl NamespacesApi {
-    /// Show a namespace
-    #[oai(path = "/v1/namespaces/:ns", method = "get", operation_id = "get_namespace")]
-    async fn get(&self, caller: Caller, ns: Path<String>) -> JsonAnswer<dto::NamespaceDetail, Looks> {
-        Ok(namespaces::get(&self.0, &caller, &ns)?.into())
-    }
-
-    /// Replace a namespace's own settings
-    #[oai(path = "/v1/namespaces/:ns", method = "put", operation_id = "put_namespace")]
-    async fn put(
-        &self,
-        caller: Caller,
-        ns: Path<String>,
-        body: JsonBody<dto::Settings>,
-    ) -> JsonAnswer<dto::NamespaceDetail, Takes> {
-        Ok(namespaces::put(&self.0, &caller, &ns, body.incoming)
-            .await?
-            .into())
-    }
-
-    /// A namespace's quota and what is left of it
-    #[oai(path = "/v1/namespaces/:ns/quota", method = "get", operation_id = "get_quota")]
-    async fn quota(&self, caller: Caller, ns: Path<String>) -> JsonAnswer<dto::Quota, Looks> {
-        Ok(namespaces::quota(&self.0, &caller, &ns)?.into())
-    }
-}
-
 /// Those who run nodes.
 struct OpsApi(Arc<ApiState>);
 
@@ -642,6 +641,7 @@ type Apis = (
     ItemsApi,
     TopicsApi,
     NamespacesApi,
+    OperationsApi,
     HooksApi,
     BindingsApi,
     OpsApi,
@@ -683,6 +683,7 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         ItemsApi(state()),
         TopicsApi(state()),
         NamespacesApi(state()),
+        OperationsApi(state()),
         HooksApi(state()),
         BindingsApi(state()),
         OpsApi(state()),

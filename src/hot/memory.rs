@@ -7,6 +7,7 @@ mod evict;
 mod flush;
 mod keys;
 mod ordered;
+mod purge;
 mod settle;
 mod settled;
 mod tier;

@@ -10,6 +10,7 @@ use super::admission::ItemLimits;
 use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
+use super::operate::Operations;
 use super::receipts::Receipts;
 use super::topics::{TopicHandle, Topics};
 use crate::clock::Clock;
@@ -97,6 +98,7 @@ pub(super) struct Core {
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
     pub(super) receipts: Receipts,
+    pub(super) operations: Operations,
     /// Raised when memory was freed.
     pub(super) room: Notify,
     /// Raised when a topic ran low on ready items in memory.
@@ -113,6 +115,8 @@ impl Queue {
     /// Puts a queue together and starts its loops.
     pub async fn start(parts: Parts, recovered: super::Recovered) -> Result<Self, QueueError> {
         let queue = Self::open(parts, recovered).await?;
+        // What this node worked on when it went away is free for the next who asks, itself included.
+        queue.core.catalog.release_operations(queue.core.node).await?;
         queue.start_loops();
         Ok(queue)
     }
@@ -137,6 +141,7 @@ impl Queue {
             quotas: parts.quotas,
             strikes: Strikes::default(),
             receipts: Receipts::default(),
+            operations: Operations::default(),
             room: Notify::new(),
             running_low: Notify::new(),
             draining: AtomicBool::new(false),
@@ -212,13 +217,25 @@ impl Core {
         self.topics.get(key).ok_or(QueueError::UnknownTopic)
     }
 
-    /// The topic; it appears on its first use.
+    /// The topic; it appears on its first use unless its namespace forbids that.
     pub(super) async fn topic_or_new(&self, key: &TopicKey) -> Result<Arc<TopicHandle>, QueueError> {
         if let Some(handle) = self.topics.get(key) {
             return Ok(handle);
         }
-        if self.topics.count_in(key.namespace()) >= self.limits.topics_per_namespace_max {
-            return Err(QueueError::TooManyTopics(self.limits.topics_per_namespace_max));
+        if !self.topics.namespace(key.namespace()).makes_topics() {
+            return Err(QueueError::UndeclaredTopic);
+        }
+        self.topic_declared(key).await
+    }
+
+    /// The topic, which appears because somebody asked for it.
+    pub(super) async fn topic_declared(&self, key: &TopicKey) -> Result<Arc<TopicHandle>, QueueError> {
+        if let Some(handle) = self.topics.get(key) {
+            return Ok(handle);
+        }
+        let most = self.topics_max(key.namespace());
+        if self.topics.count_in(key.namespace()) >= most {
+            return Err(QueueError::TooManyTopics(most));
         }
         self.catalog.ensure_topics(std::slice::from_ref(key)).await?;
         Ok(self.topics.insert(key, &TopicRow::default()))

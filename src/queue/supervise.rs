@@ -20,6 +20,7 @@ impl Queue {
         }
         self.supervise("prefetcher", |core| async move { core.prefetch_tick().await });
         self.supervise("reaper", |core| async move { core.reap_tick().await });
+        self.supervise("operator", |core| async move { core.operate_tick().await });
         self.supervise(
             "housekeeper",
             |core| async move { core.housekeeping_tick().await },

@@ -2,6 +2,7 @@
 
 mod audit;
 mod hooks;
+mod operations;
 
 use sea_orm::sea_query::{OnConflict, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Set};
@@ -12,16 +13,17 @@ use super::connection::Database;
 use super::entity::{namespaces, slots, topics};
 use super::error::corrupt;
 use super::{CatalogContents, ShardError, TopicRow};
-use crate::model::{Namespace, SettingsPatch, TopicKey};
+use crate::model::{Namespace, NamespaceSettings, TopicKey};
 
-pub use audit::{AuditRecord, AuditRow};
+pub use audit::{AuditQuery, AuditRecord, AuditRow};
 pub use hooks::{HookChange, HookContents, HookVersionRow};
+pub use operations::{Claimed, Ending, OperationOrder, OperationRow, Told};
 
 /// Most rows in one insert, well below the values SQLite allows in a statement.
 const ROWS_MAX: usize = 4_096;
 
-/// Topics, namespaces, slots and hooks in the first shard's database. Every call may be
-/// repeated.
+/// Topics, namespaces, slots, hooks, operations and the log of changes in the first shard's database.
+/// Every call about the first four may be repeated.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     database: Database,
@@ -96,7 +98,7 @@ impl Catalog {
     pub async fn put_namespace(
         &self,
         namespace: &Namespace,
-        settings: &SettingsPatch,
+        settings: &NamespaceSettings,
     ) -> Result<(), ShardError> {
         use namespaces::{ActiveModel, Column, Entity};
         let row = ActiveModel {
@@ -110,6 +112,13 @@ impl Catalog {
         self.database
             .timed(insert.exec_without_returning(&self.database.writer))
             .await?;
+        Ok(())
+    }
+
+    /// Forgets a namespace's settings.
+    pub async fn delete_namespace(&self, namespace: &Namespace) -> Result<(), ShardError> {
+        let delete = namespaces::Entity::delete_by_id(namespace.to_string());
+        self.database.timed(delete.exec(&self.database.writer)).await?;
         Ok(())
     }
 
@@ -157,7 +166,7 @@ fn decode_topic(row: topics::Model) -> Result<(TopicKey, TopicRow), ShardError> 
     Ok((topic, TopicRow { settings, paused }))
 }
 
-fn decode_namespace(row: namespaces::Model) -> Result<(Namespace, SettingsPatch), ShardError> {
+fn decode_namespace(row: namespaces::Model) -> Result<(Namespace, NamespaceSettings), ShardError> {
     let namespace: Namespace = row
         .namespace
         .parse()

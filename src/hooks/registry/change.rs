@@ -55,12 +55,14 @@ impl<T> Plan<T> {
         }
         self.audit.push(AuditRow {
             at,
-            namespace: namespace.clone(),
+            namespace: Some(namespace.clone()),
             actor,
             action,
             target: target.into(),
             before: None,
             after: None,
+            request_id: None,
+            peer: None,
         });
     }
 

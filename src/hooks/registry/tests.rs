@@ -16,7 +16,7 @@ use crate::hooks::{
     Call, EnqueueVerdict, Failure, HookContext, HookItem, LogLine, Observer, Reason, Report, Usage, Verdicts,
 };
 use crate::model::{Binding, Canary, Digest, Item, ItemId, Manifest, PayloadKind, Policies, Side, TopicKey};
-use crate::shard::{SeaShard, ShardOptions};
+use crate::shard::{AuditQuery, AuditRecord, SeaShard, ShardOptions};
 
 mod activity;
 mod changes;
@@ -147,6 +147,17 @@ impl Fixture {
             .put_binding(&ns(), draft, Expected::Anything, "ada")
             .await;
         bound.unwrap()
+    }
+
+    /// What was noted of `namespace` after `after`.
+    pub(in crate::hooks) async fn audit(&self, namespace: &Namespace, after: u64) -> Vec<AuditRecord> {
+        let query = AuditQuery {
+            namespace: Some(namespace.clone()),
+            after: Some(after),
+            limit: 100,
+            ..AuditQuery::default()
+        };
+        self.registry.catalog.audit(&query).await.unwrap()
     }
 
     pub(in crate::hooks) fn in_force(&self) -> Vec<Arc<Bound>> {

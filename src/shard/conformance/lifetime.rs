@@ -42,6 +42,7 @@ async fn two_may_open_an_empty_database_at_once(fixture: &Fixture) {
         "hook_tests",
         "audit",
         "counters",
+        "operations",
         "mqueue_migrations",
     ];
     for table in tables {

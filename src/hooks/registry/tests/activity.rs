@@ -163,7 +163,7 @@ async fn an_open_breaker_soon_after_an_activation_rolls_back() {
     f.registry.breaker(&in_force, &in_force.active, true);
     let binding = settled(&f, &mut follower).await;
     assert_eq!((binding.version, binding.previous), (1, None));
-    let log = f.registry.audit(&ns(), 0, 100).await.unwrap();
+    let log = f.audit(&ns(), 0).await;
     let last = log.last().unwrap();
     assert_eq!(
         (last.actor.as_str(), last.action.as_str()),
