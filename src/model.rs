@@ -20,6 +20,8 @@ pub use id::{IdGenerator, IdHasher, IdHashing, IdParseError, ItemId, NodeId};
 pub use item::{DeadReason, Death, Extra, Item, ItemState, PayloadKind, QueuedItem, SettleCause, Standing};
 pub use lease::{LeaseId, LeaseKey, LeaseRef};
 pub use name::{HookName, NameError, Namespace, SLOT_COUNT, Slot, TopicKey, TopicName};
-pub use operation::{Author, HeaderMatch, ItemFilter, OperationState, Outcome, OutcomeExample, Progress, Work};
+pub use operation::{
+    Author, HeaderMatch, ItemFilter, OperationState, Outcome, OutcomeExample, Progress, Work,
+};
 pub use order::OrderKey;
 pub use settings::{Backoff, Delivery, ExpiryAction, NamespaceSettings, Settings, SettingsPatch};

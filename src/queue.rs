@@ -37,6 +37,7 @@ mod uncancelled;
 #[cfg(test)]
 mod tests;
 
+pub use crate::shard::{AuditQuery, AuditRecord, OperationRow};
 pub use admission::ItemLimits;
 pub use audit::Act;
 pub use core::{Parts, Queue, QueueLimits};

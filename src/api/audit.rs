@@ -9,8 +9,7 @@ use super::problem::{Code, Problem};
 use super::reply::json;
 use super::views::{AuditEntryView, AuditView};
 use crate::clock::Timestamp;
-use crate::queue::Act;
-use crate::shard::AuditQuery;
+use crate::queue::{Act, AuditQuery};
 use crate::tenant::{Authorised, Denied, Scope};
 
 /// Entries when the request names no number.
@@ -113,10 +112,7 @@ fn query(filter: AuditFilter) -> Result<AuditQuery, Problem> {
         Some(_) => return Err(invalid("order", "must be oldest or newest".to_owned())),
     };
     let instant = |name: &str, text: Option<String>| {
-        let parse = |text: String| {
-            text.parse::<Timestamp>()
-                .map_err(|error| invalid(name, error.to_string()))
-        };
+        let parse = |text: String| Timestamp::parse(&text).map_err(|error| invalid(name, error.to_string()));
         text.map(parse).transpose()
     };
     Ok(AuditQuery {

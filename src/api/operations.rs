@@ -13,7 +13,7 @@ use super::reply::json;
 use super::topics::{Paging, check_sweep, confirmed};
 use super::views::{OperationListView, OperationView};
 use crate::model::{ItemFilter, ItemState, OperationState, TopicName, Work};
-use crate::shard::OperationRow;
+use crate::queue::OperationRow;
 use crate::tenant::{Authorised, Scope};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

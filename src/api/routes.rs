@@ -17,7 +17,8 @@ use super::caller::Caller;
 use super::hooks::conditions::Conditions;
 use super::hooks::routes::{BindingsApi, HooksApi};
 use super::reply::{
-    Acts, ActsIf, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Tagged, Takes, TakesIf, TextAnswer,
+    Acts, ActsIf, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Tagged, Takes, TakesIf,
+    TextAnswer,
 };
 use super::settle::Settle;
 use super::topics::Paging;

@@ -134,8 +134,18 @@ pub(crate) async fn delete(
         return Err(failed(Some(revision)));
     }
     let count = state.queue.delete_topic(&topic).await?;
-    let change = (Some(json!(before.settings)), Some(json!({"items_dropped": count})));
-    note(state, (caller, &authorised), "topic.delete", topic.topic(), change).await;
+    let change = (
+        Some(json!(before.settings)),
+        Some(json!({"items_dropped": count})),
+    );
+    note(
+        state,
+        (caller, &authorised),
+        "topic.delete",
+        topic.topic(),
+        change,
+    )
+    .await;
     json(&CountView { count })
 }
 
@@ -292,7 +302,14 @@ pub(crate) async fn discard_dead(
     let (authorised, topic) = caller.topic(state, names, Scope::Admin)?;
     let count = state.queue.discard_dead(&topic).await?;
     let change = (None, Some(json!({"items_dropped": count})));
-    note(state, (caller, &authorised), "dead.discard", topic.topic(), change).await;
+    note(
+        state,
+        (caller, &authorised),
+        "dead.discard",
+        topic.topic(),
+        change,
+    )
+    .await;
     json(&CountView { count })
 }
 

@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{Bound, Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Observer, Runner, Version};
+use super::{
+    Bound, Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Observer, Runner, Version,
+};
 use crate::clock::Clock;
 use crate::model::{Binding, HookRef, Namespace, Policies, Policy, Side, TopicKey, TopicPattern};
 use breaker::Breakers;

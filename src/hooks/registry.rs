@@ -39,8 +39,8 @@ use crate::shard::{Catalog, ShardError};
 pub use engine::{CatalogModules, Preparer, artefact_key};
 pub use error::RegistryError;
 pub use view::{
-    Activation, AddedVersion, BindingDraft, Expected, HookSummary, HookView, KeptFailure,
-    LimitsView, LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
+    Activation, AddedVersion, BindingDraft, Expected, HookSummary, HookView, KeptFailure, LimitsView,
+    LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
 };
 
 /// How often a shared catalog is asked whether another node changed something.

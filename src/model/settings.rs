@@ -262,7 +262,11 @@ mod tests {
         assert_eq!((settings.topics.ttl_ms, settings.topics_max), (Some(5), Some(3)));
         assert!(!settings.makes_topics());
         assert_eq!(serde_json::to_string(&settings).unwrap(), text);
-        for bad in [r#"{"tll_ms":5}"#, r#"{"ttl_ms":5,"ttl_ms":6}"#, r#"{"topics":{}}"#] {
+        for bad in [
+            r#"{"tll_ms":5}"#,
+            r#"{"ttl_ms":5,"ttl_ms":6}"#,
+            r#"{"topics":{}}"#,
+        ] {
             assert!(serde_json::from_str::<NamespaceSettings>(bad).is_err(), "{bad}");
         }
         let other = NamespaceSettings {

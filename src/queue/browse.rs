@@ -77,7 +77,9 @@ impl Core {
         let mut bytes = 0;
         for _ in 0..STEPS_MAX {
             let Some(from) = page.next else { break };
-            let most = (limit - page.entries.len()).min(STEP).min(self.page_items(&handle));
+            let most = (limit - page.entries.len())
+                .min(STEP)
+                .min(self.page_items(&handle));
             let step = self.browse_step(&handle, state, from, most).await?;
             page.next = step.next;
             for view in step.entries {

@@ -143,7 +143,10 @@ impl Core {
             let held: Vec<_> = dead.iter().map(|queued| queued.item.id).collect();
             let back = match through {
                 None => self.as_they_are(&handle, target.as_ref(), dead),
-                Some((chain, by)) => self.as_hooks_say(&handle, target.as_ref(), &chain, by, dead).await,
+                Some((chain, by)) => {
+                    self.as_hooks_say(&handle, target.as_ref(), &chain, by, dead)
+                        .await
+                }
             };
             let (kept, all) = (back.kept.clone(), held.len());
             let result = match back.lasting.is_empty() && back.gone.is_empty() {

@@ -90,7 +90,9 @@ impl Core {
         let _ = tokio::time::timeout(LOOK_EVERY, self.operations.new.notified()).await;
         while let Ok(place) = self.operations.places.clone().try_acquire_owned() {
             let now = self.clock.now();
-            let claim = self.catalog.claim_operation(self.node, now, now.plus_ms(ALIVE_MS));
+            let claim = self
+                .catalog
+                .claim_operation(self.node, now, now.plus_ms(ALIVE_MS));
             let claimed = match claim.await {
                 Ok(Some(claimed)) => claimed,
                 Ok(None) => return,
@@ -158,10 +160,7 @@ impl Run {
                 filter,
                 limit,
                 rate_per_s,
-            } => {
-                self.cancel(&topic, &states, filter, (limit, rate_per_s))
-                    .await
-            }
+            } => self.cancel(&topic, &states, filter, (limit, rate_per_s)).await,
             Work::Redrive {
                 topic,
                 filter,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::hooks::Reason;
 use crate::model::{
-    Death, HookRef, Item, ItemFilter, ItemId, ItemState, LeaseId, LeaseRef, NamespaceSettings, OrderKey, PayloadKind, Settings,
-    SettingsPatch, TopicKey, TopicName,
+    Death, HookRef, Item, ItemFilter, ItemId, ItemState, LeaseId, LeaseRef, NamespaceSettings, OrderKey,
+    PayloadKind, Settings, SettingsPatch, TopicKey, TopicName,
 };
 
 /// An item as a producer hands it in; what is absent comes from the topic's settings.

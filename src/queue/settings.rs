@@ -7,7 +7,7 @@ use super::error::QueueError;
 use super::request::{NamespaceView, Page, TopicStats, TopicSummary, TopicView};
 use super::topics::TopicHandle;
 use super::uncancelled::uncancelled;
-use crate::model::{Namespace, NamespaceSettings, Settings, SettingsPatch, TopicKey, TopicName};
+use crate::model::{Namespace, NamespaceSettings, SettingsPatch, TopicKey, TopicName};
 use crate::shard::TopicRow;
 use crate::wal::{FrameBuilder, Lsn};
 
@@ -70,9 +70,7 @@ impl Queue {
 
     /// Every topic with its numbers, for metrics.
     pub fn all_stats(&self) -> Vec<(TopicKey, bool, TopicStats)> {
-        let row = |handle: Arc<TopicHandle>| {
-            (handle.key.clone(), handle.is_paused(), self.stats_of(&handle))
-        };
+        let row = |handle: Arc<TopicHandle>| (handle.key.clone(), handle.is_paused(), self.stats_of(&handle));
         self.core.topics.all().into_iter().map(row).collect()
     }
 

@@ -179,7 +179,9 @@ pub(super) fn fits(filter: &ItemFilter, view: &ItemView) -> bool {
     filter.ids.as_ref().is_none_or(|ids| ids.contains(&item.id))
         && filter.priority_min.is_none_or(|min| item.priority >= min)
         && filter.priority_max.is_none_or(|max| item.priority <= max)
-        && filter.enqueued_after.is_none_or(|after| item.enqueued_at >= after)
+        && filter
+            .enqueued_after
+            .is_none_or(|after| item.enqueued_at >= after)
         && filter
             .enqueued_before
             .is_none_or(|before| item.enqueued_at <= before)
@@ -251,6 +253,7 @@ mod tests {
                 priority_max: Some(5),
                 enqueued_after: at(100),
                 enqueued_before: at(100),
+                older_than_ms: None,
                 header: Some(header("a")),
                 error_contains: Some("broke".into()),
                 reason: Some(DeadReason::Rejected),
@@ -260,22 +263,58 @@ mod tests {
         ];
         assert!(yes.iter().all(|filter| fits(filter, &item)));
         let no = [
-            ItemFilter { ids: Some(vec![ItemId(1)]), ..none() },
-            ItemFilter { priority_min: Some(6), ..none() },
-            ItemFilter { priority_max: Some(4), ..none() },
-            ItemFilter { enqueued_after: at(101), ..none() },
-            ItemFilter { enqueued_before: at(99), ..none() },
-            ItemFilter { header: Some(header("b")), ..none() },
-            ItemFilter { error_contains: Some("bent".into()), ..none() },
-            ItemFilter { reason: Some(DeadReason::Hook), ..none() },
-            ItemFilter { died_after: at(201), ..none() },
-            ItemFilter { died_before: at(199), ..none() },
+            ItemFilter {
+                ids: Some(vec![ItemId(1)]),
+                ..none()
+            },
+            ItemFilter {
+                priority_min: Some(6),
+                ..none()
+            },
+            ItemFilter {
+                priority_max: Some(4),
+                ..none()
+            },
+            ItemFilter {
+                enqueued_after: at(101),
+                ..none()
+            },
+            ItemFilter {
+                enqueued_before: at(99),
+                ..none()
+            },
+            ItemFilter {
+                header: Some(header("b")),
+                ..none()
+            },
+            ItemFilter {
+                error_contains: Some("bent".into()),
+                ..none()
+            },
+            ItemFilter {
+                reason: Some(DeadReason::Hook),
+                ..none()
+            },
+            ItemFilter {
+                died_after: at(201),
+                ..none()
+            },
+            ItemFilter {
+                died_before: at(199),
+                ..none()
+            },
         ];
         for filter in no {
             assert!(!fits(&filter, &item), "{filter:?}");
         }
         let mut alive = view(7, 0);
         alive.dead = None;
-        assert!(!fits(&ItemFilter { died_before: at(999), ..none() }, &alive));
+        assert!(!fits(
+            &ItemFilter {
+                died_before: at(999),
+                ..none()
+            },
+            &alive
+        ));
     }
 }

@@ -10,6 +10,7 @@ mod fixture;
 mod hooks;
 mod keys;
 mod lifetime;
+mod operations;
 mod questions;
 
 use fixture::{Fixture, dead, item, item_due, topic};

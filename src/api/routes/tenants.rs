@@ -55,11 +55,9 @@ impl NamespacesApi {
             if_match: if_match.0,
             if_none_match: None,
         };
-        Ok(
-            namespaces::put(&self.0, &caller, &ns, &conditions, body.incoming)
-                .await?
-                .into(),
-        )
+        Ok(namespaces::put(&self.0, &caller, &ns, &conditions, body.incoming)
+            .await?
+            .into())
     }
 
     /// Delete a namespace
@@ -82,11 +80,9 @@ impl NamespacesApi {
         if_match: Header<Option<String>>,
     ) -> Result<Ordered<dto::Operation, ActsIf>> {
         let confirm = confirm.0.as_deref();
-        Ok(
-            namespaces::delete(&self.0, &caller, &ns, confirm, if_match.0)
-                .await?
-                .into(),
-        )
+        Ok(namespaces::delete(&self.0, &caller, &ns, confirm, if_match.0)
+            .await?
+            .into())
     }
 
     /// A namespace's quota and what is left of it

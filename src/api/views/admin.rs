@@ -7,8 +7,7 @@ use crate::clock::Timestamp;
 use crate::model::{
     ItemId, ItemState, Namespace, NamespaceSettings, OperationState, Outcome, Progress, Settings, Work,
 };
-use crate::queue::{Explanation, NamespaceView, WhyNot};
-use crate::shard::{AuditRecord, OperationRow};
+use crate::queue::{AuditRecord, Explanation, NamespaceView, OperationRow, WhyNot};
 
 /// A namespace with its settings.
 #[derive(Serialize)]
@@ -189,7 +188,8 @@ impl From<&WhyNot> for ReasonView {
                 Self::new("scheduled", format!("it is not due before {until}")).until(Some(*until))
             }
             WhyNot::BackingOff { attempt, until } => {
-                let detail = format!("it was given back after delivery {attempt} and is tried again at {until}");
+                let detail =
+                    format!("it was given back after delivery {attempt} and is tried again at {until}");
                 Self::new("backing_off", detail).until(Some(*until))
             }
             WhyNot::Deferred { by, until } => {
@@ -284,8 +284,16 @@ mod tests {
             or_more: true,
         };
         let ready = explained(ItemState::Ready, vec![], Some(ahead));
-        assert_eq!((&ready["deliverable"], &ready["ahead"]), (&true.into(), &1_000.into()));
-        assert!(ready["reasons"][0]["detail"].as_str().unwrap().contains("or more"));
+        assert_eq!(
+            (&ready["deliverable"], &ready["ahead"]),
+            (&true.into(), &1_000.into())
+        );
+        assert!(
+            ready["reasons"][0]["detail"]
+                .as_str()
+                .unwrap()
+                .contains("or more")
+        );
         let until = Some(Timestamp::from_ms(5));
         let by: Option<Arc<str>> = Some("worker-7".into());
         let both = vec![WhyNot::Paused, WhyNot::Leased { by, until }];

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::hooks::LogLevel;
 use crate::model::{
-    Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Namespace, Policies, Side,
-    TopicName, TopicPattern,
+    Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Policies, Side, TopicName,
+    TopicPattern,
 };
 
 /// A version to be added.

@@ -97,7 +97,11 @@ impl Conditions {
     fn and(&mut self, condition: &str, value: impl Into<Value>) {
         self.values.push(value.into());
         let place = format!("${}", self.values.len());
-        let word = if self.values.len() == 1 { " WHERE " } else { " AND " };
+        let word = if self.values.len() == 1 {
+            " WHERE "
+        } else {
+            " AND "
+        };
         self.text.push_str(word);
         self.text.push_str(&condition.replace('?', &place));
     }
@@ -107,9 +111,10 @@ impl Catalog {
     /// The changes that `query` asks for.
     pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, ShardError> {
         let mut sql = Conditions {
-            text: "SELECT id, at, namespace, actor, action, target, value_before, value_after, request_id, peer
+            text:
+                "SELECT id, at, namespace, actor, action, target, value_before, value_after, request_id, peer
                 FROM audit"
-                .to_owned(),
+                    .to_owned(),
             values: Vec::new(),
         };
         if let Some(namespace) = &query.namespace {

@@ -152,7 +152,11 @@ impl Catalog {
     }
 
     /// An operation of a namespace.
-    pub async fn operation(&self, namespace: &Namespace, id: u64) -> Result<Option<OperationRow>, ShardError> {
+    pub async fn operation(
+        &self,
+        namespace: &Namespace,
+        id: u64,
+    ) -> Result<Option<OperationRow>, ShardError> {
         let sql = format!("SELECT {COLUMNS} FROM operations WHERE namespace = $1 AND id = $2");
         let values = [namespace.as_str().into(), number(id)];
         let row = self.database.row(&self.database.reader, sql, values).await?;

@@ -1,7 +1,7 @@
 //! The catalog.
 
 use super::{Fixture, on_both, topic};
-use crate::model::SettingsPatch;
+use crate::model::{NamespaceSettings, SettingsPatch};
 use crate::shard::{ShardError, SlotMap, TopicRow};
 
 on_both!(
@@ -68,13 +68,21 @@ async fn namespaces_are_put(fixture: &Fixture) {
     let catalog = fixture.shard.catalog();
     let namespace = topic("tenant-a", "t").namespace().clone();
     for ttl_ms in [5, 6] {
-        let settings = SettingsPatch {
-            ttl_ms: Some(ttl_ms),
-            ..SettingsPatch::default()
+        let settings = NamespaceSettings {
+            topics: SettingsPatch {
+                ttl_ms: Some(ttl_ms),
+                ..SettingsPatch::default()
+            },
+            topics_on_first_use: Some(false),
+            topics_max: None,
         };
         catalog.put_namespace(&namespace, &settings).await.unwrap();
         let namespaces = catalog.load().await.unwrap().namespaces;
         assert_eq!(namespaces, [(namespace.clone(), settings)]);
+    }
+    for _ in 0..2 {
+        catalog.delete_namespace(&namespace).await.unwrap();
+        assert!(catalog.load().await.unwrap().namespaces.is_empty());
     }
 }
 

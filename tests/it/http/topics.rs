@@ -63,7 +63,10 @@ async fn topics_are_listed_page_by_page_and_deleted() {
     }
     assert_eq!(names, ["a", "b", "c", "d", "e"]);
     let gone = client.topic("c");
-    assert_eq!(client.delete(&gone.path).await.ok(), json!({"count": 1}));
+    let unconfirmed = client.delete(&gone.path).await;
+    unconfirmed.problem(400, "confirmation_required");
+    let confirmed = client.delete(&format!("{}?confirm=c", gone.path)).await;
+    assert_eq!(confirmed.ok(), json!({"count": 1}));
     client.get(&gone.path).await.problem(404, "unknown_topic");
     assert_eq!(gone.take(9).await, [""; 0]);
     gone.enqueue(json!([{"text": "again"}])).await;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use poem_openapi::{Enum, Object};
 
 use super::super::super::dto::Instant;
-use super::{Bytes, Json, Side};
+use super::{Bytes, Side};
 
 /// How loud a log line is.
 #[derive(Enum)]
