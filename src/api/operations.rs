@@ -73,13 +73,12 @@ impl OrderBody {
     }
 
     fn states(&self) -> Result<Vec<ItemState>, Problem> {
-        let mut states = match &self.states {
-            None => vec![ItemState::Ready, ItemState::Scheduled],
-            Some(states) => states.clone(),
+        let Some(given) = &self.states else {
+            return Ok(vec![ItemState::Ready, ItemState::Scheduled]);
         };
-        states.sort_unstable_by_key(|state| *state as u8);
-        states.dedup();
-        if states.is_empty() || states.contains(&ItemState::Leased) {
+        let known = [ItemState::Ready, ItemState::Scheduled, ItemState::Dead];
+        let states: Vec<_> = known.into_iter().filter(|state| given.contains(state)).collect();
+        if states.is_empty() || given.contains(&ItemState::Leased) {
             return Err(invalid(
                 "states",
                 "must name ready, scheduled or dead; what is leased is its consumer's",

@@ -198,7 +198,7 @@ impl Queue {
     ) -> Result<(), QueueError> {
         check(settings.problem())?;
         let _editing = self.core.topics.editing.lock().await;
-        expected.check(self.core.topics.own(namespace).map(|own| own.revision()))?;
+        expected.check(Some(self.core.topics.namespace(namespace).revision()))?;
         self.core.catalog.put_namespace(namespace, &settings).await?;
         self.core.topics.set_namespace(namespace, settings);
         Ok(())

@@ -273,12 +273,7 @@ impl Topics {
 
     /// The namespace's own settings; empty ones when it has none.
     pub(super) fn namespace(&self, namespace: &Namespace) -> NamespaceSettings {
-        self.own(namespace).unwrap_or_default()
-    }
-
-    /// The namespace's own settings, if it has any.
-    pub(super) fn own(&self, namespace: &Namespace) -> Option<NamespaceSettings> {
-        self.namespaces.read().get(namespace).cloned()
+        self.namespaces.read().get(namespace).cloned().unwrap_or_default()
     }
 
     pub(super) fn set_namespace(&self, namespace: &Namespace, settings: NamespaceSettings) {
