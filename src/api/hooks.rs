@@ -28,7 +28,7 @@ use super::caller::Caller;
 use super::problem::{Code, Problem};
 use crate::hooks::registry::Registry;
 use crate::hooks::rehearse::Rehearser;
-use crate::model::{HookName, Namespace};
+use crate::model::{Author, HookName, Namespace};
 use crate::tenant::{Authorised, Scope};
 
 /// Uploads that may be under way at once, in all.
@@ -71,23 +71,22 @@ pub(crate) type HookPath<'a> = (&'a str, &'a str);
 /// The right to look after hooks, and which hook.
 struct Owner {
     authorised: Authorised,
+    author: Author,
     hook: HookName,
 }
 
 impl Owner {
     fn of(state: &ApiState, caller: &Caller, (namespace, hook): HookPath<'_>) -> Result<Self, Problem> {
+        let authorised = caller.enter(state, namespace, Scope::Hooks)?;
         Ok(Self {
-            authorised: caller.enter(state, namespace, Scope::Hooks)?,
+            author: caller.author(&authorised),
+            authorised,
             hook: name("hook", hook)?,
         })
     }
 
     fn namespace(&self) -> &Namespace {
         self.authorised.namespace()
-    }
-
-    fn actor(&self) -> &str {
-        self.authorised.subject()
     }
 }
 

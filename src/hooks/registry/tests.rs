@@ -15,7 +15,9 @@ use crate::hooks::rehearse::Rehearser;
 use crate::hooks::{
     Call, EnqueueVerdict, Failure, HookContext, HookItem, LogLine, Observer, Reason, Report, Usage, Verdicts,
 };
-use crate::model::{Binding, Canary, Digest, Item, ItemId, Manifest, PayloadKind, Policies, Side, TopicKey};
+use crate::model::{
+    Author, Binding, Canary, Digest, Item, ItemId, Manifest, PayloadKind, Policies, Side, TopicKey,
+};
 use crate::shard::{AuditQuery, AuditRecord, SeaShard, ShardOptions};
 
 mod activity;
@@ -136,7 +138,7 @@ impl Fixture {
         };
         let added = self
             .registry
-            .add_version(&ns(), &name(hook), version, "ada")
+            .add_version(&ns(), &name(hook), version, &ada())
             .await;
         added.unwrap().version.version
     }
@@ -144,7 +146,7 @@ impl Fixture {
     pub(in crate::hooks) async fn bind(&self, draft: BindingDraft) -> Binding {
         let bound = self
             .registry
-            .put_binding(&ns(), draft, Expected::Anything, "ada")
+            .put_binding(&ns(), draft, Expected::Anything, &ada())
             .await;
         bound.unwrap()
     }
@@ -167,6 +169,15 @@ impl Fixture {
 
 pub(in crate::hooks) fn ns() -> Namespace {
     "acme".parse().unwrap()
+}
+
+/// Who changes things.
+pub(in crate::hooks) fn ada() -> Author {
+    Author {
+        subject: "ada".into(),
+        request_id: Some("r-1".into()),
+        peer: Some("192.0.2.7".into()),
+    }
 }
 
 pub(in crate::hooks) fn name(text: &str) -> HookName {

@@ -17,11 +17,14 @@ use crate::wal::Lsn;
 /// How many items are freed in one go.
 const FREED_AT_ONCE: usize = 10_000;
 
+/// Boxed: while everybody waits for the topic, a pointer is moved rather than an entry.
+type Gone = Vec<Box<Entry>>;
+
 /// What a purge took out of memory.
 pub(super) struct Purged {
     /// How many items went, those that were not in memory included.
     pub(super) count: u64,
-    entries: Vec<Box<Entry>>,
+    entries: Gone,
 }
 
 impl Purged {
@@ -56,7 +59,7 @@ impl Topic {
     }
 
     /// Stored dead letters leave memory by themselves: there are few here.
-    fn purge_dead(&mut self, lsn: Lsn, up_to: ItemId) -> Vec<Box<Entry>> {
+    fn purge_dead(&mut self, lsn: Lsn, up_to: ItemId) -> Gone {
         let goes = |entry: &Entry| entry.queued.standing.dead.is_some() && entry.queued.item.id <= up_to;
         let ids: Vec<_> = self.entries.values().filter(|entry| goes(entry)).collect();
         let ids: Vec<_> = ids.into_iter().map(|entry| entry.queued.item.id).collect();
@@ -70,7 +73,7 @@ impl Topic {
         gone
     }
 
-    fn purge_live(&mut self, lsn: Lsn, up_to: ItemId) -> Vec<Box<Entry>> {
+    fn purge_live(&mut self, lsn: Lsn, up_to: ItemId) -> Gone {
         let entries = std::mem::take(&mut self.entries);
         self.forget_places();
         let mut gone = Vec::with_capacity(entries.len());

@@ -107,6 +107,60 @@ async fn items_are_browsed_in_delivery_order_hot_and_stored() {
 }
 
 #[tokio::test]
+async fn a_page_of_large_items_is_bounded_in_bytes() {
+    let server = Server::setup()
+        .set("limits.payload_bytes_max", "1MiB")
+        .start()
+        .await;
+    let topic = server.client().topic("large");
+    let large = "x".repeat(1 << 20);
+    for durability in ["stored", "logged"] {
+        for _ in 0..2 {
+            let items: Value = (0..6).map(|_| json!({ "text": large })).collect();
+            let body = json!({"durability": durability, "items": items});
+            topic.client.post(&topic.at("enqueue"), body).await.ok();
+        }
+    }
+    let mut seen = 0;
+    let mut cursor = String::new();
+    loop {
+        let page = topic
+            .client
+            .get(&topic.at(&format!("items?limit=1000{cursor}")))
+            .await;
+        assert!(page.text.len() < 10 << 20, "a page of {} bytes", page.text.len());
+        let page = page.ok();
+        seen += list(&page["items"]).len();
+        let Some(next) = page["next_cursor"].as_str() else {
+            break;
+        };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen, 24);
+}
+
+#[tokio::test]
+async fn a_page_is_full_while_there_is_more() {
+    let server = Server::start().await;
+    let topic = server.client().topic("full");
+    let items: Value = (0..300).map(|n| json!({"text": format!("{n:03}")})).collect();
+    let stored = json!({"durability": "stored", "items": items});
+    topic.client.post(&topic.at("enqueue"), stored).await.ok();
+    // What the shard shows first is hot and leased, and so no part of the page.
+    assert_eq!(topic.dequeue(200).await.len(), 200);
+    let page = topic.client.get(&topic.at("items?limit=50")).await.ok();
+    assert_eq!(list(&page["items"]).len(), 50);
+    assert!(page["next_cursor"].is_string());
+    let held = topic
+        .client
+        .get(&topic.at("items?limit=1000&state=leased"))
+        .await
+        .ok();
+    assert_eq!(list(&held["items"]).len(), 200);
+    assert!(held.get("next_cursor").is_none());
+}
+
+#[tokio::test]
 async fn an_item_explains_itself() {
     let server = Server::start().await;
     let topic = server.client().topic("explain");
