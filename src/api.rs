@@ -5,6 +5,7 @@
 //! the routes that poem-openapi documents, and there one handler.
 
 pub mod accept;
+mod audit;
 mod body;
 mod caller;
 mod classic;
@@ -19,6 +20,7 @@ mod items;
 mod layers;
 mod namespaces;
 pub mod openapi;
+mod operations;
 mod operator_routes;
 mod ops;
 pub mod problem;

@@ -7,6 +7,7 @@ mod item;
 mod lease;
 pub mod limits;
 mod name;
+mod operation;
 mod order;
 mod quota;
 mod settings;
@@ -23,6 +24,9 @@ pub use item::{
 };
 pub use lease::{LeaseId, LeaseKey, LeaseRef};
 pub use name::{HookName, NameError, Namespace, SLOT_COUNT, Slot, TopicKey, TopicName};
+pub use operation::{
+    Author, HeaderMatch, ItemFilter, OperationState, Outcome, OutcomeExample, Progress, Work,
+};
 pub use order::OrderKey;
 pub use quota::{CpuRate, HOOK_CPU_MS_MAX, Quota, QuotaPatch, Rate};
-pub use settings::{Backoff, Delivery, ExpiryAction, Settings, SettingsPatch};
+pub use settings::{Backoff, Delivery, ExpiryAction, NamespaceSettings, Settings, SettingsPatch};

@@ -4,6 +4,7 @@
 //! in memory before that either, except taking an item away from others.
 
 mod admission;
+mod audit;
 mod browse;
 mod cluster;
 mod core;
@@ -13,11 +14,14 @@ mod dequeue_hooks;
 mod enqueue;
 mod enqueue_hooks;
 mod error;
+mod explain;
 mod flusher;
 mod follow;
 mod health;
 mod idempotency;
 mod moves;
+mod operate;
+mod operations;
 mod overdue;
 mod prefetcher;
 mod quotas;
@@ -30,21 +34,27 @@ mod settle;
 mod shards;
 mod slots;
 mod supervise;
+mod sweep;
 mod tenure;
 mod topics;
+mod traces;
 mod transition;
 mod uncancelled;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::shard::{AuditQuery, AuditRecord, OperationRow};
 pub use admission::ItemLimits;
+pub use audit::Act;
 pub use cluster::*;
 pub use core::{LiveLimits, Parts, Queue, QueueLimits};
 pub use error::QueueError;
+pub use explain::{Ahead, Explanation, WhyNot};
 pub use quotas::QuotaState;
 pub use recovery::{Recovered, Replay};
 pub use request::*;
+pub use settings::Expectation;
 pub use slots::SharedSlots;
 pub use tenure::Tenure;
 

@@ -26,13 +26,14 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey};
+use crate::model::{ItemId, NamespaceSettings, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey};
 use crate::wal::Lsn;
 
 pub use breaker::{Breaker, BreakerOptions};
 pub use catalog::{
-    AuditRecord, AuditRow, Catalog, CatalogChanges, Claim, Generations, HookChange, HookContents,
-    HookVersionRow, MoveState, NodeRow, SlotContents, SlotMove,
+    AuditQuery, AuditRecord, AuditRow, Catalog, CatalogChanges, Claim, Claimed, Ending, Generations,
+    HookChange, HookContents, HookVersionRow, MoveState, NodeRow, OperationOrder, OperationRow, SlotContents,
+    SlotMove, Told,
 };
 pub use connection::ShardOptions;
 pub use slots::{SlotError, SlotMap};
@@ -295,7 +296,7 @@ pub struct CatalogContents {
     /// Every topic that was ever used and not deleted.
     pub topics: Vec<(TopicKey, TopicRow)>,
     /// Every namespace with settings of its own.
-    pub namespaces: Vec<(crate::model::Namespace, SettingsPatch)>,
+    pub namespaces: Vec<(crate::model::Namespace, NamespaceSettings)>,
     /// Which shard each slot is assigned to, by shard number; empty before the first start.
     pub slots: Vec<u16>,
 }

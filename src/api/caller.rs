@@ -10,8 +10,9 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::ApiState;
+use super::layers::REQUEST_ID;
 use super::problem::{Code, Problem};
-use crate::model::{Namespace, TopicKey, TopicName};
+use crate::model::{Author, Namespace, TopicKey, TopicName};
 use crate::queue::Requester;
 use crate::telemetry::traces::TraceContext;
 use crate::tenant::{Authorised, Denied, Principal, Scope};
@@ -26,6 +27,7 @@ pub(crate) struct Caller {
     peer: IpAddr,
     forwarded: bool,
     trace: Option<TraceContext>,
+    request_id: Option<HeaderValue>,
 }
 
 impl Caller {
@@ -34,6 +36,7 @@ impl Caller {
         Self {
             authorization: request.headers().get(header::AUTHORIZATION).cloned(),
             peer: peer(request.remote_addr()),
+            request_id: request.headers().get(REQUEST_ID).cloned(),
             forwarded: request.headers().contains_key(header::FORWARDED)
                 || request.headers().contains_key("x-forwarded-for"),
             trace: request.extensions().get::<TraceContext>().cloned(),
@@ -43,6 +46,21 @@ impl Caller {
     /// Whether the request was made on this machine, and not passed on by a proxy on it.
     pub(crate) fn is_local(&self) -> bool {
         self.peer.to_canonical().is_loopback() && !self.forwarded
+    }
+
+    /// Who acts, as the log of changes tells it.
+    pub(crate) fn author(&self, authorised: &Authorised) -> Author {
+        self.author_of(authorised.subject())
+    }
+
+    /// The same for a token's `subject`.
+    pub(crate) fn author_of(&self, subject: &Arc<str>) -> Author {
+        let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
+        Author {
+            subject: subject.clone(),
+            request_id: id.map(Into::into),
+            peer: Some(self.peer.to_canonical().to_string().into()),
+        }
     }
 
     /// Whether there is a token to look at.

@@ -16,7 +16,8 @@ use super::problem::{CONTENT_TYPE, Code, Problem};
 use super::routes;
 use crate::telemetry::traces::{self, TraceContext};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header of request ids; requests have it from here on inwards.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over from a caller, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -76,6 +77,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Outer<E> {
         if let Some(trace) = trace {
             request.extensions_mut().insert(trace);
         }
+        request.headers_mut().insert(REQUEST_ID, request_id.clone());
         // Only failures need the path again, and only 405 needs it whole.
         let method = request.method().clone();
         let uri = request.uri().clone();

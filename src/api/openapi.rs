@@ -104,7 +104,7 @@ fn describe_path_parameter(parameter: &mut Value) {
 
 /// Whether answers of this status are problems.
 fn is_problem(status: &str) -> bool {
-    !matches!(status, "200" | "201" | "304")
+    !matches!(status, "200" | "201" | "202" | "304")
 }
 
 /// Adds the headers that the outer layer sets on answers of this status.

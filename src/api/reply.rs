@@ -65,6 +65,11 @@ problem_sets! {
     ActsOn = 400 401 403 404 409 412 428 429 500 503;
     /// Of routes that change something only when it is as their caller has seen it.
     TakesOn = 400 401 403 404 408 409 412 413 415 422 428 429 500 503;
+    /// Of routes that change something, when it is as their caller has seen it where that is asked for, and
+    /// take no body.
+    ActsIf = 400 401 403 404 409 412 429 500 503;
+    /// The same of routes that take a body.
+    TakesIf = 400 401 403 404 408 409 412 413 415 422 429 500 503;
     /// Of routes that need any token.
     Known = 401 429 500;
     /// Of routes that need no token.
@@ -114,6 +119,7 @@ fn success(
     MetaResponse {
         description: match status {
             201 => "Made",
+            202 => "Ordered",
             304 => "Not changed",
             _ => "Done",
         },
@@ -129,6 +135,17 @@ fn etag() -> MetaHeader {
     MetaHeader {
         name: "ETag".to_owned(),
         description: Some("Stands for what the answer shows; for If-Match.".to_owned()),
+        required: false,
+        deprecated: false,
+        schema: String::schema_ref(),
+    }
+}
+
+/// Where what was ordered is looked at.
+fn location() -> MetaHeader {
+    MetaHeader {
+        name: "Location".to_owned(),
+        description: Some("The path of the operation.".to_owned()),
         required: false,
         deprecated: false,
         schema: String::schema_ref(),
@@ -175,6 +192,8 @@ answers! {
     Answer<T> = vec![success(200, vec![(JSON, T::schema_ref())], vec![])];
     /// As [`Answer`], with an entity tag.
     Tagged<T> = vec![success(200, vec![(JSON, T::schema_ref())], vec![etag()])];
+    /// As [`Answer`], of something that goes on after the request.
+    Ordered<T> = vec![success(202, vec![(JSON, T::schema_ref())], vec![location()])];
     /// As [`Answer`]; 201 when something new was made.
     Saved<T> = vec![
         success(200, vec![(JSON, T::schema_ref())], vec![]),

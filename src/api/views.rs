@@ -5,9 +5,14 @@ use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
 use crate::model::{Death, ItemId, ItemState, OrderKey, PayloadKind, Settings, SettingsPatch, TopicName};
-use crate::queue::{Circuit, ItemView, ShardView, TopicStats, TopicSummary, TopicView};
+use crate::queue::{ItemView, TopicStats, TopicSummary, TopicView};
 
+use super::hooks::DryRunItemView;
 use super::problem::{Code, Problem};
+
+mod admin;
+
+pub(crate) use admin::*;
 
 /// A topic's numbers, flat, so that scalers can read each by its name.
 #[derive(Serialize)]
@@ -96,14 +101,6 @@ impl TopicDetailView {
             stats: StatsView::from(&view.stats),
         }
     }
-}
-
-/// A namespace with its settings.
-#[derive(Serialize)]
-pub(crate) struct NamespaceDetailView {
-    pub(crate) namespace: String,
-    pub(crate) settings: SettingsPatch,
-    pub(crate) effective: Settings,
 }
 
 /// One item in full.
@@ -203,70 +200,12 @@ pub(crate) struct CountView {
 #[derive(Serialize)]
 pub(crate) struct RedriveView<'a> {
     pub(crate) count: u64,
+    pub(crate) kept: u64,
     pub(crate) dry_run: bool,
+    pub(crate) more: bool,
     pub(crate) sample: Vec<ItemDetailView<'a>>,
-}
-
-/// Why an item is or is not delivered.
-#[derive(Serialize)]
-pub(crate) struct ExplainView {
-    id: ItemId,
-    state: ItemState,
-    deliverable: bool,
-    reasons: Vec<String>,
-    shard: u16,
-    shard_state: Circuit,
-}
-
-impl ExplainView {
-    /// Explains `item` of a topic that is `paused` or not and in `shard`.
-    pub(crate) fn new(item: &ItemView, paused: bool, shard: &ShardView) -> Self {
-        let mut reasons = Vec::new();
-        if paused {
-            reasons.push("the topic is paused; resume it".to_owned());
-        }
-        match item.state {
-            ItemState::Scheduled => reasons.push(format!("it is not due before {}", item.due)),
-            ItemState::Leased => reasons.push(match item.lease_expires_at {
-                Some(until) => format!("a consumer holds it until {until}, unless it settles it earlier"),
-                None => "a consumer holds it".to_owned(),
-            }),
-            ItemState::Dead => reasons.push(match &item.dead {
-                Some(death) => {
-                    let reason = serde_json::to_string(&death.reason).unwrap_or_default();
-                    format!(
-                        "it is a dead letter since {} ({}); redrive it",
-                        death.at,
-                        reason.trim_matches('"')
-                    )
-                }
-                None => "it is a dead letter; redrive it".to_owned(),
-            }),
-            ItemState::Ready => {}
-        }
-        let deliverable = reasons.is_empty();
-        if deliverable {
-            reasons.push(
-                "it goes out with the next dequeue, after items of the topic with a smaller priority number, \
-                 an earlier due time or a smaller id"
-                    .to_owned(),
-            );
-        }
-        if shard.state != Circuit::Closed {
-            reasons.push(
-                "its shard does not answer: what is in memory goes out, what is stored waits until it is back"
-                    .to_owned(),
-            );
-        }
-        Self {
-            id: item.item.id,
-            state: item.state,
-            deliverable,
-            reasons,
-            shard: shard.shard,
-            shard_state: shard.state,
-        }
-    }
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rehearsals: Vec<DryRunItemView>,
 }
 
 const CURSOR_VERSION: u8 = 1;
@@ -331,7 +270,6 @@ mod tests {
 
     use super::super::write_items::tests::delivery;
     use super::*;
-    use crate::model::DeadReason;
 
     fn view(state: ItemState) -> ItemView {
         ItemView {
@@ -345,19 +283,6 @@ mod tests {
         }
     }
 
-    fn shard() -> ShardView {
-        ShardView {
-            shard: 0,
-            state: Circuit::Closed,
-            failure: None,
-            openings: 0,
-            refused: 0,
-            slots: 0,
-            topics: 0,
-            items: 0,
-        }
-    }
-
     #[test]
     fn an_item_is_shown_with_its_payload_under_its_own_name() {
         let shown = serde_json::to_value(ItemDetailView::from(&view(ItemState::Ready))).unwrap();
@@ -366,28 +291,6 @@ mod tests {
         assert_eq!(shown["deliver_after"], json!("1970-01-01T00:00:00.005Z"));
         assert_eq!(shown["headers"], json!({"a\"b": "c"}));
         assert!(shown.get("payload").is_none() && shown.get("dead").is_none());
-    }
-
-    #[test]
-    fn explanations_name_every_reason() {
-        let mut shard = shard();
-        let ready = ExplainView::new(&view(ItemState::Ready), false, &shard);
-        assert!(ready.deliverable && ready.reasons.len() == 1);
-        let scheduled = ExplainView::new(&view(ItemState::Scheduled), true, &shard);
-        assert!(!scheduled.deliverable && scheduled.reasons.len() == 2);
-        let mut dead = view(ItemState::Dead);
-        dead.dead = Some(Death {
-            reason: DeadReason::AttemptsExhausted,
-            at: Timestamp::from_ms(0),
-        });
-        assert!(ExplainView::new(&dead, false, &shard).reasons[0].contains("(attempts_exhausted)"));
-        shard.state = Circuit::Open;
-        let hot = ExplainView::new(&view(ItemState::Ready), false, &shard);
-        assert!(
-            hot.deliverable && hot.reasons[1].contains("shard"),
-            "{:?}",
-            hot.reasons
-        );
     }
 
     #[test]

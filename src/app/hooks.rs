@@ -60,6 +60,10 @@ impl HookParts {
         );
         let table = chains.clone();
         registry.publish_to(Box::new(move |namespace, bound| table.replace(namespace, bound)));
+        let versions = Arc::downgrade(&registry);
+        chains.find_versions_with(Box::new(move |namespace, hook| {
+            versions.upgrade()?.version(namespace, &hook.hook, hook.version)
+        }));
         Ok(Self {
             registry,
             engine,

@@ -39,8 +39,8 @@ use crate::shard::{Catalog, ShardError};
 pub use engine::{CatalogModules, Preparer, artefact_key};
 pub use error::RegistryError;
 pub use view::{
-    Activation, AddedVersion, AuditEntry, BindingDraft, Expected, HookSummary, HookView, KeptFailure,
-    LimitsView, LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
+    Activation, AddedVersion, BindingDraft, Expected, HookSummary, HookView, KeptFailure, LimitsView,
+    LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
 };
 
 /// How often what hooks did is tidied.
@@ -209,22 +209,6 @@ impl Registry {
     /// kept.
     pub fn failures(&self, namespace: &Namespace, hook: &HookName) -> Vec<KeptFailure> {
         self.activity.failures(namespace, hook)
-    }
-
-    /// Up to `limit` changes of a namespace after the one numbered `after`, the oldest first.
-    pub async fn audit(&self, namespace: &Namespace, after: u64, limit: usize) -> Result<Vec<AuditEntry>> {
-        let records = self.catalog.audit(namespace, after, limit).await?;
-        let entries = records.into_iter().map(|record| AuditEntry {
-            id: record.id,
-            at: record.at,
-            namespace: namespace.clone(),
-            actor: record.actor,
-            action: record.action,
-            target: record.target,
-            before: record.before,
-            after: record.after,
-        });
-        Ok(entries.collect())
     }
 
     /// Whether everything in the plugins folder is in force, and in words how hooks are.

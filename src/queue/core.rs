@@ -14,6 +14,7 @@ use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
 use super::moves::Moving;
+use super::operate::Operations;
 use super::quotas::LeasesInHand;
 use super::receipts::Receipts;
 use super::shards::ShardWatch;
@@ -124,6 +125,7 @@ pub(super) struct Core {
     pub(super) receipts: Receipts,
     /// Held by flushers, and alone by whoever brings back what the hot tier lost.
     pub(super) restoring: tokio::sync::RwLock<()>,
+    pub(super) operations: Operations,
     /// Raised when memory was freed.
     pub(super) room: Notify,
     /// Raised when a topic of the shard ran low on ready items in memory.
@@ -142,6 +144,8 @@ impl Queue {
     /// Puts a queue together and starts its loops.
     pub async fn start(parts: Parts, recovered: super::Recovered) -> Result<Self, QueueError> {
         let queue = Self::open(parts, recovered).await?;
+        // What this node worked on when it went away is free for the next who asks, itself included.
+        queue.core.catalog.release_operations(queue.core.node).await?;
         queue.start_loops();
         Ok(queue)
     }
@@ -173,6 +177,7 @@ impl Queue {
             strikes: Strikes::default(),
             receipts: Receipts::default(),
             restoring: tokio::sync::RwLock::default(),
+            operations: Operations::default(),
             room: Notify::new(),
 
             draining: AtomicBool::new(false),
@@ -259,12 +264,23 @@ impl Core {
         self.topics.get(key).ok_or(QueueError::UnknownTopic)
     }
 
-    /// The topic; it appears on its first use.
+    /// The topic; it appears on its first use unless its namespace forbids that.
     pub(super) async fn topic_or_new(&self, key: &TopicKey) -> Result<Arc<TopicHandle>, QueueError> {
         if let Some(handle) = self.topics.get(key) {
             return Ok(handle);
         }
-        let most = self.live.load().topics_per_namespace_max;
+        if !self.topics.namespace(key.namespace()).makes_topics() {
+            return Err(QueueError::UndeclaredTopic);
+        }
+        self.topic_declared(key).await
+    }
+
+    /// The topic, which appears because somebody asked for it.
+    pub(super) async fn topic_declared(&self, key: &TopicKey) -> Result<Arc<TopicHandle>, QueueError> {
+        if let Some(handle) = self.topics.get(key) {
+            return Ok(handle);
+        }
+        let most = self.topics_max(key.namespace());
         if self.topics.count_in(key.namespace()) >= most {
             return Err(QueueError::TooManyTopics(most));
         }

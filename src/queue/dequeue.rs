@@ -11,6 +11,7 @@ use super::error::QueueError;
 use super::receipts::{Claim, OpenReceipt, ReceiptKey};
 use super::request::{Delivered, DequeueRequest, Lease};
 use super::topics::{TopicHandle, count};
+use super::traces::Trace;
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::hooks::Chain;
@@ -234,7 +235,7 @@ impl Core {
         let delivered = match failure {
             Some(error) if hands.is_empty() => return Err(error),
             _ if hands.is_empty() => Vec::new(),
-            _ => self.hand_over(hands, claim).await?,
+            _ => self.hand_over(hands, claim, &request.consumer.subject).await?,
         };
         Ok(Look {
             delivered,
@@ -292,6 +293,7 @@ impl Core {
         self: &Arc<Self>,
         hands: Vec<Hand>,
         claim: &mut Option<OpenReceipt>,
+        consumer: &Arc<str>,
     ) -> Result<Vec<Delivered>, QueueError> {
         // A batch of which nothing is left is no answer yet.
         let claim = if hands.iter().all(|hand| hand.items.is_empty()) {
@@ -312,7 +314,7 @@ impl Core {
                 frame.deliver(&hand.handle.key, &entries);
             }
         }
-        let work = self.clone();
+        let (work, consumer) = (self.clone(), consumer.clone());
         uncancelled(async move {
             let logged = match work.wal.append(frame) {
                 Ok(pending) => {
@@ -335,6 +337,7 @@ impl Core {
             let mut delivered = Vec::with_capacity(hands.iter().map(|hand| hand.items.len()).sum());
             let mut changes = Vec::new();
             for mut hand in hands {
+                work.trace(&hand, &consumer);
                 changes.extend(hand.change());
                 let topic = &hand.handle.key;
                 let answer = |taken| work.delivered(topic, taken, hand.at_most_once);
@@ -354,6 +357,18 @@ impl Core {
             Ok(delivered)
         })
         .await
+    }
+
+    /// Notes who has what of `hand` now, and which hook sent what back.
+    fn trace(&self, hand: &Hand, consumer: &Arc<str>) {
+        let held = |taken: &TakenItem| {
+            let standing = &taken.queued.standing;
+            let trace = Trace::Held(consumer.clone());
+            Some((taken.queued.item.id, standing.lease_expires_at?, trace))
+        };
+        let held = hand.items.iter().filter(|_| !hand.at_most_once).filter_map(held);
+        let turned = hand.turned.iter().filter_map(Turned::trace);
+        hand.handle.traces.note(self.clock.now(), held.chain(turned));
     }
 
     async fn put_back(&self, hands: &[Hand]) {

@@ -28,6 +28,21 @@ pub enum QueueError {
     /// The namespace has as many topics as it may have.
     #[error("the namespace has {0} topics, which is its limit; delete some or use existing ones")]
     TooManyTopics(usize),
+    /// The namespace makes no topics on their first use, and nobody has made this one.
+    #[error("the namespace makes no topics by itself; put the topic's settings first to make it")]
+    UndeclaredTopic,
+    /// What was to be changed is not as its changer has seen it.
+    #[error("somebody changed it meanwhile")]
+    Stale {
+        /// The revision there is; none when there is nothing.
+        current: Option<u64>,
+    },
+    /// There is no such operation.
+    #[error("there is no such operation in this namespace; ended ones are forgotten after some hundred more")]
+    UnknownOperation,
+    /// The namespace has as many operations under way as it may have.
+    #[error("as many operations of the namespace wait or run as may; wait for one to end, or cancel one")]
+    TooManyOperations,
     /// The log has no room: acceptance has stopped until space is freed.
     #[error("the write-ahead log has no room; acks and deliveries go on, enqueues must wait")]
     LogFull,

@@ -122,7 +122,7 @@ impl Core {
     }
 
     /// How many items of a topic to read at once, by the size they had last time.
-    fn page_items(&self, handle: &TopicHandle) -> usize {
+    pub(super) fn page_items(&self, handle: &TopicHandle) -> usize {
         let item_bytes = handle.cold_item_bytes.load(Ordering::Relaxed).max(1);
         let most = self.limits.refill_items;
         (PAGE_BYTES / item_bytes).clamp(PAGE_ITEMS_MIN.min(most), most)
@@ -149,7 +149,8 @@ impl Core {
     }
 }
 
-fn note_size(handle: &TopicHandle, items: &[QueuedItem]) {
+/// Notes how large the cold items of a topic are.
+pub(super) fn note_size(handle: &TopicHandle, items: &[QueuedItem]) {
     if !items.is_empty() {
         let bytes: usize = items.iter().map(|queued| item_bytes(&queued.item)).sum();
         handle

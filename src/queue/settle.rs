@@ -123,6 +123,7 @@ impl Core {
                         count(&outcome.handle.counters.acked, outcome.acked);
                         count(&outcome.handle.counters.failed, outcome.failed);
                         count(&outcome.handle.counters.dead, outcome.dead);
+                        outcome.handle.traces.settle(&outcome.finishes);
                         work.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
                     }
                     drop(applying);

@@ -32,6 +32,7 @@ impl Queue {
             self.supervise("restorer", |core| async move { core.restore_tick().await });
         }
         self.supervise("reaper", |core| async move { core.reap_tick().await });
+        self.supervise("operator", |core| async move { core.operate_tick().await });
         self.supervise("mover", |core| async move { core.mover_tick().await });
         self.supervise("tenure", |core| async move { core.tenure_tick().await });
         self.supervise("sampler", |core| async move { core.sample_tick().await });

@@ -5,6 +5,7 @@ mod changes;
 mod hooks;
 mod moves;
 mod nodes;
+mod operations;
 mod quotas;
 
 use sea_orm::sea_query::{OnConflict, SimpleExpr};
@@ -16,21 +17,22 @@ use super::connection::Database;
 use super::entity::{namespaces, slots, topics};
 use super::error::corrupt;
 use super::{CatalogContents, ShardError, TopicRow};
-use crate::model::{Namespace, SettingsPatch, TopicKey};
+use crate::model::{Namespace, NamespaceSettings, SettingsPatch, TopicKey};
 
 use changes::Changed;
 
-pub use audit::{AuditRecord, AuditRow};
+pub use audit::{AuditQuery, AuditRecord, AuditRow};
 pub use changes::{CatalogChanges, Generations};
 pub use hooks::{HookChange, HookContents, HookVersionRow};
 pub use moves::{MoveState, SlotContents, SlotMove};
 pub use nodes::{Claim, NodeRow};
+pub use operations::{Claimed, Ending, OperationOrder, OperationRow, Told};
 
 /// Most rows in one insert, well below the values SQLite allows in a statement.
 const ROWS_MAX: usize = 4_096;
 
-/// Topics, namespaces, slots and hooks in the first shard's database. Every call may be
-/// repeated.
+/// Topics, namespaces, slots, hooks, operations and the log of changes in the first shard's database.
+/// Every call about the first four may be repeated.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     database: Database,
@@ -147,7 +149,7 @@ impl Catalog {
     pub async fn put_namespace(
         &self,
         namespace: &Namespace,
-        settings: &SettingsPatch,
+        settings: &NamespaceSettings,
     ) -> Result<(), ShardError> {
         use namespaces::{ActiveModel, Column, Entity};
         let row = ActiveModel {
@@ -162,6 +164,15 @@ impl Catalog {
         self.database
             .timed(insert.exec_without_returning(&transaction))
             .await?;
+        self.announce(&transaction, Changed::Namespace(namespace)).await?;
+        self.database.commit(transaction).await
+    }
+
+    /// Forgets a namespace's settings.
+    pub async fn delete_namespace(&self, namespace: &Namespace) -> Result<(), ShardError> {
+        let delete = namespaces::Entity::delete_by_id(namespace.to_string());
+        let transaction = self.database.begin_write().await?;
+        self.database.timed(delete.exec(&transaction)).await?;
         self.announce(&transaction, Changed::Namespace(namespace)).await?;
         self.database.commit(transaction).await
     }
@@ -213,7 +224,7 @@ fn name_of_topic(namespace: &str, topic: &str) -> Result<TopicKey, ShardError> {
     TopicKey::parse(namespace, topic).map_err(|_| corrupt("a topic in the catalog has an impossible name"))
 }
 
-fn decode_namespace(row: namespaces::Model) -> Result<(Namespace, SettingsPatch), ShardError> {
+fn decode_namespace(row: namespaces::Model) -> Result<(Namespace, NamespaceSettings), ShardError> {
     let namespace: Namespace = row
         .namespace
         .parse()

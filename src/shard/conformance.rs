@@ -12,6 +12,7 @@ mod keys;
 mod lifetime;
 mod moves;
 mod nodes;
+mod operations;
 mod postgres;
 mod questions;
 

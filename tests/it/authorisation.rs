@@ -55,7 +55,8 @@ fn needs(operation: &Operation) -> Needs {
             Needs::In(Scope::Dequeue)
         }
         "ack" | "nack" | "extend" | "release" | "reject" => Needs::Anywhere(Scope::Dequeue),
-        "events" | "get_hook_limits" | "get_hook_wit" => Needs::Token,
+        "events" | "get_hook_limits" | "get_hook_wit" | "list_namespaces" => Needs::Token,
+        "get_all_audit" => Needs::Everything,
         "get_audit" => Needs::Audit,
         "put_quota" | "delete_quota" | "get_config" | "reload_config" => Needs::Operating,
         id if of_hooks(id) => Needs::In(Scope::Hooks),
@@ -76,6 +77,7 @@ fn body(operation: &Operation, namespace: &str) -> Value {
         "ack" | "nack" | "extend" | "release" | "reject" => json!({"leases": [{"lease_id": "none"}]}),
         "classic_enqueue" => json!([{"namespace": namespace, "topic": "t"}]),
         "classic_ack" | "classic_nack" => json!({"id": "1", "namespace": namespace, "topic": "t"}),
+        "order_operation" => json!({"kind": "purge", "topic": "t"}),
         "put_binding" => json!({"topic": "*", "side": "enqueue", "hook": "h", "version": 1}),
         "move_slots" => json!({"balance": true, "dry_run": true}),
         "activate_binding" => json!({"version": 1}),
@@ -308,6 +310,11 @@ async fn the_right_token_opens_every_operation() {
             }
             "classic_ack" | "classic_nack" => is(&reply, 409, "not_leased"),
             "forget_node" => is(&reply, 409, "conflict"),
+            "delete_topic" | "delete_namespace" => is(&reply, 400, "confirmation_required"),
+            "order_operation" => reply.status == 202,
+            "get_operation" | "cancel_operation" => {
+                reply.status == 200 || reply.status == 409 || reply.status == 404
+            }
             // There is no hook, and no condition says what is expected.
             id if of_hooks(id) => [200, 404, 422, 428].contains(&reply.status),
             _ => reply.status == 200 || is(&reply, 404, "unknown_topic"),

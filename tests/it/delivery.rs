@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use mqueue::model::{DeadReason, Delivery, ExpiryAction, ItemState, SettingsPatch};
+use mqueue::model::{DeadReason, Delivery, ExpiryAction, ItemFilter, ItemState, SettingsPatch};
 use mqueue::queue::{Durability, EnqueueResult, NewItem, Redrive, SettleStatus, Verb};
 
 use crate::node::{Node, delayed, is_on_redis, item, keyed, prioritised, request, somebody, text, topic};
@@ -204,7 +204,10 @@ async fn rejected_items_come_back_only_by_redrive() {
         );
     }
     let only_bad = Redrive {
-        error_contains: Some("bad".into()),
+        filter: ItemFilter {
+            error_contains: Some("bad".into()),
+            ..ItemFilter::default()
+        },
         ..Redrive::default()
     };
     let dry = node

@@ -474,7 +474,11 @@ impl HotTier for MemoryTier {
     }
 
     async fn purge(&self, topic: &TopicKey, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
-        self.step_in(topic, |topic, _| topic.purge(lsn, dead, up_to)).1
+        let (_, mut purged) = self.step_in(topic, |topic, _| topic.purge(lsn, dead, up_to));
+        while purged.free_some() {
+            tokio::task::yield_now().await;
+        }
+        purged.count
     }
 
     async fn browse(

@@ -6,7 +6,7 @@ use sea_orm::{DatabaseTransaction, QueryResult};
 use super::Catalog;
 use super::hooks::{column, name};
 use super::{decode_settings, name_of_topic};
-use crate::model::{Namespace, SettingsPatch, TopicKey};
+use crate::model::{Namespace, NamespaceSettings, TopicKey};
 use crate::shard::error::corrupt;
 use crate::shard::{CatalogContents, ShardError, TopicRow};
 
@@ -43,7 +43,7 @@ pub struct CatalogChanges {
     /// Topics as they are now; none for one that is gone.
     pub topics: Vec<(TopicKey, Option<TopicRow>)>,
     /// Namespaces as they are now.
-    pub namespaces: Vec<(Namespace, SettingsPatch)>,
+    pub namespaces: Vec<(Namespace, NamespaceSettings)>,
     /// All there is, when the changes cannot be told apart any more: then the lists are empty.
     pub everything: Option<CatalogContents>,
 }
@@ -114,11 +114,16 @@ impl Catalog {
             for row in self.database.rows(&read, sql, after()).await? {
                 changes.topics.push(decode_topic(&row)?);
             }
-            let sql = "SELECT namespace, settings FROM namespaces WHERE namespace IN
-                (SELECT namespace FROM changes WHERE id > $1 AND topic = '')";
+            let sql = "SELECT c.namespace, n.settings
+                FROM (SELECT DISTINCT namespace FROM changes WHERE id > $1 AND topic = '') AS c
+                LEFT JOIN namespaces n ON n.namespace = c.namespace";
             for row in self.database.rows(&read, sql, after()).await? {
                 let namespace: Namespace = name(&row, "namespace")?;
-                let settings = decode_settings(&column::<String>(&row, "settings")?, &namespace)?;
+                // One that was deleted has no settings of its own any more.
+                let settings = match column::<Option<String>>(&row, "settings")? {
+                    Some(settings) => decode_settings(&settings, &namespace)?,
+                    None => NamespaceSettings::default(),
+                };
                 changes.namespaces.push((namespace, settings));
             }
         } else {

@@ -1,7 +1,7 @@
 //! The catalog.
 
 use super::{Fixture, on_both, topic};
-use crate::model::{SettingsPatch, TopicKey};
+use crate::model::{NamespaceSettings, SettingsPatch, TopicKey};
 use crate::shard::{Catalog, ShardError, SlotMap, TopicRow};
 
 on_both!(
@@ -76,13 +76,21 @@ async fn namespaces_are_put(fixture: &Fixture) {
     let catalog = fixture.shard.catalog();
     let namespace = topic("tenant-a", "t").namespace().clone();
     for ttl_ms in [5, 6] {
-        let settings = SettingsPatch {
-            ttl_ms: Some(ttl_ms),
-            ..SettingsPatch::default()
+        let settings = NamespaceSettings {
+            topics: SettingsPatch {
+                ttl_ms: Some(ttl_ms),
+                ..SettingsPatch::default()
+            },
+            topics_on_first_use: Some(false),
+            topics_max: None,
         };
         catalog.put_namespace(&namespace, &settings).await.unwrap();
         let namespaces = catalog.load().await.unwrap().namespaces;
         assert_eq!(namespaces, [(namespace.clone(), settings)]);
+    }
+    for _ in 0..2 {
+        catalog.delete_namespace(&namespace).await.unwrap();
+        assert!(catalog.load().await.unwrap().namespaces.is_empty());
     }
 }
 
@@ -124,18 +132,22 @@ async fn every_change_is_announced_once(fixture: &Fixture) {
     put(&catalog, &two, &paused(3)).await;
     catalog.delete_topic(&one).await.unwrap();
     let namespace = one.namespace().clone();
-    catalog
-        .put_namespace(&namespace, &paused(4).settings)
-        .await
-        .unwrap();
+    let settings = NamespaceSettings {
+        topics_max: Some(4),
+        ..NamespaceSettings::default()
+    };
+    catalog.put_namespace(&namespace, &settings).await.unwrap();
     let changes = catalog.changes(seen).await.unwrap();
     let mut topics = changes.topics;
     topics.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(topics, [(one, None), (two, Some(paused(3)))]);
-    assert_eq!(changes.namespaces, [(namespace, paused(4).settings)]);
+    assert_eq!(changes.namespaces, [(namespace.clone(), settings)]);
     assert!(changes.everything.is_none());
     assert_eq!(changes.generation, catalog.generations().await.unwrap().catalog);
-    let none = catalog.changes(changes.generation).await.unwrap();
+    catalog.delete_namespace(&namespace).await.unwrap();
+    let deleted = catalog.changes(changes.generation).await.unwrap();
+    assert_eq!(deleted.namespaces, [(namespace, NamespaceSettings::default())]);
+    let none = catalog.changes(deleted.generation).await.unwrap();
     assert!(none.topics.is_empty() && none.namespaces.is_empty() && none.everything.is_none());
 }
 

@@ -46,6 +46,7 @@ async fn two_may_open_an_empty_database_at_once(fixture: &Fixture) {
         "changes",
         "slot_moves",
         "quotas",
+        "operations",
         "mqueue_migrations",
     ];
     for table in tables {
