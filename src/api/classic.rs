@@ -10,8 +10,6 @@
 //! - Bodies are read as JSON whatever their content type says: `curl -d` sends a form's.
 //! - An unavailable shard is 500 here and 503 elsewhere.
 
-use std::time::Duration;
-
 use poem::Response;
 use poem::http::StatusCode;
 use serde::Deserialize;
