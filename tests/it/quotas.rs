@@ -4,6 +4,8 @@ use mqueue::tenant::Scope;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Topic, lease, list};
+use crate::guests::Guest;
+use crate::hook_client::{Hooks, Side};
 use crate::server::{Server, token};
 
 /// Ten items of 1,000 bytes each, which count 1,256.
@@ -253,4 +255,34 @@ async fn a_quota_set_on_one_node_reaches_the_others() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     panic!("the other node does not know it: {}", quota(&client).await);
+}
+
+#[tokio::test]
+async fn hooks_of_one_namespace_can_be_given_less_time() {
+    let server = Server::start().await;
+    let client = server.client();
+    let slow = Guest {
+        body: "(loop $l (br $l))",
+        ..Guest::default()
+    };
+    client
+        .put(
+            "/v1/namespaces/short/quota",
+            json!({"hook_cpu_ms_per_s": 1, "hook_cpu_burst_ms": 1}),
+        )
+        .await
+        .ok();
+    for (namespace, status, code) in [("short", 503, "hook_overloaded"), ("long", 422, "hook_failed")] {
+        let hooks = Hooks::of(&client, namespace);
+        hooks.put("h", Side::Enqueue, slow, json!({})).await;
+        // The first call takes more than is saved up; what it owes has to come back before the next.
+        hooks
+            .enqueue("t", json!([{"text": "x"}]))
+            .await
+            .problem(422, "hook_failed");
+        let reply = hooks.enqueue("t", json!([{"text": "x"}])).await;
+        let problem = reply.problem(status, code);
+        let told = problem.to_string().contains("used up its processor time");
+        assert_eq!(told, namespace == "short", "{problem}");
+    }
 }
