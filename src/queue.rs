@@ -3,6 +3,7 @@
 //! Every use case keeps one rule: nothing is answered before its record is durable, and nothing is applied
 //! in memory before that either, except taking an item away from others.
 
+mod activity;
 mod admission;
 mod browse;
 mod core;
@@ -31,6 +32,7 @@ mod uncancelled;
 #[cfg(test)]
 mod tests;
 
+pub use activity::{Activity, WorkDone};
 pub use admission::ItemLimits;
 pub use core::{Parts, Queue, QueueLimits};
 pub use error::QueueError;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Counted;
 use super::admission::ItemLimits;
 use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
@@ -97,6 +98,7 @@ pub(super) struct Core {
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
     pub(super) receipts: Receipts,
+    pub(super) counted: Counted,
     /// Raised when memory was freed.
     pub(super) room: Notify,
     /// Raised when a topic ran low on ready items in memory.
@@ -137,6 +139,7 @@ impl Queue {
             quotas: parts.quotas,
             strikes: Strikes::default(),
             receipts: Receipts::default(),
+            counted: Counted::default(),
             room: Notify::new(),
             running_low: Notify::new(),
             draining: AtomicBool::new(false),

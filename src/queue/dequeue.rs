@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::select_all;
 
 use super::core::{Core, Queue};
-use super::dequeue_hooks::{Turned, finishes, log_turned};
+use super::dequeue_hooks::{Turned, filtered, finishes, log_turned};
 use super::error::QueueError;
 use super::receipts::{Claim, OpenReceipt, ReceiptKey};
 use super::request::{Delivered, DequeueRequest, Lease};
@@ -278,10 +278,17 @@ impl Core {
                 let (leases, until) = leases_of(&hands);
                 claim.settle(leases, until);
             }
+            work.note_waits(
+                hands
+                    .iter()
+                    .flat_map(|hand| &hand.items)
+                    .map(|taken| &taken.queued),
+            );
             let mut delivered = Vec::with_capacity(hands.iter().map(|hand| hand.items.len()).sum());
             for mut hand in hands {
                 count(&hand.handle.counters.delivered, hand.items.len());
                 let turned = std::mem::take(&mut hand.turned);
+                count(&hand.handle.counters.filtered, filtered(&turned));
                 if hand.chain.is_some() {
                     let leased = if hand.at_most_once {
                         &[][..]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use super::activity::since_due_us;
 use super::core::{Core, Queue};
 use super::error::QueueError;
 use super::request::{LeaseAction, SettleResult, SettleStatus, Verb};
@@ -34,6 +35,8 @@ struct Outcome {
     acked: usize,
     failed: usize,
     dead: usize,
+    /// How long it took from when the acked items were due, in microseconds.
+    turnarounds_us: Vec<u64>,
 }
 
 impl Queue {
@@ -113,6 +116,7 @@ impl Core {
                     count(&outcome.handle.counters.acked, outcome.acked);
                     count(&outcome.handle.counters.failed, outcome.failed);
                     count(&outcome.handle.counters.dead, outcome.dead);
+                    self.note_turnarounds(outcome.turnarounds_us);
                     self.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
                 }
                 drop(applying);
@@ -230,6 +234,7 @@ impl Core {
         let Group { handle, actions } = group;
         let now = self.clock.now();
         let mut acked = Vec::new();
+        let mut turnarounds_us = Vec::new();
         let mut patches = Vec::new();
         let mut failed = 0;
         for ((index, action), held) in actions.into_iter().zip(held) {
@@ -246,7 +251,10 @@ impl Core {
                 failed += 1;
             }
             match apply(&action.verb, &queued, &handle, now) {
-                None => acked.push(queued.item.id),
+                None => {
+                    acked.push(queued.item.id);
+                    turnarounds_us.push(since_due_us(&queued, now));
+                }
                 Some(standing) => {
                     results[index].lease_expires_at = standing.lease_expires_at;
                     patches.push(PatchEntry {
@@ -275,6 +283,7 @@ impl Core {
             acked: count,
             failed,
             dead,
+            turnarounds_us,
         }
     }
 
