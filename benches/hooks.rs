@@ -9,10 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mqueue::clock::{Clock, Stopwatch, Timestamp};
-use mqueue::hooks::engine::{CpuQuota, Engine, EngineOptions, ModuleSource};
+use mqueue::hooks::engine::{CpuQuotas, Engine, EngineOptions, ModuleSource};
 use mqueue::hooks::{Call, HookContext, HookItem, Runner, Version};
 use mqueue::model::{
-    Digest, HookLimits, HookRef, InstanceMode, Item, ItemId, Manifest, PayloadKind, Side, TopicKey,
+    CpuRate, Digest, HookLimits, HookRef, InstanceMode, Item, ItemId, Manifest, PayloadKind, Side, TopicKey,
 };
 
 const PAYLOAD_BYTES: usize = 256;
@@ -105,10 +105,10 @@ fn calls(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory for the cache");
     let program = PathBuf::from(env!("CARGO_BIN_EXE_mqueue"));
     let options = EngineOptions {
-        cpu: CpuQuota {
+        cpu: CpuQuotas::new(|_| CpuRate {
             per_second: Duration::from_secs(1_000),
             burst: Duration::from_secs(1_000),
-        },
+        }),
         ..EngineOptions::new(dir.path().join("cache"), [1; 32], program)
     };
     let _entered = runtime.enter();

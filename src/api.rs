@@ -8,6 +8,8 @@ pub mod accept;
 mod body;
 mod caller;
 mod classic;
+mod cluster;
+mod configuration;
 mod docs;
 mod dto;
 mod events;
@@ -17,8 +19,10 @@ mod items;
 mod layers;
 mod namespaces;
 pub mod openapi;
+mod operator_routes;
 mod ops;
 pub mod problem;
+mod quota;
 mod read_items;
 mod reply;
 mod routes;
@@ -28,10 +32,12 @@ mod views;
 mod write_items;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use poem::{Endpoint, Response, Route};
 
+pub use configuration::{ConfigEntry, ConfigFault, Configuration, Reload, Reloads};
 pub use hooks::HooksState;
 pub use layers::ROUTES;
 pub use ops::snapshot;
@@ -52,7 +58,7 @@ pub struct ApiState {
     pub failures: AuthFailures,
     /// The hooks.
     pub hooks: HooksState,
-    /// Enqueue quotas.
+    /// What namespaces may enqueue.
     pub quotas: Arc<Quotas>,
     /// Counters of requests, and the text of `/metrics`.
     pub metrics: Arc<Metrics>,
@@ -60,6 +66,8 @@ pub struct ApiState {
     pub clock: Clock,
     /// The configurable limits.
     pub limits: ApiLimits,
+    /// The configuration and its reloads.
+    pub config: Arc<dyn Configuration>,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -71,10 +79,10 @@ impl std::fmt::Debug for ApiState {
 }
 
 /// Limits of the API that configuration may set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ApiLimits {
-    /// Largest body of an enqueue, in bytes; at most [`limits::BODY_BYTES_MAX`].
-    pub body_bytes_max: usize,
+    /// Largest body of an enqueue, in bytes; at most [`limits::BODY_BYTES_MAX`]. It may change at any time.
+    pub body_bytes_max: Arc<AtomicUsize>,
     /// Longest time for a body to arrive.
     pub body_timeout: Duration,
     /// Whether `/metrics` needs no token when asked from the node's own machine.
@@ -87,10 +95,14 @@ pub struct ApiLimits {
 const SMALL_BODY_BYTES_MAX: usize = 1 << 20;
 
 impl ApiLimits {
+    fn bytes_max(&self) -> usize {
+        self.body_bytes_max.load(Ordering::Relaxed)
+    }
+
     /// What the body of an enqueue must keep to.
     fn batch(&self) -> body::BodyRule {
         body::BodyRule {
-            bytes_max: self.body_bytes_max,
+            bytes_max: self.bytes_max(),
             time_max: self.body_timeout,
         }
     }
@@ -98,7 +110,7 @@ impl ApiLimits {
     /// What every other body must keep to.
     fn small(&self) -> body::BodyRule {
         body::BodyRule {
-            bytes_max: SMALL_BODY_BYTES_MAX.min(self.body_bytes_max),
+            bytes_max: SMALL_BODY_BYTES_MAX.min(self.bytes_max()),
             time_max: self.body_timeout,
         }
     }
@@ -107,7 +119,7 @@ impl ApiLimits {
 impl Default for ApiLimits {
     fn default() -> Self {
         Self {
-            body_bytes_max: limits::BODY_BYTES_MAX,
+            body_bytes_max: Arc::new(AtomicUsize::new(limits::BODY_BYTES_MAX)),
             body_timeout: Duration::from_secs(60),
             metrics_open_on_loopback: true,
             docs: true,

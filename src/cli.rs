@@ -14,12 +14,14 @@ mod enqueue;
 mod error;
 mod healthcheck;
 mod hooks;
+mod nodes;
 mod openapi;
 mod output;
 mod peek;
 mod serve;
 mod settings;
 mod settle;
+mod shards;
 mod stats;
 mod token;
 mod topic;
@@ -96,6 +98,10 @@ enum Command {
     /// Write hooks, test them, and put them in force
     #[command(subcommand)]
     Hooks(hooks::HooksCommand),
+    /// Show the shards; move slots between them
+    Shards(shards::ShardsArgs),
+    /// Show the nodes and when they were last heard of
+    Nodes(nodes::NodesArgs),
     /// Measure a server: throughput, latency, processor time
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -113,11 +119,11 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args),
         Command::Token(args) => token::run(&args),
         Command::Openapi(args) => openapi::run(&args),
-        Command::Config(command) => config::run(&command),
         Command::Wal(command) => wal::run(&command),
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::CompileHook(args) => compile_hook::run(&args),
+        Command::Config(command) => block_on(config::run(&command)),
         Command::Healthcheck(args) => block_on(healthcheck::run(&args)),
         Command::Enqueue(args) => block_on(enqueue::run(&args)),
         Command::Dequeue(args) => block_on(dequeue::run(&args)),
@@ -132,6 +138,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Resume(args) => block_on(topic::resume(&args)),
         Command::Purge(args) => block_on(topic::purge(&args)),
         Command::Dead(command) => block_on(dead::run(&command)),
+        Command::Shards(args) => block_on(shards::run(&args)),
+        Command::Nodes(args) => block_on(nodes::run(&args)),
         Command::Hooks(command) => block_on(hooks::run(&command)),
     }
 }
@@ -184,6 +192,8 @@ mod tests {
         for line in [
             "token --namespace a --namespace b --scope enqueue --ttl 1h",
             "config show --output json --set wal.dir=/tmp/w",
+            "config show --server --url http://127.0.0.1:1",
+            "config reload",
             "enqueue orders hello --priority -5 --delay 1m --header a=b",
             "enqueue orders --lines -",
             "dequeue orders bills --max 5 --wait 20s --ack",
@@ -201,6 +211,10 @@ mod tests {
             "hooks activate first --version 2 --canary 5",
             "hooks dry-run first --topic orders --last 20",
             "hooks logs first -f",
+            "shards",
+            "shards move --from 0 --to 1 --slots 10 --dry-run",
+            "shards balance --wait",
+            "nodes forget 3 --yes",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -213,6 +227,8 @@ mod tests {
             "nack",
             "token --scope all",
             "hooks new a/b",
+            "shards move --from 0 --to 1",
+            "shards balance --wait --dry-run",
             "hooks activate first --version 2 --canary 100",
         ] {
             assert!(parse(line).is_err(), "{line}");

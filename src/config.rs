@@ -22,22 +22,22 @@ mod size;
 mod source;
 mod storage;
 mod topics;
+mod traces;
 mod variables;
 mod wal;
+mod watch;
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
+use std::path::PathBuf;
 
 pub use auth::AuthConfig;
 pub use hooks::HooksConfig;
 pub use hot::HotConfig;
 pub use limits::LimitsConfig;
-pub use load::{Assignment, Inputs, load, parse_dotenv};
+pub use load::{Assignment, Inputs, Origin, load, parse_dotenv};
 pub use log::{LogEncoding, LogLevel};
 pub use node::NodeConfig;
 pub use problem::{ConfigError, Problem};
-pub use quotas::{Quota, QuotasConfig};
+pub use quotas::QuotasConfig;
 pub use reader::Entry;
 pub use redis::RedisConfig;
 pub use secret::JwtSecret;
@@ -46,7 +46,9 @@ pub use size::ByteSize;
 pub use source::Source;
 pub use storage::StorageConfig;
 pub use topics::TopicsConfig;
+pub use traces::TracingConfig;
 pub use wal::WalConfig;
+pub use watch::{FolderWatch, WatchError, folders_of};
 
 /// The compiled-in defaults: the commented file at the root of the repository.
 pub const DEFAULTS: &str = include_str!("../mqueue.toml");
@@ -62,6 +64,22 @@ pub struct Config {
     pub entries: Vec<Entry>,
     /// What is allowed but deserves a line in the log.
     pub warnings: Vec<String>,
+    /// The files it is made of, or would be if they were there.
+    pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// The keys whose values differ from those of `before`, and whether each counts while the process runs.
+    /// The text of the file of public keys counts as part of its key.
+    pub fn changes_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, bool)> {
+        let other_keys = self.live.auth.jwks != before.live.auth.jwks;
+        self.entries.iter().filter_map(move |entry| {
+            let old = before.entries.iter().find(|old| old.key == entry.key);
+            let differs = old.is_none_or(|old| old.digest != entry.digest);
+            let differs = differs || (other_keys && entry.key == "auth.jwks_file");
+            differs.then(|| (entry.key.as_str(), entry.is_live()))
+        })
+    }
 }
 
 /// What is fixed for the life of the process.
@@ -81,6 +99,8 @@ pub struct StartConfig {
     pub redis: RedisConfig,
     /// Section `[hooks]`.
     pub hooks: HooksConfig,
+    /// Section `[tracing]`.
+    pub tracing: TracingConfig,
     /// `log.encoding`.
     pub log_encoding: LogEncoding,
 }
@@ -100,41 +120,35 @@ pub struct LiveConfig {
     pub log_level: LogLevel,
 }
 
-/// The live configuration in force; clones see each other's swaps.
-#[derive(Debug, Clone)]
-pub struct Live(Arc<ArcSwap<LiveConfig>>);
-
-impl Live {
-    /// A handle on `config`.
-    pub fn new(config: LiveConfig) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(config)))
-    }
-
-    /// The configuration in force now; hold it for one request, not for longer.
-    pub fn load(&self) -> arc_swap::Guard<Arc<LiveConfig>> {
-        self.0.load()
-    }
-
-    /// Puts `config` in force for everything that loads from now on.
-    pub fn store(&self, config: LiveConfig) {
-        self.0.store(Arc::new(config));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn with(text: &str, secret: &str) -> Config {
+        load(&Inputs {
+            file: Some(("my.toml".into(), text.into())),
+            environment: vec![("JWT_SECRET".into(), secret.into())],
+            ..Inputs::default()
+        })
+        .unwrap()
+    }
+
     #[test]
-    fn a_swap_is_seen_by_every_clone_and_not_by_what_was_loaded_before() {
-        let config = load(&Inputs::default()).unwrap();
-        let live = Live::new(config.live.clone());
-        let other = live.clone();
-        let before = other.load();
-        let mut changed = config.live;
-        changed.limits.batch_items_max = 7;
-        live.store(changed);
-        assert_eq!(before.limits.batch_items_max, 1_000);
-        assert_eq!(other.load().limits.batch_items_max, 7);
+    fn changes_are_told_by_key_with_what_they_take() {
+        let one = with("", "0123456789abcdef0123456789abcdef");
+        let two = with(
+            "[log]\nlevel = 'warn'\n[hot]\nflush_chunk = 7\n[quotas.namespaces]\na = 5",
+            "fedcba9876543210fedcba9876543210",
+        );
+        let mut changes: Vec<_> = two.changes_since(&one).collect();
+        changes.sort_unstable();
+        let expected = [
+            ("auth.jwt_secret", true),
+            ("hot.flush_chunk", false),
+            ("log.level", true),
+            ("quotas.namespaces", true),
+        ];
+        assert_eq!(changes, expected);
+        assert_eq!(one.changes_since(&one).count(), 0);
     }
 }

@@ -9,6 +9,7 @@ mod lease;
 pub mod limits;
 mod name;
 mod order;
+mod quota;
 mod settings;
 
 pub use durations::{DURATION_BOUNDS_US, DurationCounts, Durations};
@@ -18,8 +19,12 @@ pub use hook::{
     Manifest, Policies, Policy, Side, TopicPattern,
 };
 pub use id::{IdGenerator, IdHasher, IdHashing, IdParseError, ItemId, NodeId};
-pub use item::{DeadReason, Death, Extra, Item, ItemState, PayloadKind, QueuedItem, SettleCause, Standing};
+pub use item::{
+    DeadReason, Death, Extra, ITEM_BYTES, Item, ItemState, PayloadKind, QueuedItem, SettleCause, Standing,
+    header_bytes,
+};
 pub use lease::{LeaseId, LeaseKey, LeaseRef};
 pub use name::{HookName, NameError, Namespace, SLOT_COUNT, Slot, TopicKey, TopicName};
 pub use order::OrderKey;
+pub use quota::{CpuRate, HOOK_CPU_MS_MAX, Quota, QuotaPatch, Rate};
 pub use settings::{Backoff, Delivery, ExpiryAction, Settings, SettingsPatch};

@@ -5,3 +5,6 @@ mod duration_metrics;
 mod hook_metrics;
 pub mod logs;
 pub mod metrics;
+mod quota_metrics;
+mod shard_metrics;
+pub mod traces;

@@ -1,14 +1,17 @@
 //! Who may do what, and how much of it: tokens, quotas and the brake on failed logins. No I/O.
 
 pub mod auth;
+mod bucket;
 pub mod failures;
 pub mod keys;
 pub mod quota;
+mod shared;
 
 pub use auth::{AuthError, AuthPolicy, Authenticator, Authorised, Denied, Principal, Scope};
 pub use failures::AuthFailures;
 pub use keys::{KeyError, KeySet, MintClaims, mint};
-pub use quota::{Grant, Quotas, Rate, RateTable, Usage};
+pub use quota::{Grant, QuotaTable, Quotas, StoredQuotas, Usage};
+pub use shared::{SharedBuckets, SharedGrant};
 
 /// Governor's view of this crate's clock, so that tests move quotas with it.
 #[derive(Debug, Clone)]

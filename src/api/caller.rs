@@ -13,7 +13,8 @@ use super::ApiState;
 use super::problem::{Code, Problem};
 use crate::model::{Namespace, TopicKey, TopicName};
 use crate::queue::Requester;
-use crate::tenant::{Authorised, Principal, Scope};
+use crate::telemetry::traces::TraceContext;
+use crate::tenant::{Authorised, Denied, Principal, Scope};
 
 /// The name of the security scheme in the OpenAPI document.
 const SCHEME: &str = "bearer";
@@ -24,6 +25,7 @@ pub(crate) struct Caller {
     authorization: Option<HeaderValue>,
     peer: IpAddr,
     forwarded: bool,
+    trace: Option<TraceContext>,
 }
 
 impl Caller {
@@ -34,6 +36,7 @@ impl Caller {
             peer: peer(request.remote_addr()),
             forwarded: request.headers().contains_key(header::FORWARDED)
                 || request.headers().contains_key("x-forwarded-for"),
+            trace: request.extensions().get::<TraceContext>().cloned(),
         }
     }
 
@@ -45,6 +48,11 @@ impl Caller {
     /// Whether there is a token to look at.
     pub(crate) fn has_token(&self) -> bool {
         self.authorization.is_some()
+    }
+
+    /// The trace that what the request brings belongs to: below this node's own span where there is one.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        TraceContext::current().or_else(|| self.trace.clone())
     }
 
     /// Who the token speaks for.
@@ -64,6 +72,19 @@ impl Caller {
                 .retry_after(wait),
             }
         })
+    }
+
+    /// Who runs the servers: an administrator of every namespace.
+    ///
+    /// # Errors
+    /// As [`Caller::principal`]; 403 when the token lacks `admin` or does not open every namespace.
+    pub(crate) fn operator(&self, state: &ApiState) -> Result<Arc<Principal>, Problem> {
+        let principal = self.principal(state)?;
+        principal.require(Scope::Admin)?;
+        if !principal.opens_everything() {
+            return Err(Denied::Everything.into());
+        }
+        Ok(principal)
     }
 
     /// The right to act with `scope` in the namespace named `namespace`.
@@ -126,7 +147,11 @@ fn peer(remote: &RemoteAddr) -> IpAddr {
     }
 }
 
-fn namespace_name(text: &str) -> Result<Namespace, Problem> {
+/// `text` as a namespace's name.
+///
+/// # Errors
+/// 400 when it is none.
+pub(crate) fn namespace_name(text: &str) -> Result<Namespace, Problem> {
     text.parse()
         .map_err(|e: crate::model::NameError| Problem::field(Code::InvalidName, "namespace", e.to_string()))
 }

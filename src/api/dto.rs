@@ -2,6 +2,8 @@
 //!
 //! Tests hold that what is written has only documented members.
 
+mod operating;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -9,6 +11,8 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{Any, Base64, ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
+
+pub(crate) use operating::*;
 
 type Json = Any<Value>;
 type Bytes = Base64<Vec<u8>>;
@@ -232,6 +236,9 @@ pub(crate) struct TopicShare {
 pub(crate) struct DequeueResponse {
     /// The items, the most urgent first; none when none was due in time.
     items: Vec<DeliveredItem>,
+    /// `leases` when there are fewer items than asked for, and the namespace has as many with its consumers as
+    /// its quota allows: settle some.
+    limited_by: Option<String>,
 }
 
 /// One item handed out. Its payload has the name it was enqueued by.
@@ -563,21 +570,6 @@ pub(crate) struct NamespaceDetail {
     effective: EffectiveSettings,
 }
 
-/// A namespace's enqueue quota and what is left of it on this node.
-#[derive(Object)]
-pub(crate) struct Quota {
-    /// Whether there is a quota; the rest is absent without one.
-    limited: bool,
-    /// Items per minute in the long run.
-    per_minute: Option<u32>,
-    /// Items at once.
-    burst: Option<u32>,
-    /// Items that may be enqueued now.
-    remaining: Option<u32>,
-    /// Time until the whole burst is there again, in milliseconds.
-    reset_ms: Option<u64>,
-}
-
 /// An item's state.
 #[derive(Enum)]
 #[oai(rename_all = "snake_case")]
@@ -726,6 +718,22 @@ pub(crate) struct Explanation {
     deliverable: bool,
     /// In words.
     reasons: Vec<String>,
+    /// The shard that holds its topic, by its place in `DATABASE_URLS`, from 0.
+    shard: u16,
+    /// Whether calls of the shard are made.
+    shard_state: ShardState,
+}
+
+/// Whether calls of a shard are made.
+#[derive(Enum)]
+#[oai(rename_all = "snake_case")]
+pub(crate) enum ShardState {
+    /// They are.
+    Closed,
+    /// They fail at once.
+    Open,
+    /// They fail at once but for one that tries whether the shard is back.
+    HalfOpen,
 }
 
 /// How the node's parts are.
@@ -786,8 +794,33 @@ pub(crate) struct NodeEvent {
     log_syncs: u64,
     /// Time spent syncing the log, in microseconds.
     log_sync_us: u64,
+    /// How reloads of the configuration went.
+    config: Reloads,
     /// How long answers took, by group of routes.
     latencies: Vec<RouteLatency>,
+    /// The shards.
+    shards: Vec<ShardEvent>,
+}
+
+/// A shard as this node sees it; counts of calls are since the node started.
+#[derive(Object)]
+pub(crate) struct ShardEvent {
+    /// Its place in `DATABASE_URLS`, from 0.
+    shard: u16,
+    /// Whether calls of it are made.
+    state: ShardState,
+    /// Why the last call that failed did, while calls do not go well.
+    failure: Option<String>,
+    /// How many times it was left alone.
+    openings: u64,
+    /// How many calls failed at once.
+    refused: u64,
+    /// How many of the 4096 slots it holds.
+    slots: u32,
+    /// How many topics.
+    topics: u64,
+    /// How many items of these topics there are, in memory or stored.
+    items: u64,
 }
 
 /// How long the answers to a group of routes took since the node started.

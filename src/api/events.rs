@@ -14,12 +14,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ApiState;
 use super::caller::Caller;
+use super::configuration::Reloads;
 use super::problem::{Code, Problem};
 use super::reply;
 use super::views::StatsView;
 use crate::clock::Timestamp;
 use crate::model::{Namespace, TopicName};
-use crate::queue::Health;
+use crate::queue::{Health, ShardView};
 use crate::telemetry::metrics::RouteLatency;
 use crate::tenant::{Principal, Scope};
 
@@ -54,7 +55,9 @@ struct NodeView {
     log_written_bytes: u64,
     log_syncs: u64,
     log_sync_us: u64,
+    config: Reloads,
     latencies: Vec<RouteLatency>,
+    shards: Vec<ShardView>,
 }
 
 #[derive(Serialize)]
@@ -145,6 +148,8 @@ fn view<'a>(state: &ApiState, principal: &'a Principal) -> EventView<'a> {
             paused,
             stats: StatsView::from(&stats),
         };
+    let mut health = state.queue.health();
+    health.parts.push(state.config.reloads().part());
     EventView {
         at: state.clock.now(),
         subject: &principal.subject,
@@ -154,7 +159,7 @@ fn view<'a>(state: &ApiState, principal: &'a Principal) -> EventView<'a> {
             .filter(|scope| principal.has(*scope))
             .map(Scope::as_str)
             .collect(),
-        health: state.queue.health(),
+        health,
         node: principal.opens_everything().then(|| node(state)),
         topics: topics.into_iter().map(topic).collect(),
         topics_left_out,
@@ -171,6 +176,8 @@ fn node(state: &ApiState) -> NodeView {
         log_written_bytes: log.written_bytes,
         log_syncs: log.syncs,
         log_sync_us: u64::try_from(log.sync_time.as_micros()).unwrap_or(u64::MAX),
+        config: state.config.reloads(),
         latencies: state.metrics.latencies(),
+        shards: state.queue.shards(),
     }
 }

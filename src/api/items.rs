@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use poem::Response;
-use poem::http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -11,13 +10,17 @@ use super::ApiState;
 use super::body::{Incoming, Object, parse, parse_or_default};
 use super::caller::{Caller, requester};
 use super::problem::{Code, Problem};
+use super::quota::{over_quota, rate_limit_headers};
 use super::read_items::EnqueueBody;
 use super::reply::json_bytes;
 use super::write_items::{self, Writer};
 use crate::model::{TopicKey, TopicName, limits};
-use crate::queue::{DequeueRequest, EnqueueResult, Enqueued};
-use crate::tenant::{Authorised, Grant, Scope};
+use crate::queue::{Delivered, DequeueRequest, EnqueueResult, Enqueued, NewItem};
+use crate::telemetry::traces::{self, TraceContext};
+use crate::tenant::{Authorised, Scope};
 
+/// When a producer should look again for room: it comes as consumers take items out.
+const ROOM_RETRY: Duration = Duration::from_secs(5);
 /// Items a dequeue hands out when it names no number.
 const MAX_DEFAULT: u32 = 10;
 
@@ -30,32 +33,65 @@ pub(crate) async fn enqueue(
 ) -> Result<Response, Problem> {
     let (authorised, topic) = caller.topic(state, names, Scope::Enqueue)?;
     let bytes = incoming.json(state.limits.batch()).await?;
-    let body: EnqueueBody = parse(&bytes)?;
-    let (enqueued, grant) = enqueue_within_quota(state, &authorised, &topic, body).await?;
-    let mut response = match common_refusal(&enqueued.results) {
-        Some(code) => {
-            return Err(with_rate_limit_headers(
-                all_refused(code, &enqueued.results, &grant),
-                &grant,
-            ));
-        }
-        None => json_bytes(write_items::enqueued(enqueued.durability, &enqueued.results)),
-    };
-    for (name, value) in rate_limit_headers(&grant) {
+    let mut body: EnqueueBody = parse(&bytes)?;
+    follow(caller, &topic, &mut body.items);
+    let (enqueued, retry_after) = enqueue_within_quota(state, &authorised, &topic, body).await?;
+    if let Some(code) = common_refusal(&enqueued.results) {
+        let problem = all_refused(code, &enqueued.results);
+        return Err(match problem.code() {
+            Code::QuotaExceeded => over_quota(state, authorised.namespace(), problem, retry_after),
+            _ => problem,
+        });
+    }
+    let mut response = json_bytes(write_items::enqueued(enqueued.durability, &enqueued.results));
+    for (name, value) in rate_limit_headers(state, authorised.namespace()) {
         response.headers_mut().insert(name, value);
     }
     Ok(response)
 }
 
-/// Enqueues as many of the first items as the quota allows; the others are rejected one by one.
+/// Puts the items of an enqueue into the trace of their request, except those that have one of their own.
+pub(crate) fn follow(caller: &Caller, topic: &TopicKey, items: &mut [NewItem]) {
+    traces::describe(topic.namespace().as_str(), topic.topic().as_str(), items.len());
+    let Some(trace) = caller.trace() else { return };
+    let headers = trace.headers();
+    let bytes = |headers: &[(Box<str>, Box<str>)]| -> usize {
+        headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+    };
+    for item in items {
+        let has_own = item
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case(traces::TRACEPARENT));
+        // A producer's own headers go first: where there is no room, the trace ends here.
+        let has_room = item.headers.len() + headers.len() <= limits::HEADERS_MAX
+            && bytes(&item.headers) + bytes(&headers) <= limits::HEADER_BYTES_MAX;
+        if !has_own && has_room {
+            item.headers.extend(headers.iter().cloned());
+        }
+    }
+}
+
+/// Shows in the trace of a dequeue whose items it handed out.
+pub(crate) fn deliver_within_trace(items: &[Delivered]) {
+    traces::link(items.iter().filter_map(|delivered| {
+        let headers = &delivered.item.extra.as_ref()?.headers;
+        TraceContext::of_item(headers.iter().map(|(name, value)| (&**name, &**value)))
+    }));
+}
+
+/// Enqueues as many of the first items as the quota allows; the others are rejected one by one. Tells when
+/// these may come again.
 pub(crate) async fn enqueue_within_quota(
     state: &ApiState,
     authorised: &Authorised,
     topic: &TopicKey,
     mut body: EnqueueBody,
-) -> Result<(Enqueued, Grant), Problem> {
+) -> Result<(Enqueued, Option<Duration>), Problem> {
     let wanted = body.items.len();
-    let grant = state.quotas.take(authorised.namespace(), wanted);
+    // What takes no room costs nothing, and is looked at first.
+    let fitting = state.queue.fitting(authorised.namespace(), &body.items);
+    let grant = state.quotas.take(authorised.namespace(), fitting).await;
     body.items.truncate(grant.granted);
     let mut enqueued = if body.items.is_empty() {
         Enqueued {
@@ -71,13 +107,22 @@ pub(crate) async fn enqueue_within_quota(
     };
     if grant.granted < wanted {
         state.metrics.over_quota(wanted - grant.granted);
-        let refused = EnqueueResult::Rejected {
+        let refused = |message: &str| EnqueueResult::Rejected {
             code: Code::QuotaExceeded.as_str(),
-            message: "the namespace's quota is used up; send the item again later".to_owned(),
+            message: message.to_owned(),
         };
-        enqueued.results.resize(wanted, refused);
+        let results = &mut enqueued.results;
+        results.resize(
+            fitting,
+            refused("the namespace's quota is used up; send the item again later"),
+        );
+        results.resize(
+            wanted,
+            refused("the namespace holds as many bytes as it may; take some out first"),
+        );
     }
-    Ok((enqueued, grant))
+    let no_room = (fitting < wanted).then_some(ROOM_RETRY);
+    Ok((enqueued, grant.retry_after.or(no_room)))
 }
 
 /// The code for which every item was refused, when it is one and the same; refusals and failures of hooks
@@ -98,14 +143,11 @@ fn is_of_hook(code: &str) -> bool {
     code == Code::HookRejected.as_str() || code == Code::HookFailed.as_str()
 }
 
-fn all_refused(code: &'static str, results: &[EnqueueResult], grant: &Grant) -> Problem {
+fn all_refused(code: &'static str, results: &[EnqueueResult]) -> Problem {
     let refusal = results.iter().find_map(EnqueueResult::refusal);
     let detail = refusal.map(|(_, detail)| detail.to_owned());
     let code = Code::find(code).unwrap_or(Code::Rejected);
     let mut problem = Problem::new(code, detail.unwrap_or_default());
-    if code == Code::QuotaExceeded {
-        problem = problem.retry_after(grant.retry_after.unwrap_or(Duration::from_secs(1)));
-    }
     if code == Code::HookOverloaded {
         problem = problem.retry_after(hook_wait(results));
     }
@@ -128,26 +170,6 @@ fn results_json(results: &[EnqueueResult]) -> Option<Box<RawValue>> {
     let mut out = Writer::with_capacity(results.len() * 80);
     write_items::enqueue_results(&mut out, results);
     RawValue::from_string(String::from_utf8(out.into_vec()).ok()?).ok()
-}
-
-/// `RateLimit-Policy` and `RateLimit` as the IETF draft of the HTTP API working group writes them.
-pub(crate) fn rate_limit_headers(grant: &Grant) -> Vec<(HeaderName, HeaderValue)> {
-    let Some(usage) = grant.usage else {
-        return vec![];
-    };
-    let policy = format!("\"enqueue\";q={};w={}", usage.rate.burst, usage.rate.window_s());
-    let reset_s = usage.reset.as_secs() + u64::from(usage.reset.subsec_nanos() > 0);
-    let limit = format!("\"enqueue\";r={};t={reset_s}", usage.remaining);
-    [("ratelimit-policy", policy), ("ratelimit", limit)]
-        .into_iter()
-        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
-        .collect()
-}
-
-fn with_rate_limit_headers(problem: Problem, grant: &Grant) -> Problem {
-    rate_limit_headers(grant)
-        .into_iter()
-        .fold(problem, |problem, (name, value)| problem.with_header(name, value))
 }
 
 /// What a dequeue of one topic asks for.
@@ -202,8 +224,11 @@ pub(crate) async fn dequeue(
         request_id: request_id(body.request_id)?,
         consumer: requester(&authorised),
     };
+    let wanted = request.max_total;
     let items = state.queue.dequeue(request).await?;
-    Ok(json_bytes(write_items::delivered(&items)))
+    deliver_within_trace(&items);
+    let out_of_leases = items.len() < wanted && state.queue.is_out_of_leases(authorised.namespace());
+    Ok(json_bytes(write_items::delivered(&items, out_of_leases)))
 }
 
 /// `POST /v1/namespaces/{ns}/dequeue`.
@@ -237,8 +262,11 @@ pub(crate) async fn dequeue_many(
         request_id: request_id(body.request_id)?,
         consumer: requester(&authorised),
     };
+    let wanted = request.max_total;
     let items = state.queue.dequeue(request).await?;
-    Ok(json_bytes(write_items::delivered(&items)))
+    deliver_within_trace(&items);
+    let out_of_leases = items.len() < wanted && state.queue.is_out_of_leases(authorised.namespace());
+    Ok(json_bytes(write_items::delivered(&items, out_of_leases)))
 }
 
 /// How many items are wanted, with its default and its bounds.

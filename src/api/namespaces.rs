@@ -1,4 +1,4 @@
-//! Namespaces: their settings and what is left of their quota.
+//! Namespaces: their settings.
 
 use poem::Response;
 
@@ -8,7 +8,7 @@ use super::caller::Caller;
 use super::problem::Problem;
 use super::reply::json;
 use super::topics::check_settings;
-use super::views::{NamespaceDetailView, QuotaView};
+use super::views::NamespaceDetailView;
 use crate::model::{Namespace, SettingsPatch};
 use crate::tenant::Scope;
 
@@ -33,12 +33,6 @@ pub(crate) async fn put(
         .put_namespace(authorised.namespace(), settings)
         .await?;
     show(state, authorised.namespace())
-}
-
-/// `GET /v1/namespaces/{ns}/quota`.
-pub(crate) fn quota(state: &ApiState, caller: &Caller, namespace: &str) -> Result<Response, Problem> {
-    let authorised = caller.look(state, namespace)?;
-    json(&QuotaView::from(state.quotas.usage(authorised.namespace())))
 }
 
 fn show(state: &ApiState, namespace: &Namespace) -> Result<Response, Problem> {

@@ -6,9 +6,11 @@ use super::ApiState;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::reply;
-use crate::model::{DURATION_BOUNDS_US, DurationCounts};
-use crate::queue::{Activity, Queue};
-use crate::telemetry::metrics::{DurationNumbers, NodeNumbers, Snapshot, TopicNumbers};
+use crate::model::{DURATION_BOUNDS_US, DurationCounts, Namespace};
+use crate::queue::{Activity, Circuit, PartHealth, Queue, QuotaState, ShardView};
+use crate::telemetry::metrics::{
+    DurationNumbers, NodeNumbers, QuotaNumbers, ShardNumbers, Snapshot, TopicNumbers,
+};
 use crate::tenant::Denied;
 use crate::wal::{SYNC_BUCKETS_US, WalHealth, WalStatus};
 
@@ -19,16 +21,31 @@ pub(crate) fn health() -> Response {
     reply::text(TEXT, "OK")
 }
 
-/// `GET /livez`: the process answers.
-pub(crate) fn live() -> Response {
-    reply::text(TEXT, "live")
+/// `GET /livez`: the process answers, and nothing is wrong that only a restart puts right.
+pub(crate) fn live(state: &ApiState) -> Result<Response, Problem> {
+    match state.queue.wal_status().health {
+        // Open to anybody: what went wrong is for the log and for holders of a token.
+        WalHealth::Failed(_) => Err(Problem::new(
+            Code::LogFailed,
+            "the log failed and takes nothing more until the node is restarted",
+        )),
+        WalHealth::Healthy | WalHealth::Full => Ok(reply::text(TEXT, "live")),
+    }
 }
 
 /// `GET /readyz`: whether the node accepts items; each part in words for holders of a token.
 pub(crate) fn ready(state: &ApiState, caller: &Caller, verbose: bool) -> Result<Response, Problem> {
-    let health = state.queue.health();
+    let mut health = state.queue.health();
+    let (ok, detail) = state.hooks.registry.health();
+    // Hooks that cannot be looked up or taken over leave what was in force: the node is as ready as before.
+    health.parts.push(PartHealth {
+        part: "hooks".into(),
+        ok,
+        detail,
+    });
     if verbose {
         caller.principal(state)?;
+        health.parts.push(state.config.reloads().part());
         if !health.ready {
             let ill = health.parts.iter().filter(|part| !part.ok);
             let ill: Vec<String> = ill
@@ -74,6 +91,33 @@ pub(crate) fn problem_page(code: &str) -> Result<Response, Problem> {
         code.meaning()
     );
     Ok(reply::text(TEXT, text))
+}
+
+fn shard_numbers(shard: ShardView) -> ShardNumbers {
+    ShardNumbers {
+        shard: shard.shard,
+        open: shard.state != Circuit::Closed,
+        openings_total: shard.openings,
+        refused_total: shard.refused,
+        items: shard.items,
+    }
+}
+
+fn quota_numbers((namespace, state): &(Namespace, QuotaState)) -> QuotaNumbers {
+    let held = state.held.unwrap_or_default();
+    let rate = state.rate.map(|usage| {
+        let burst = usage.rate.burst.get();
+        ("enqueue", u64::from(burst), u64::from(burst - usage.remaining))
+    });
+    let stored = state
+        .quota
+        .stored_bytes
+        .map(|most| ("stored_bytes", most, held.bytes));
+    let leases = state.quota.leases.map(|most| ("leases", most, held.leased));
+    QuotaNumbers {
+        namespace: namespace.to_string(),
+        quotas: [rate, stored, leases].into_iter().flatten().collect(),
+    }
 }
 
 /// What `/metrics` shows of `queue`; nothing of hooks.
@@ -122,6 +166,8 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
         topics: topics.collect(),
         hooks: Vec::new(),
         durations: durations(&log, &did),
+        shards: queue.shards().into_iter().map(shard_numbers).collect(),
+        quotas: queue.named_quotas().iter().map(quota_numbers).collect(),
         node,
     }
 }

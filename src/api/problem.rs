@@ -111,6 +111,8 @@ codes! {
         "The module is malformed, over a limit, or does not export and import what hooks do. The detail says what to change; /v1/hooks/wit is the contract."
     GateFailed "gate_failed" UNPROCESSABLE_ENTITY "The version may not go into force"
         "The version does not run here, lacks the side, or fails stored test cases. errors says which. A token with admin may force it past its tests."
+    ConfigInvalid "config_invalid" UNPROCESSABLE_ENTITY "The configuration is wrong"
+        "The node goes on with the configuration it had. errors has every key that is wrong and what to change."
     PreconditionRequired "precondition_required" PRECONDITION_REQUIRED "Say what you change"
         "Send If-Match with the ETag of what you have seen, so that nobody's change is lost, or If-None-Match: * to make something new."
     HooksBusy "hooks_busy" TOO_MANY_REQUESTS "As much is under way as may be"
@@ -122,7 +124,7 @@ codes! {
     TooManyParts "too_many_parts" UNPROCESSABLE_ENTITY "Hooks make too many items of the batch"
         "Hooks split the items into more than one request may store. Send fewer at once."
     QuotaExceeded "quota_exceeded" TOO_MANY_REQUESTS "The namespace's quota is used up"
-        "Wait for the time in Retry-After. Acks, nacks and extends are never limited."
+        "The namespace enqueued too much of late, or holds as many bytes as it may: the detail says which. Wait for the time in Retry-After. Acks, nacks and extends are never limited."
     TooManyFailures "too_many_failures" TOO_MANY_REQUESTS "Too many refused tokens from this address"
         "Wait for the time in Retry-After and send a valid token; valid tokens are never held back."
     Internal "internal" INTERNAL_SERVER_ERROR "The server failed"
@@ -135,6 +137,8 @@ codes! {
         "Flushing does not keep pace with enqueues. Try again shortly."
     ShardUnavailable "shard_unavailable" SERVICE_UNAVAILABLE "The topic's shard is unavailable"
         "The database that holds the topic does not answer. Topics of other shards are not affected."
+    HotTierUnavailable "hot_tier_unavailable" SERVICE_UNAVAILABLE "The hot tier is unavailable"
+        "The Redis that the nodes share does not answer, or is being filled again after it lost its memory. Nothing of the request was done; try again after Retry-After."
     EngineUnavailable "engine_unavailable" SERVICE_UNAVAILABLE "The hooks' engine cannot work now"
         "The module could not be compiled or run for lack of resources of the node. Try again shortly."
     HookOverloaded "hook_overloaded" SERVICE_UNAVAILABLE "A hook could not be run"
@@ -387,7 +391,14 @@ impl From<QueueError> for Problem {
                 problem.0.internal = Some(internal);
                 problem
             }
-            QueueError::ShuttingDown => Self::new(Code::ShuttingDown, text),
+            QueueError::HotUnavailable(internal) => {
+                let detail = "the hot tier does not answer, or is being filled again";
+                let mut problem =
+                    Self::new(Code::HotTierUnavailable, detail).retry_after(Duration::from_secs(1));
+                problem.0.internal = Some(internal);
+                problem
+            }
+            QueueError::Fenced | QueueError::ShuttingDown => Self::new(Code::ShuttingDown, text),
         }
     }
 }
@@ -401,7 +412,7 @@ impl From<AuthError> for Problem {
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let code = match denied {
-            Denied::Namespace => Code::Forbidden,
+            Denied::Namespace | Denied::Everything => Code::Forbidden,
             Denied::Scope(_) => Code::InsufficientScope,
         };
         Self::new(code, denied.to_string())
@@ -464,6 +475,8 @@ mod tests {
             (QueueError::LogFull, 503),
             (QueueError::LogFailed, 503),
             (QueueError::Overloaded, 503),
+            (QueueError::HotUnavailable("gone".into()), 503),
+            (QueueError::Fenced, 503),
             (QueueError::ShuttingDown, 503),
         ] {
             assert_eq!(Problem::from(error).status(), status);

@@ -75,6 +75,10 @@ problem_sets! {
     Streams = 401 429 500 503;
     /// Of routes that need a token that opens everything.
     Guarded = 401 403 429 500;
+    /// Of routes for those who look after the whole of it.
+    Governs = 401 403 429 500 503;
+    /// Of the reload of the configuration.
+    Configures = 401 403 422 429 500;
     /// Of the page about a problem.
     Lookup = 404 500;
 }

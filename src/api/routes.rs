@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 
 use super::body::{JsonBody, OptionalBody};
 use super::caller::Caller;
+use super::cluster::routes::ClusterApi;
 use super::hooks::routes::{BindingsApi, HooksApi};
+use super::operator_routes::OperatorApi;
 use super::reply::{
     Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer, TextOrJson,
 };
@@ -483,12 +485,6 @@ impl NamespacesApi {
             .await?
             .into())
     }
-
-    /// A namespace's quota and what is left of it
-    #[oai(path = "/v1/namespaces/:ns/quota", method = "get", operation_id = "get_quota")]
-    async fn quota(&self, caller: Caller, ns: Path<String>) -> JsonAnswer<dto::Quota, Looks> {
-        Ok(namespaces::quota(&self.0, &caller, &ns)?.into())
-    }
 }
 
 /// Those who run nodes.
@@ -502,10 +498,10 @@ impl OpsApi {
         ops::health().into()
     }
 
-    /// Whether the process is alive
+    /// Whether the process can go on, or has to be restarted
     #[oai(path = "/livez", method = "get", operation_id = "livez")]
-    async fn live(&self) -> TextAnswer<Open> {
-        ops::live().into()
+    async fn live(&self) -> Result<TextAnswer<Ready>> {
+        Ok(ops::live(&self.0)?.into())
     }
 
     /// Whether the node accepts items
@@ -644,9 +640,11 @@ type Apis = (
     ItemsApi,
     TopicsApi,
     NamespacesApi,
+    OperatorApi,
     HooksApi,
     BindingsApi,
     OpsApi,
+    ClusterApi,
     EventsApi,
     ClassicApi,
 );
@@ -685,9 +683,11 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         ItemsApi(state()),
         TopicsApi(state()),
         NamespacesApi(state()),
+        OperatorApi(state()),
         HooksApi(state()),
         BindingsApi(state()),
         OpsApi(state()),
+        ClusterApi(state()),
         EventsApi {
             state: state(),
             seats: Arc::new(Semaphore::new(events::STREAMS_MAX)),

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Inputs;
-use crate::model::Namespace;
+use crate::model::{Namespace, Quota, QuotaPatch};
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::{AuthPolicy, KeySet, MintClaims, Rate, RateTable, Scope, mint};
+use crate::tenant::{AuthPolicy, KeySet, MintClaims, QuotaTable, Scope, mint};
 use crate::wal::disk::SimDisk;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -36,10 +36,13 @@ pub(crate) async fn bench() -> Bench {
     .unwrap();
     let clock = Clock::system();
     let keys = KeySet::default().with_secret(SECRET).unwrap();
-    let limited = Rate::per_minute(std::num::NonZeroU32::new(3).unwrap());
-    let table = RateTable {
-        default: None,
-        per_namespace: [("limited".parse().unwrap(), limited)].into(),
+    let limited = QuotaPatch {
+        per_minute: Some(3),
+        ..QuotaPatch::default()
+    };
+    let table = QuotaTable {
+        default: Quota::default(),
+        namespaces: [("limited".parse().unwrap(), limited)].into(),
     };
     let quotas = Arc::new(Quotas::new(table, clock.clone()));
     let (disk, program) = (Arc::new(SimDisk::new(7)), Path::new("mqueue"));
@@ -55,6 +58,7 @@ pub(crate) async fn bench() -> Bench {
         metrics: Arc::new(Metrics::new(ROUTES, move || snapshot(&seen)).unwrap()),
         clock,
         limits: ApiLimits::default(),
+        config: Arc::new(Unchanging),
     });
     let slow = routes::mount(Route::new(), &state);
     Bench {
@@ -62,6 +66,37 @@ pub(crate) async fn bench() -> Bench {
         slow: poem::EndpointExt::boxed(layers::Outer::new(state.clone(), slow)),
         state,
         _dir: dir,
+    }
+}
+
+/// A configuration that never was a file; it is wrong whenever it is read again.
+struct Unchanging;
+
+impl Configuration for Unchanging {
+    fn entries(&self) -> Vec<ConfigEntry> {
+        vec![ConfigEntry {
+            key: "log.level".into(),
+            value: "info".into(),
+            source: "default".into(),
+            reloadable: true,
+        }]
+    }
+
+    fn reloads(&self) -> Reloads {
+        Reloads {
+            succeeded: 0,
+            failed: 0,
+            loaded_at: crate::clock::Timestamp::ZERO,
+            last: None,
+            restart_needed: vec![],
+        }
+    }
+
+    fn reload(&self) -> Result<(), Vec<ConfigFault>> {
+        Err(vec![ConfigFault {
+            key: Some("log.level".into()),
+            detail: "must be quiet".into(),
+        }])
     }
 }
 
@@ -120,6 +155,19 @@ pub(crate) fn request(method: Method, path: &str, token: Option<&str>, body: &st
 impl Bench {
     pub(crate) async fn send(&self, method: Method, path: &str, body: &str) -> Answered {
         let token = token(&["a", "limited"], &Scope::ALL);
+        send(&self.api, request(method, path, Some(&token), body)).await
+    }
+
+    /// Sends as who runs the servers.
+    async fn operate(&self, method: Method, path: &str, body: &str) -> Answered {
+        let claims = MintClaims {
+            subject: "operator".into(),
+            namespaces: None,
+            scopes: vec![Scope::Admin],
+            audience: None,
+            issuer: None,
+        };
+        let token = mint(SECRET, &claims, Clock::system().now(), Duration::from_secs(600)).unwrap();
         send(&self.api, request(method, path, Some(&token), body)).await
     }
 
@@ -511,9 +559,10 @@ async fn a_quota_takes_the_first_items_and_then_answers_429() {
         "ok"
     );
     assert_eq!(bench.get("/v1/namespaces/limited/quota").await.json()["burst"], 3);
+    let unlimited = bench.get("/v1/namespaces/a/quota").await.json();
     assert_eq!(
-        bench.get("/v1/namespaces/a/quota").await.json(),
-        json!({"limited": false})
+        (&unlimited["limited"], unlimited.get("burst")),
+        (&json!(false), None)
     );
 }
 
@@ -768,6 +817,17 @@ async fn answers_have_exactly_the_documented_members() {
         ("get_quota", bench.get("/v1/namespaces/limited/quota").await),
         ("readyz", bench.get("/readyz?verbose").await),
         ("classic_dequeue", bench.get("/dequeue?namespace=a&topic=t").await),
+        (
+            "put_quota",
+            bench
+                .operate(Method::PUT, "/v1/namespaces/a/quota", r#"{"burst":5,"leases":9}"#)
+                .await,
+        ),
+        (
+            "delete_quota",
+            bench.operate(Method::DELETE, "/v1/namespaces/a/quota", "").await,
+        ),
+        ("get_config", bench.operate(Method::GET, "/v1/config", "").await),
     ];
     let operations = documented();
     for (name, answer) in answers {
@@ -785,6 +845,15 @@ async fn answers_have_exactly_the_documented_members() {
         &problem.json(),
         "problem",
     );
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_told_key_by_key() {
+    let bench = bench().await;
+    let answer = bench.operate(Method::POST, "/v1/config/reload", "").await;
+    assert_eq!((answer.status, answer.code().as_str()), (422, "config_invalid"));
+    let error = json!({"field": "log.level", "detail": "must be quiet"});
+    assert_eq!(answer.json()["errors"], json!([error]));
 }
 
 #[tokio::test]

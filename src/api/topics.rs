@@ -209,7 +209,8 @@ pub(crate) async fn explain(
 ) -> Result<Response, Problem> {
     let topic = caller.look_at(state, names.0, names.1)?;
     let view = state.queue.item(&topic, item_id(id)?).await?;
-    json(&ExplainView::new(&view, state.queue.topic(&topic)?.paused))
+    let paused = state.queue.topic(&topic)?.paused;
+    json(&ExplainView::new(&view, paused, &state.queue.shard_of(&topic)))
 }
 
 /// `DELETE …/items/{id}`.

@@ -5,8 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
 use crate::model::{Death, ItemId, ItemState, OrderKey, PayloadKind, Settings, SettingsPatch, TopicName};
-use crate::queue::{ItemView, TopicStats, TopicSummary, TopicView};
-use crate::tenant::Usage;
+use crate::queue::{Circuit, ItemView, ShardView, TopicStats, TopicSummary, TopicView};
 
 use super::problem::{Code, Problem};
 
@@ -105,32 +104,6 @@ pub(crate) struct NamespaceDetailView {
     pub(crate) namespace: String,
     pub(crate) settings: SettingsPatch,
     pub(crate) effective: Settings,
-}
-
-/// A namespace's quota and what is left of it; all but `limited` are absent without one.
-#[derive(Serialize)]
-pub(crate) struct QuotaView {
-    limited: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    per_minute: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    burst: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remaining: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reset_ms: Option<u64>,
-}
-
-impl From<Option<Usage>> for QuotaView {
-    fn from(usage: Option<Usage>) -> Self {
-        Self {
-            limited: usage.is_some(),
-            per_minute: usage.map(|usage| usage.rate.per_minute.get()),
-            burst: usage.map(|usage| usage.rate.burst.get()),
-            remaining: usage.map(|usage| usage.remaining),
-            reset_ms: usage.map(|usage| u64::try_from(usage.reset.as_millis()).unwrap_or(u64::MAX)),
-        }
-    }
 }
 
 /// One item in full.
@@ -241,11 +214,13 @@ pub(crate) struct ExplainView {
     state: ItemState,
     deliverable: bool,
     reasons: Vec<String>,
+    shard: u16,
+    shard_state: Circuit,
 }
 
 impl ExplainView {
-    /// Explains `item` of a topic that is `paused` or not.
-    pub(crate) fn new(item: &ItemView, paused: bool) -> Self {
+    /// Explains `item` of a topic that is `paused` or not and in `shard`.
+    pub(crate) fn new(item: &ItemView, paused: bool, shard: &ShardView) -> Self {
         let mut reasons = Vec::new();
         if paused {
             reasons.push("the topic is paused; resume it".to_owned());
@@ -277,11 +252,19 @@ impl ExplainView {
                     .to_owned(),
             );
         }
+        if shard.state != Circuit::Closed {
+            reasons.push(
+                "its shard does not answer: what is in memory goes out, what is stored waits until it is back"
+                    .to_owned(),
+            );
+        }
         Self {
             id: item.item.id,
             state: item.state,
             deliverable,
             reasons,
+            shard: shard.shard,
+            shard_state: shard.state,
         }
     }
 }
@@ -362,6 +345,19 @@ mod tests {
         }
     }
 
+    fn shard() -> ShardView {
+        ShardView {
+            shard: 0,
+            state: Circuit::Closed,
+            failure: None,
+            openings: 0,
+            refused: 0,
+            slots: 0,
+            topics: 0,
+            items: 0,
+        }
+    }
+
     #[test]
     fn an_item_is_shown_with_its_payload_under_its_own_name() {
         let shown = serde_json::to_value(ItemDetailView::from(&view(ItemState::Ready))).unwrap();
@@ -374,16 +370,24 @@ mod tests {
 
     #[test]
     fn explanations_name_every_reason() {
-        let ready = ExplainView::new(&view(ItemState::Ready), false);
+        let mut shard = shard();
+        let ready = ExplainView::new(&view(ItemState::Ready), false, &shard);
         assert!(ready.deliverable && ready.reasons.len() == 1);
-        let scheduled = ExplainView::new(&view(ItemState::Scheduled), true);
+        let scheduled = ExplainView::new(&view(ItemState::Scheduled), true, &shard);
         assert!(!scheduled.deliverable && scheduled.reasons.len() == 2);
         let mut dead = view(ItemState::Dead);
         dead.dead = Some(Death {
             reason: DeadReason::AttemptsExhausted,
             at: Timestamp::from_ms(0),
         });
-        assert!(ExplainView::new(&dead, false).reasons[0].contains("(attempts_exhausted)"));
+        assert!(ExplainView::new(&dead, false, &shard).reasons[0].contains("(attempts_exhausted)"));
+        shard.state = Circuit::Open;
+        let hot = ExplainView::new(&view(ItemState::Ready), false, &shard);
+        assert!(
+            hot.deliverable && hot.reasons[1].contains("shard"),
+            "{:?}",
+            hot.reasons
+        );
     }
 
     #[test]

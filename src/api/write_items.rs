@@ -240,11 +240,14 @@ fn hook_name<'a>(out: &'a mut Writer, why: &HookReason) -> &'a mut Writer {
     out.raw(",\"hook\":").value(&why.by.to_string())
 }
 
-/// The answer to a dequeue.
-pub(crate) fn delivered(items: &[Delivered]) -> Bytes {
+/// The answer to a dequeue; `out_of_leases` says why there are not more.
+pub(crate) fn delivered(items: &[Delivered], out_of_leases: bool) -> Bytes {
     let mut out = Writer::with_capacity(items_bytes(items));
     out.raw("{");
     delivered_items(&mut out, items);
+    if out_of_leases {
+        out.raw(",\"limited_by\":\"leases\"");
+    }
     out.raw("}");
     out.finish()
 }
@@ -376,7 +379,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_delivery_has_the_documented_shape() {
-        let got = parsed(&delivered(&[delivery(PayloadKind::Bytes, b"hi")]));
+        let got = parsed(&delivered(&[delivery(PayloadKind::Bytes, b"hi")], false));
         assert_eq!(
             got,
             json!({"items": [{
@@ -387,13 +390,18 @@ pub(crate) mod tests {
                 "last_error": "line\nbreak",
             }]})
         );
-        let items = parsed(&delivered(&[
+        let both = [
             delivery(PayloadKind::Json, b"{\"a\": 1}"),
             delivery(PayloadKind::Text, "é\"".as_bytes()),
-        ]));
+        ];
+        let items = parsed(&delivered(&both, false));
         assert_eq!(items["items"][0]["json"], json!({"a": 1}));
         assert_eq!(items["items"][1]["text"], json!("é\""));
-        assert_eq!(parsed(&delivered(&[])), json!({"items": []}));
+        assert_eq!(parsed(&delivered(&[], false)), json!({"items": []}));
+        assert_eq!(
+            parsed(&delivered(&[], true)),
+            json!({"items": [], "limited_by": "leases"})
+        );
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::StartError;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::hooks::engine::{CpuQuota, Engine, EngineOptions, UploadLimits};
+use crate::hooks::engine::{CpuQuotas, Engine, EngineOptions, UploadLimits};
 use crate::hooks::folder::HookFolder;
 use crate::hooks::registry::{CatalogModules, VersionStats, artefact_key};
 use crate::hooks::{Chains, Registry};
 use crate::model::{HookLimits, HookName, Namespace};
 use crate::shard::Catalog;
 use crate::telemetry::metrics::{HookNumbers, Snapshot};
+use crate::tenant::Quotas;
 
 /// Where compiled modules are kept, in the data directory.
 const CACHE: &str = "hooks-cache";
@@ -41,9 +42,12 @@ impl HookParts {
         program: &Path,
         clock: &Clock,
         catalog: &Catalog,
+        quotas: Arc<Quotas>,
     ) -> Result<Self, StartError> {
         let source = Arc::new(CatalogModules(catalog.clone()));
-        let engine = Engine::start(engine_options(config, secret, program), clock.clone(), source)?;
+        let cpu = CpuQuotas::new(move |namespace| quotas.of(namespace).hook_cpu);
+        let options = engine_options(config, secret, program, cpu);
+        let engine = Engine::start(options, clock.clone(), source)?;
         let limits = config.start.hooks.call;
         let registry = Registry::open(catalog.clone(), engine.clone(), clock.clone(), limits)
             .await
@@ -63,7 +67,7 @@ impl HookParts {
         })
     }
 
-    /// Keeps up with other nodes and with the plugins folder, in the background.
+    /// Keeps up with the plugins folder, and compiles what is bound, in the background.
     pub fn keep_up(&self, folder: Option<&Path>) {
         tokio::spawn(self.registry.clone().keep_up());
         // A folder that is made later is for the next start.
@@ -125,7 +129,7 @@ fn numbers((namespace, hook, stats): (Namespace, HookName, VersionStats)) -> Hoo
     }
 }
 
-fn engine_options(config: &Config, secret: &[u8], program: &Path) -> EngineOptions {
+fn engine_options(config: &Config, secret: &[u8], program: &Path, cpu: CpuQuotas) -> EngineOptions {
     let hooks = &config.start.hooks;
     let cache = config.start.storage.data_dir.join(CACHE);
     let defaults = EngineOptions::new(cache, artefact_key(secret), program.to_owned());
@@ -146,10 +150,7 @@ fn engine_options(config: &Config, secret: &[u8], program: &Path) -> EngineOptio
             compile_memory_bytes: hooks.compile_memory,
             ..defaults.upload
         },
-        cpu: CpuQuota {
-            per_second: hooks.cpu_per_second,
-            burst: hooks.cpu_burst,
-        },
+        cpu,
         queue_per_namespace: hooks.queue_per_namespace,
         wait_max: hooks.wait_max,
         instances: hooks.instances,

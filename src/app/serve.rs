@@ -1,50 +1,58 @@
 //! Serves a node over HTTP until it is told to stop.
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use poem::Route;
 use tokio_util::sync::CancellationToken;
 
+use super::reload::{LiveParts, Reloader};
 use super::shutdown::{Deadline, Signals};
-use super::{Node, StartError, assemble};
+use super::{Node, StartError, assemble, nodes, tenancy};
 use crate::api::accept::{self, ListenOptions, Tls};
 use crate::api::{self, ApiLimits, ApiState, HooksState};
 use crate::clock::Clock;
-use crate::config::{AuthConfig, Config, JwtSecret, Quota, QuotasConfig, ServerConfig};
+use crate::config::{Config, JwtSecret, Origin, ServerConfig};
 use crate::console;
 use crate::queue::Queue;
+use crate::telemetry::logs::LevelHandle;
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::{AuthFailures, AuthPolicy, Authenticator, KeySet, Quotas, Rate, RateTable};
+use crate::tenant::{AuthFailures, Authenticator, Quotas};
 use crate::wal::disk::RealDisk;
 
 /// How often quotas that nobody uses are forgotten.
 const EVICT_QUOTAS_EVERY: Duration = Duration::from_secs(60);
+/// How often stored quotas are read, which another node may have set.
+const READ_QUOTAS_EVERY: Duration = Duration::from_secs(2);
 /// Time kept for storing, however long requests took to finish.
 const DRAIN_RESERVE: Duration = Duration::from_secs(2);
 
 /// Runs the node until it is told to stop, and then in good order: not ready, requests in flight finish,
 /// everything is stored, the log is closed.
-pub async fn run(config: Config) -> Result<(), StartError> {
+///
+/// `origin` is where `config` was read and is read again; `log_level` changes with it.
+pub async fn run(config: Config, origin: Origin, log_level: LevelHandle) -> Result<(), StartError> {
     let clock = Clock::system();
     let secret = JwtSecret::obtain(&config)?;
-    let auth = Authenticator::new(
-        keys(&config.live.auth, &secret)?,
-        policy(&config.live.auth),
+    let auth = Arc::new(Authenticator::new(
+        tenancy::keys(&config.live.auth, &secret)?,
+        tenancy::policy(&config.live.auth),
         clock.clone(),
-    );
+    ));
     let server = accept::bind(listen_options(&config.start.server))
         .await
         .map_err(|error| StartError::io("cannot serve", error))?;
-    let quotas = Arc::new(Quotas::new(rate_table(&config.live.quotas), clock.clone()));
+    let quotas = Arc::new(Quotas::new(
+        tenancy::quota_table(&config.live.quotas),
+        clock.clone(),
+    ));
     let program =
         std::env::current_exe().map_err(|error| StartError::io("cannot find this program", error))?;
     let disk = Arc::new(RealDisk::new());
     let Node { queue, hooks } = assemble(
         &config,
-        secret.bytes(),
+        secret.oldest(),
         clock.clone(),
         disk,
         quotas.clone(),
@@ -52,9 +60,27 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     )
     .await?;
     hooks.keep_up(config.start.hooks.folder.as_deref());
-    let observed = (queue.clone(), hooks.clone());
-    let metrics = Metrics::new(api::ROUTES, move || observed.1.shown(api::snapshot(&observed.0)))
-        .map_err(|error| StartError::io("cannot set up metrics", error))?;
+    let limits = ApiLimits {
+        body_bytes_max: Arc::new(AtomicUsize::new(config.live.limits.body_bytes_max)),
+        body_timeout: config.start.server.body_timeout,
+        ..ApiLimits::default()
+    };
+    let parts = LiveParts {
+        auth: auth.clone(),
+        quotas: quotas.clone(),
+        queue: queue.clone(),
+        hooks: hooks.clone(),
+        body_bytes_max: limits.body_bytes_max.clone(),
+        log_level,
+    };
+    let reloader = Arc::new(Reloader::new(origin, config.clone(), parts, clock.clone()));
+    let observed = (queue.clone(), hooks.clone(), reloader.clone());
+    let metrics = Metrics::new(api::ROUTES, move || {
+        let mut snapshot = observed.1.shown(api::snapshot(&observed.0));
+        snapshot.node.extend(observed.2.numbers());
+        snapshot
+    })
+    .map_err(|error| StartError::io("cannot set up metrics", error))?;
     let state = ApiState {
         queue: queue.clone(),
         hooks: HooksState::new(
@@ -62,19 +88,17 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             hooks.engine.clone(),
             usize::try_from(config.start.hooks.module_bytes_max).unwrap_or(usize::MAX),
         ),
-        auth: Arc::new(auth),
+        auth,
         failures: AuthFailures::new(clock.clone()),
         quotas: quotas.clone(),
         metrics: Arc::new(metrics),
         clock,
-        limits: ApiLimits {
-            body_bytes_max: config.live.limits.body_bytes_max,
-            body_timeout: config.start.server.body_timeout,
-            ..ApiLimits::default()
-        },
+        limits,
+        config: reloader.clone(),
     };
-    tokio::spawn(forget_idle_quotas(quotas));
+    tokio::spawn(keep_quotas(queue.clone(), quotas));
     let signals = Signals::catch()?;
+    reloader.keep_up()?;
     announce(&config.start.server, &server);
 
     let stop = CancellationToken::new();
@@ -84,10 +108,16 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         stop.clone(),
         time,
     ));
-    signals.requested().await;
-    stop_in_order(&queue, &stop, serving, time).await?;
+    let ended = tokio::select! {
+        () = signals.requested() => stop_in_order(&queue, &stop, serving, time).await,
+        () = queue.displaced() => {
+            stop.cancel();
+            queue.halt().await;
+            Err(nodes::displaced(config.start.node.id))
+        }
+    };
     hooks.stop().await;
-    Ok(())
+    ended
 }
 
 /// Not ready, then no more requests, then nothing left unstored.
@@ -134,54 +164,18 @@ fn listen_options(server: &ServerConfig) -> ListenOptions {
     }
 }
 
-fn keys(auth: &AuthConfig, secret: &JwtSecret) -> Result<KeySet, StartError> {
-    let setting = |key, detail: String| StartError::Setting { key, detail };
-    let mut keys = KeySet::default();
-    // With public keys configured and no secret, the generated one only authenticates lease ids.
-    if secret.generated.is_none() || auth.jwks_file.is_none() {
-        keys = keys
-            .with_secret(secret.bytes())
-            .map_err(|error| setting("auth.jwt_secret", error.to_string()))?;
-    }
-    if let Some(path) = &auth.jwks_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| setting("auth.jwks_file", format!("cannot be read: {error}")))?;
-        keys = keys
-            .with_jwks(&text)
-            .map_err(|error| setting("auth.jwks_file", error.to_string()))?;
-    }
-    Ok(keys)
-}
-
-fn policy(auth: &AuthConfig) -> AuthPolicy {
-    AuthPolicy {
-        audience: auth.audience.clone(),
-        issuer: auth.issuer.clone(),
-        leeway: auth.leeway,
-    }
-}
-
-fn rate_table(quotas: &QuotasConfig) -> RateTable {
-    let per_namespace: HashMap<_, _> = quotas
-        .namespaces
-        .iter()
-        .filter_map(|(namespace, quota)| Some((namespace.clone(), rate(*quota)?)))
-        .collect();
-    RateTable {
-        default: quotas.default.and_then(rate),
-        per_namespace,
-    }
-}
-
-fn rate(quota: Quota) -> Option<Rate> {
-    let per_minute = NonZeroU32::new(quota.per_minute)?;
-    let burst = quota.burst.and_then(NonZeroU32::new).unwrap_or(per_minute);
-    Some(Rate { per_minute, burst })
-}
-
-async fn forget_idle_quotas(quotas: Arc<Quotas>) {
+/// Keeps up with quotas that other nodes set, and forgets who does nothing.
+async fn keep_quotas(queue: Queue, quotas: Arc<Quotas>) {
+    let rounds = EVICT_QUOTAS_EVERY.as_secs() / READ_QUOTAS_EVERY.as_secs();
+    let mut round = 0;
     loop {
-        tokio::time::sleep(EVICT_QUOTAS_EVERY).await;
-        quotas.evict_idle();
+        tokio::time::sleep(READ_QUOTAS_EVERY).await;
+        if let Err(error) = queue.refresh_quotas().await {
+            tracing::debug!(%error, "stored quotas could not be read; those of before stay in force");
+        }
+        round = (round + 1) % rounds;
+        if round == 0 {
+            quotas.evict_idle();
+        }
     }
 }

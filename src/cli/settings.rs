@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use crate::config::{Assignment, Config, ConfigError, Inputs, load};
+use crate::config::{Assignment, Config, Origin};
 
 /// Flags of every command that reads the configuration.
 #[derive(Debug, Clone, Default, Args)]
@@ -37,16 +37,17 @@ impl ConfigArgs {
         Ok(assignments)
     }
 
-    /// The configuration of this process under these flags and `more` of them.
-    pub(super) fn load(&self, more: Vec<Assignment>) -> Result<Config, CliError> {
-        Ok(self.try_load(more)??)
-    }
-
-    fn try_load(&self, more: Vec<Assignment>) -> Result<Result<Config, ConfigError>, CliError> {
+    /// Where the configuration of this process comes from under these flags and `more` of them.
+    pub(super) fn origin(&self, more: Vec<Assignment>) -> Result<Origin, CliError> {
         let mut flags = self.assignments()?;
         flags.extend(more);
-        let inputs = Inputs::of_process(self.config.as_deref(), flags);
-        Ok(inputs.and_then(|inputs| load(&inputs)))
+        let file = self.config.clone();
+        Ok(Origin { file, flags })
+    }
+
+    /// The configuration of this process under these flags and `more` of them.
+    pub(super) fn load(&self, more: Vec<Assignment>) -> Result<Config, CliError> {
+        Ok(self.origin(more)?.read()?)
     }
 }
 

@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 
 use super::reader::Reader;
-use super::{LiveConfig, StartConfig};
+use super::{LiveConfig, ServerConfig, StartConfig};
 
 /// The shortest HS256 secret that cannot be guessed offline, in bytes: the hash's own length.
 const SECRET_BYTES_MIN: usize = 32;
@@ -26,33 +26,22 @@ pub(super) fn check(reader: &mut Reader<'_>, start: &StartConfig, live: &LiveCon
     let mut warnings = Vec::new();
     let server = &start.server;
     let local = server.is_loopback();
-    let secret = live.auth.jwt_secret.as_ref().map(|secret| secret.expose_secret());
-    match secret.and_then(weakness) {
-        _ if secret.is_some_and(|secret| secret.len() < SECRET_BYTES_MIN) => reader.problem(
-            "auth.jwt_secret",
-            format!(
-                "has fewer than {SECRET_BYTES_MIN} bytes and could be guessed; set JWT_SECRET to at least \
-                 {SECRET_BYTES_MIN} random bytes, such as the output of `openssl rand -base64 48`, or leave it \
-                 unset to have one made"
-            ),
-        ),
-        Some(weakness) if local => {
-            warnings.push(format!("auth.jwt_secret {weakness}: fit for trying out on this machine only"));
-        }
-        Some(weakness) => reader.problem(
-            "auth.jwt_secret",
-            format!(
-                "{weakness}, and the server would listen beyond this machine on {}; set JWT_SECRET to at least \
-                 {SECRET_BYTES_MIN} random bytes, such as the output of `openssl rand -base64 48`",
-                server.listen
-            ),
-        ),
-        None if live.auth.jwt_secret.is_none() && live.auth.jwks_file.is_none() && !local => reader.problem(
+    let newest = live
+        .auth
+        .jwt_secret
+        .iter()
+        .map(|secret| ("auth.jwt_secret", secret));
+    let previous = live.auth.jwt_secret_previous.iter();
+    let previous = previous.map(|secret| ("auth.jwt_secret_previous", secret));
+    for (key, secret) in newest.chain(previous) {
+        warnings.extend(check_secret(reader, server, key, secret.expose_secret()));
+    }
+    if live.auth.jwt_secret.is_none() && live.auth.jwks_file.is_none() && !local {
+        reader.problem(
             "server.listen",
             "the server listens beyond this machine only with a configured token secret; set JWT_SECRET (or \
              JWT_SECRET_FILE, or auth.jwks_file), or listen on 127.0.0.1",
-        ),
-        None => {}
+        );
     }
     if !local && !server.has_tls() && !server.insecure_listen {
         warnings.push(format!(
@@ -62,6 +51,36 @@ pub(super) fn check(reader: &mut Reader<'_>, start: &StartConfig, live: &LiveCon
         ));
     }
     warnings
+}
+
+/// Notes a problem when others could guess `secret`; a warning when only this machine could try.
+fn check_secret(reader: &mut Reader<'_>, server: &ServerConfig, key: &str, secret: &str) -> Option<String> {
+    if secret.len() < SECRET_BYTES_MIN {
+        reader.problem(
+            key,
+            format!(
+                "has fewer than {SECRET_BYTES_MIN} bytes and could be guessed; set it to at least \
+                 {SECRET_BYTES_MIN} random bytes, such as the output of `openssl rand -base64 48`, or leave it \
+                 unset"
+            ),
+        );
+        return None;
+    }
+    let weakness = weakness(secret)?;
+    if server.is_loopback() {
+        return Some(format!(
+            "{key} {weakness}: fit for trying out on this machine only"
+        ));
+    }
+    reader.problem(
+        key,
+        format!(
+            "{weakness}, and the server would listen beyond this machine on {}; set it to at least \
+             {SECRET_BYTES_MIN} random bytes, such as the output of `openssl rand -base64 48`",
+            server.listen
+        ),
+    );
+    None
 }
 
 fn weakness(secret: &str) -> Option<String> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Reader;
-use crate::model::HookLimits;
+use crate::model::{CpuRate, HOOK_CPU_MS_MAX, HookLimits};
 
 /// How tenants' hooks are run, and what they may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,10 +13,8 @@ pub struct HooksConfig {
     pub folder: Option<PathBuf>,
     /// Threads that run hooks; as many as there are processors when absent.
     pub threads: Option<usize>,
-    /// Processor time a namespace may use per second.
-    pub cpu_per_second: Duration,
-    /// Processor time it may save up.
-    pub cpu_burst: Duration,
+    /// Processor time a namespace may use; [`super::QuotasConfig`] has what is in force.
+    pub cpu: CpuRate,
     /// Calls of a namespace that may wait.
     pub queue_per_namespace: usize,
     /// How long a call waits for its turn at most.
@@ -43,8 +41,10 @@ impl HooksConfig {
         Self {
             folder: reader.path("hooks.folder"),
             threads: (threads > 0).then_some(threads),
-            cpu_per_second: reader.duration("hooks.cpu_per_second", ms(1, 1_000_000)),
-            cpu_burst: reader.duration("hooks.cpu_burst", ms(1, 1_000_000)),
+            cpu: CpuRate {
+                per_second: reader.duration("hooks.cpu_per_second", ms(1, HOOK_CPU_MS_MAX.into())),
+                burst: reader.duration("hooks.cpu_burst", ms(1, HOOK_CPU_MS_MAX.into())),
+            },
             queue_per_namespace: reader.integer("hooks.queue_per_namespace", 1..=1_000_000),
             wait_max: reader.duration("hooks.wait_max", ms(1, 60_000)),
             instances: reader.integer("hooks.instances", 1..=10_000),

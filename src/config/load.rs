@@ -10,11 +10,16 @@ use super::variables::{self, Meaning, nearest};
 use super::{
     AuthConfig, Config, ConfigError, DEFAULTS, HooksConfig, HotConfig, LimitsConfig, LiveConfig, LogEncoding,
     LogLevel, NodeConfig, Problem, QuotasConfig, RedisConfig, ServerConfig, Source, StartConfig,
-    StorageConfig, TopicsConfig, WalConfig, exposure,
+    StorageConfig, TopicsConfig, TracingConfig, WalConfig, exposure,
 };
 
 /// Tables whose keys are the user's own: their content is one value.
 const OPEN_TABLES: [&str; 1] = ["quotas.namespaces"];
+
+/// The file of variables in the working directory.
+const DOTENV: &str = ".env";
+/// The configuration file in the working directory.
+const DEFAULT_FILE: &str = "mqueue.toml";
 
 /// A key that a flag sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +45,25 @@ pub struct Inputs {
     pub flags: Vec<Assignment>,
 }
 
+/// Where this process takes its configuration from, so that it can be read again.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// The file that was named, if one was.
+    pub file: Option<PathBuf>,
+    /// What flags set.
+    pub flags: Vec<Assignment>,
+}
+
+impl Origin {
+    /// Reads everything anew: files as they are now, the environment and flags as they were given.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(&self) -> Result<Config, ConfigError> {
+        load(&Inputs::of_process(self.file.as_deref(), self.flags.clone())?)
+    }
+}
+
 impl Inputs {
     /// Reads the inputs of this process: its environment, `.env` in the working directory when there is
     /// one, and `file`, else the file that `MQUEUE_CONFIG` names, else `mqueue.toml` in the working
@@ -50,8 +74,8 @@ impl Inputs {
         let environment: Vec<_> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let dotenv = match read_if_there(Path::new(".env"))? {
-            Some(text) => parse_dotenv(Path::new(".env"), &text)?,
+        let dotenv = match read_if_there(Path::new(DOTENV))? {
+            Some(text) => parse_dotenv(Path::new(DOTENV), &text)?,
             None => Vec::new(),
         };
         let named = [&environment, &dotenv].into_iter().find_map(|layer| {
@@ -66,7 +90,7 @@ impl Inputs {
                 Some((path, text))
             }
             None => {
-                let path = PathBuf::from("mqueue.toml");
+                let path = PathBuf::from(DEFAULT_FILE);
                 read_if_there(&path)?.map(|text| (path, text))
             }
         };
@@ -110,6 +134,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, ConfigError> {
     let mut reader = Reader::new(&layering.layers);
     let (start, live) = sections(&mut reader);
     let warnings = exposure::check(&mut reader, &start, &live);
+    let files = files(inputs, &live, layering.files);
     let Reader {
         entries, problems, ..
     } = reader;
@@ -123,7 +148,20 @@ pub fn load(inputs: &Inputs) -> Result<Config, ConfigError> {
         live,
         entries,
         warnings,
+        files,
     })
+}
+
+/// What the configuration is made of, or would be if it were there.
+fn files(inputs: &Inputs, live: &LiveConfig, named: Vec<PathBuf>) -> Vec<PathBuf> {
+    let file = inputs
+        .file
+        .as_ref()
+        .map_or(DEFAULT_FILE.into(), |(path, _)| path.clone());
+    let mut files = vec![file, DOTENV.into()];
+    files.extend(live.auth.jwks_file.clone());
+    files.extend(named);
+    files
 }
 
 fn sections(reader: &mut Reader<'_>) -> (StartConfig, LiveConfig) {
@@ -135,13 +173,14 @@ fn sections(reader: &mut Reader<'_>) -> (StartConfig, LiveConfig) {
         node: NodeConfig::read(reader),
         redis: RedisConfig::read(reader),
         hooks: HooksConfig::read(reader),
+        tracing: TracingConfig::read(reader),
         log_encoding: reader.choice("log.encoding", LogEncoding::Json),
     };
     let live = LiveConfig {
         auth: AuthConfig::read(reader),
         topics: TopicsConfig::read(reader),
         limits: LimitsConfig::read(reader),
-        quotas: QuotasConfig::read(reader),
+        quotas: QuotasConfig::read(reader, start.hooks.cpu),
         log_level: reader.choice("log.level", LogLevel::Info),
     };
     (start, live)
@@ -152,6 +191,8 @@ struct Layering {
     layers: Figment,
     keys: Vec<String>,
     problems: Vec<Problem>,
+    /// Files that variables name.
+    files: Vec<PathBuf>,
 }
 
 impl Layering {
@@ -161,6 +202,7 @@ impl Layering {
             keys: leaf_keys(&defaults),
             layers: Figment::new().merge(Layer::new(&Source::Default, defaults)),
             problems: Vec::new(),
+            files: Vec::new(),
         })
     }
 
@@ -203,6 +245,7 @@ impl Layering {
                 Meaning::File(key) => match std::fs::read_to_string(text) {
                     Ok(content) => {
                         let path = PathBuf::from(text);
+                        self.files.push(path.clone());
                         let variable = variable.clone();
                         (
                             key,

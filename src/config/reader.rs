@@ -1,5 +1,6 @@
 //! Reads single values out of the merged layers, and notes every value that is wrong.
 
+use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use figment::value::Value;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::variables::is_secret;
+use super::variables::{is_live, is_secret};
 use super::{ByteSize, Problem};
 
 /// One key as `mqueue config show` prints it.
@@ -22,6 +23,16 @@ pub struct Entry {
     pub value: String,
     /// Where it came from.
     pub source: String,
+    /// Tells values apart, those of secrets too.
+    #[serde(skip)]
+    pub(super) digest: u64,
+}
+
+impl Entry {
+    /// Whether a change of the key counts while the process runs.
+    pub fn is_live(&self) -> bool {
+        is_live(&self.key)
+    }
 }
 
 /// Reads values by key. A wrong value is noted and a placeholder returned, so that one pass finds every
@@ -67,6 +78,7 @@ impl<'a> Reader<'a> {
             key: key.to_owned(),
             value: shown.clone(),
             source: source.clone(),
+            digest: digest(&value),
         });
         parse(&value).unwrap_or_else(|detail| {
             self.problems.push(Problem {
@@ -189,6 +201,20 @@ impl<'a> Reader<'a> {
         self.text(key).map(SecretString::from)
     }
 
+    /// Secrets, given as a list or as a comma-separated text; blank ones are dropped.
+    pub(super) fn secrets(&mut self, key: &str) -> Vec<SecretString> {
+        self.value(key, Vec::new(), |value| match value {
+            Value::Dict(..) => Err("must be a list or a comma-separated text".to_owned()),
+            // In a list a comma is part of a secret.
+            Value::Array(_, items) => Ok(items.iter().map(text_of).collect()),
+            other => Ok(list_of(other)),
+        })
+        .into_iter()
+        .filter(|secret| !secret.is_empty())
+        .map(SecretString::from)
+        .collect()
+    }
+
     /// A list, given as such or as a comma-separated text; blank entries are dropped.
     pub(super) fn list(&mut self, key: &str) -> Vec<String> {
         self.value(key, Vec::new(), |value| match value {
@@ -201,6 +227,12 @@ impl<'a> Reader<'a> {
     pub(super) fn choice<T: FromStr<Err = String>>(&mut self, key: &str, placeholder: T) -> T {
         self.value(key, placeholder, |value| text_of(value).trim().parse())
     }
+}
+
+fn digest(value: &Value) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    text_of(value).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {

@@ -19,6 +19,8 @@ const RANDOM_BYTES: usize = 48;
 pub struct JwtSecret {
     /// The secret.
     pub secret: SecretString,
+    /// Secrets of before that are still accepted, the newest first.
+    pub previous: Vec<SecretString>,
     /// The file it was generated into; none when it is configured.
     pub generated: Option<PathBuf>,
 }
@@ -42,6 +44,7 @@ impl JwtSecret {
         if let Some(secret) = &config.live.auth.jwt_secret {
             return Ok(Some(Self {
                 secret: secret.clone(),
+                previous: config.live.auth.jwt_secret_previous.clone(),
                 generated: None,
             }));
         }
@@ -49,6 +52,7 @@ impl JwtSecret {
         match fs::read_to_string(&path) {
             Ok(text) if text.trim().len() >= RANDOM_BYTES => Ok(Some(Self {
                 secret: text.trim().into(),
+                previous: config.live.auth.jwt_secret_previous.clone(),
                 generated: Some(path),
             })),
             Ok(_) => Err(ConfigError::Secret {
@@ -60,9 +64,22 @@ impl JwtSecret {
         }
     }
 
-    /// The secret's bytes, for signing and deriving.
+    /// The newest secret's bytes, for signing.
     pub fn bytes(&self) -> &[u8] {
         self.secret.expose_secret().as_bytes()
+    }
+
+    /// The oldest secret's bytes, for deriving: what was made before a secret was replaced stays good for as
+    /// long as the old one is accepted.
+    pub fn oldest(&self) -> &[u8] {
+        let oldest = self.previous.last().unwrap_or(&self.secret);
+        oldest.expose_secret().as_bytes()
+    }
+
+    /// Every secret's bytes, the newest first.
+    pub fn all(&self) -> impl Iterator<Item = &[u8]> {
+        let secrets = std::iter::once(&self.secret).chain(&self.previous);
+        secrets.map(|secret| secret.expose_secret().as_bytes())
     }
 }
 

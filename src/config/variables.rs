@@ -1,7 +1,7 @@
 //! Which environment variable sets which key.
 
 /// The seed's variables and the short ones beside them.
-const ALIASES: [(&str, &str); 11] = [
+const ALIASES: [(&str, &str); 13] = [
     ("DATABASE_URLS", "storage.database_urls"),
     ("REDIS_ADDRS", "redis.addrs"),
     ("REDIS_PASSWORD", "redis.password"),
@@ -9,17 +9,35 @@ const ALIASES: [(&str, &str); 11] = [
     ("LOG_LEVEL", "log.level"),
     ("LOG_ENCODING", "log.encoding"),
     ("JWT_SECRET", "auth.jwt_secret"),
+    ("JWT_SECRET_PREVIOUS", "auth.jwt_secret_previous"),
     ("NAMESPACE_QUOTAS", "quotas.namespaces"),
     ("BUFFER_TTL", "hot.buffer_ttl"),
     ("MQUEUE_LISTEN", "server.listen"),
     ("MQUEUE_DATA_DIR", "storage.data_dir"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "tracing.otlp_endpoint"),
 ];
 
 /// Variables of the command line's clients, which are no configuration of the server.
 const CLIENT: [&str; 4] = ["MQUEUE_URL", "MQUEUE_TOKEN", "MQUEUE_NAMESPACE", "MQUEUE_CONFIG"];
 
 /// Keys whose value can be read from a file that `<VARIABLE>_FILE` names.
-const SECRETS: [&str; 3] = ["auth.jwt_secret", "redis.password", "storage.database_urls"];
+const SECRETS: [&str; 4] = [
+    "auth.jwt_secret",
+    "auth.jwt_secret_previous",
+    "redis.password",
+    "storage.database_urls",
+];
+
+/// Sections and keys that may change while the process runs.
+const LIVE: [&str; 7] = [
+    "auth.",
+    "topics.",
+    "limits.",
+    "quotas.",
+    "log.level",
+    "hooks.cpu_per_second",
+    "hooks.cpu_burst",
+];
 
 /// What a variable means.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +55,14 @@ pub(super) enum Meaning<'a> {
 /// Whether the key's value must not be shown.
 pub(super) fn is_secret(key: &str) -> bool {
     SECRETS.contains(&key)
+}
+
+/// Whether a change of the key counts while the process runs.
+pub(super) fn is_live(key: &str) -> bool {
+    LIVE.iter().any(|live| match live.strip_suffix('.') {
+        Some(_) => key.starts_with(live),
+        None => key == *live,
+    })
 }
 
 /// The systematic variable of a key.

@@ -16,6 +16,7 @@ mod table;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -37,7 +38,7 @@ pub struct Chains {
     runner: Arc<dyn Runner>,
     observer: Arc<dyn Observer>,
     clock: Clock,
-    payload_bytes_max: usize,
+    payload_bytes_max: AtomicUsize,
     table: HookTable,
     breakers: Mutex<Breakers>,
     shadows: Arc<Semaphore>,
@@ -61,11 +62,16 @@ impl Chains {
             runner,
             observer,
             clock,
-            payload_bytes_max,
+            payload_bytes_max: AtomicUsize::new(payload_bytes_max),
             table: HookTable::default(),
             breakers: Mutex::default(),
             shadows: Arc::new(Semaphore::new(SHADOWS_MAX)),
         })
+    }
+
+    /// Changes the largest payload that a hook may make, in bytes.
+    pub fn set_payload_bytes_max(&self, bytes: usize) {
+        self.payload_bytes_max.store(bytes, Ordering::Relaxed);
     }
 
     /// Puts `bindings` in force as all there are in `namespace`. Runs that began before end on what they

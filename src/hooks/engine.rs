@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 
 pub use child::{COMPILE_COMMAND, compile_in_this_process};
 pub use error::{EngineError, UploadError};
-pub use fair::CpuQuota;
+pub use fair::CpuQuotas;
 pub use inspect::UploadLimits;
 
 use self::cache::Cache;
@@ -68,7 +68,7 @@ pub struct EngineOptions {
     /// Bounds of uploads.
     pub upload: UploadLimits,
     /// Processor time per namespace.
-    pub cpu: CpuQuota,
+    pub cpu: CpuQuotas,
     /// Calls in waiting per namespace.
     pub queue_per_namespace: usize,
     /// How long a call waits for its turn at most.
@@ -90,10 +90,7 @@ impl EngineOptions {
             program,
             ceilings: HookLimits::default(),
             upload: UploadLimits::default(),
-            cpu: CpuQuota {
-                per_second: Duration::from_secs(1),
-                burst: Duration::from_secs(2),
-            },
+            cpu: CpuQuotas::default(),
             queue_per_namespace: 1_000,
             wait_max: Duration::from_secs(2),
             instances: 128,
@@ -204,7 +201,7 @@ impl Engine {
         let threads = Threads::start(
             threads,
             options.queue_per_namespace.max(1),
-            options.cpu,
+            options.cpu.clone(),
             options.wait_max,
             &machine,
         )?;
@@ -314,11 +311,6 @@ impl Engine {
         let work = tokio::task::spawn_blocking(move || machine.rehearse(&call));
         work.await
             .unwrap_or_else(|_| failed(Failure::Trap("the host failed".into())))
-    }
-
-    /// Changes what namespaces may use from now on.
-    pub fn set_cpu_quota(&self, quota: CpuQuota) {
-        self.threads.set_quota(quota);
     }
 
     /// How it is doing.

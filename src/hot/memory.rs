@@ -5,6 +5,7 @@
 mod cold;
 mod evict;
 mod flush;
+mod holdings;
 mod keys;
 mod ordered;
 mod settle;

@@ -32,6 +32,29 @@ pub struct Item {
     pub extra: Option<Box<Extra>>,
 }
 
+/// What every item counts as stored beside what it carries: its row and its places in indexes.
+pub const ITEM_BYTES: u64 = 256;
+
+impl Item {
+    /// The bytes the item counts towards what its namespace may hold: its payload, the names and values of its
+    /// headers, and [`ITEM_BYTES`].
+    pub fn stored_bytes(&self) -> u64 {
+        let headers = self
+            .extra
+            .as_deref()
+            .map_or(0, |extra| header_bytes(&extra.headers));
+        ITEM_BYTES + self.payload.len() as u64 + headers
+    }
+}
+
+/// The bytes of header names and values.
+pub fn header_bytes(headers: &[(Box<str>, Box<str>)]) -> u64 {
+    headers
+        .iter()
+        .map(|(name, value)| (name.len() + value.len()) as u64)
+        .sum()
+}
+
 /// What few items carry, kept apart so that the many stay small.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extra {

@@ -23,7 +23,7 @@ impl Queue {
         core.topic(topic)?;
         let from = from.unwrap_or(OrderKey::MIN);
         let now = core.clock.now();
-        let mut views = core.hot.browse(topic, state, from, limit + 1).await;
+        let mut views = core.hot.browse(topic, state, from, limit + 1).await?;
         let of = match state {
             ItemState::Ready => Some(PageOf::Due(now)),
             ItemState::Scheduled => Some(PageOf::Later(now)),
@@ -34,7 +34,7 @@ impl Queue {
         if let Some(of) = of {
             let cold = core.shard(topic).page(topic, of, from, limit + 1).await?;
             horizon = cold.get(limit).map(QueuedItem::key);
-            let cold = core.hot.only_cold(topic, cold).await;
+            let cold = core.hot.only_cold(topic, cold).await?;
             views.extend(cold.into_iter().map(|queued| HotView {
                 state: cold_state(&queued, now),
                 queued,
@@ -86,7 +86,7 @@ impl Queue {
 impl Core {
     /// One item, hot or cold.
     pub(super) async fn find(&self, topic: &TopicKey, id: ItemId) -> Result<Option<HotView>, QueueError> {
-        if let Some(view) = self.hot.find(topic, id).await {
+        if let Some(view) = self.hot.find(topic, id).await? {
             return Ok(Some(view));
         }
         let rows = self.shard(topic).fetch(&[id]).await?;
@@ -95,7 +95,7 @@ impl Core {
             .filter(|(key, _)| key == topic)
             .map(|(_, item)| item)
             .collect();
-        let found = self.hot.only_cold(topic, items).await.pop();
+        let found = self.hot.only_cold(topic, items).await?.pop();
         let now = self.clock.now();
         Ok(found.map(|queued| HotView {
             state: cold_state(&queued, now),

@@ -1,8 +1,11 @@
 //! What every use case works with.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -11,15 +14,24 @@ use super::admission::ItemLimits;
 use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
+use super::moves::Moving;
+use super::quotas::LeasesInHand;
 use super::receipts::Receipts;
+use super::shards::ShardWatch;
+use super::slots::SharedSlots;
+use super::tenure::Tenure;
 use super::topics::{TopicHandle, Topics};
+use super::uncancelled::uncancelled;
 use crate::clock::Clock;
 use crate::hooks::Hooks;
 use crate::hot::HotTier;
 use crate::model::{IdGenerator, LeaseKey, LeaseRef, NodeId, Settings, TopicKey};
-use crate::shard::{Catalog, Shard, Shards, SlotMap, TopicRow};
+use crate::shard::{Catalog, Shard, Shards, TopicRow};
 use crate::tenant::Quotas;
 use crate::wal::Wal;
+
+/// How long an answer waits for a hot tier that is away, when the log has what it says.
+const APPLY_WAIT: Duration = Duration::from_secs(1);
 
 /// The queue of this node. Cheap to clone; every clone is the same queue.
 #[derive(Clone)]
@@ -30,10 +42,8 @@ pub struct Queue {
 /// Limits of the node as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Limits on items and batches.
-    pub items: ItemLimits,
-    /// Most topics in one namespace.
-    pub topics_per_namespace_max: usize,
+    /// Those that may change while the node runs, as they are at the start.
+    pub live: LiveLimits,
     /// Memory for hot items, in bytes.
     pub hot_bytes_max: usize,
     /// Memory use at which items that are stored begin to be evicted, in bytes.
@@ -50,12 +60,21 @@ pub struct QueueLimits {
     pub refill_items: usize,
 }
 
+/// Limits that may change while the node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveLimits {
+    /// Limits on items and batches.
+    pub items: ItemLimits,
+    /// Most topics in one namespace.
+    pub topics_per_namespace_max: usize,
+}
+
 /// What a queue is put together from.
 pub struct Parts {
     /// The time.
     pub clock: Clock,
-    /// This node's number.
-    pub node: NodeId,
+    /// This node's hold on its number.
+    pub tenure: Tenure,
     /// Makes item ids.
     pub ids: Arc<IdGenerator>,
     /// Authenticates lease ids.
@@ -67,7 +86,7 @@ pub struct Parts {
     /// The shards.
     pub shards: Shards,
     /// Which shard each slot is in.
-    pub slots: SlotMap,
+    pub slots: SharedSlots,
     /// Topics and namespaces.
     pub catalog: Catalog,
     /// Settings under every namespace's and topic's own.
@@ -76,33 +95,43 @@ pub struct Parts {
     pub limits: QueueLimits,
     /// What runs items through their topics' hooks.
     pub hooks: Arc<dyn Hooks>,
-    /// What items that hooks add are taken from.
+    /// What namespaces may do.
     pub quotas: Arc<Quotas>,
 }
 
 pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) node: NodeId,
+    pub(super) tenure: Tenure,
     pub(super) ids: Arc<IdGenerator>,
     pub(super) lease_key: LeaseKey,
     pub(super) wal: Wal,
     pub(super) hot: Arc<dyn HotTier>,
     pub(super) shards: Shards,
-    pub(super) slots: SlotMap,
+    pub(super) slots: SharedSlots,
+    /// What is known of slots on their way.
+    pub(super) moving: Moving,
     pub(super) catalog: Catalog,
     pub(super) topics: Topics,
     pub(super) limits: QueueLimits,
+    /// The limits in force of those that may change.
+    pub(super) live: ArcSwap<LiveLimits>,
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) quotas: Arc<Quotas>,
+    pub(super) leases_in_hand: LeasesInHand,
     /// Items on which hooks failed when they were about to be handed out.
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
     pub(super) receipts: Receipts,
     pub(super) counted: Counted,
+    /// Held by flushers, and alone by whoever brings back what the hot tier lost.
+    pub(super) restoring: tokio::sync::RwLock<()>,
     /// Raised when memory was freed.
     pub(super) room: Notify,
-    /// Raised when a topic ran low on ready items in memory.
-    pub(super) running_low: Notify,
+    /// Raised when a topic of the shard ran low on ready items in memory.
+    pub(super) running_low: Vec<Notify>,
+    /// What was last said of each shard.
+    pub(super) watched: Vec<ShardWatch>,
     draining: AtomicBool,
     /// Cancelled when waiting consumers must be answered because the node goes away.
     pub(super) stop_waiting: CancellationToken,
@@ -124,24 +153,31 @@ impl Queue {
         let contents = parts.catalog.load().await?;
         let core = Core {
             flush: parts.shards.iter().map(|_| FlushControl::new()).collect(),
+            running_low: parts.shards.iter().map(|_| Notify::new()).collect(),
+            watched: parts.shards.iter().map(|_| ShardWatch::default()).collect(),
             topics: Topics::new(&contents, parts.defaults),
             clock: parts.clock,
-            node: parts.node,
+            node: parts.tenure.node(),
+            tenure: parts.tenure,
             ids: parts.ids,
             lease_key: parts.lease_key,
             wal: parts.wal,
             hot: parts.hot,
             shards: parts.shards,
             slots: parts.slots,
+            moving: Moving::default(),
             catalog: parts.catalog,
             limits: parts.limits,
+            live: ArcSwap::from_pointee(parts.limits.live),
             hooks: parts.hooks,
             quotas: parts.quotas,
+            leases_in_hand: LeasesInHand::default(),
             strikes: Strikes::default(),
             receipts: Receipts::default(),
             counted: Counted::default(),
+            restoring: tokio::sync::RwLock::default(),
             room: Notify::new(),
-            running_low: Notify::new(),
+
             draining: AtomicBool::new(false),
             stop_waiting: CancellationToken::new(),
             stop_loops: CancellationToken::new(),
@@ -149,12 +185,18 @@ impl Queue {
         };
         let queue = Self { core: Arc::new(core) };
         queue.recover(recovered).await?;
+        queue.refresh_quotas().await?;
         Ok(queue)
     }
 
     /// Replaces the configuration's topic settings while running.
     pub fn set_defaults(&self, defaults: Settings) {
         self.core.topics.set_defaults(defaults);
+    }
+
+    /// Replaces the limits that may change while running. Topics and items that are there already stay.
+    pub fn set_limits(&self, limits: LiveLimits) {
+        self.core.live.store(Arc::new(limits));
     }
 
     /// What the text of a lease id says, or nothing when this cluster did not make it.
@@ -180,13 +222,17 @@ impl Queue {
 
     /// Stores everything that is only in the log, and closes it. What does not get stored in time stays in
     /// the log and is there at the next start.
-    pub async fn drain(&self, deadline: std::time::Duration) {
+    pub async fn drain(&self, deadline: Duration) {
         self.begin_shutdown();
-        if tokio::time::timeout(deadline, self.core.store_everything())
-            .await
-            .is_err()
-        {
-            tracing::warn!("the shards took too long; the rest stays in the log");
+        match tokio::time::timeout(deadline, self.core.store_everything()).await {
+            // Only who has stored everything gives the number back: nobody waits for what such a node has.
+            Ok(Ok(())) => {
+                if let Err(error) = self.core.catalog.release_node(self.core.tenure.claim).await {
+                    tracing::warn!(%error, "the node's number was not given back");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the shards are not told how far the log is stored"),
+            Err(_) => tracing::warn!("the shards took too long; the rest stays in the log"),
         }
         self.halt().await;
     }
@@ -198,6 +244,7 @@ impl Queue {
         self.core.stop_loops.cancel();
         self.core.loops.close();
         self.core.loops.wait().await;
+        self.core.hot.close();
         let wal = self.core.wal.clone();
         // Closing waits for the log's threads.
         let _ = tokio::task::spawn_blocking(move || wal.close()).await;
@@ -220,9 +267,11 @@ impl Core {
         if let Some(handle) = self.topics.get(key) {
             return Ok(handle);
         }
-        if self.topics.count_in(key.namespace()) >= self.limits.topics_per_namespace_max {
-            return Err(QueueError::TooManyTopics(self.limits.topics_per_namespace_max));
+        let most = self.live.load().topics_per_namespace_max;
+        if self.topics.count_in(key.namespace()) >= most {
+            return Err(QueueError::TooManyTopics(most));
         }
+        self.check_catalog()?;
         self.catalog.ensure_topics(std::slice::from_ref(key)).await?;
         Ok(self.topics.insert(key, &TopicRow::default()))
     }
@@ -235,6 +284,19 @@ impl Core {
     /// The shard that holds `key`.
     pub(super) fn shard(&self, key: &TopicKey) -> &Arc<dyn Shard> {
         &self.shards[usize::from(self.shard_number(key))]
+    }
+
+    /// Applies to the hot tier what a durable record says. A tier that is away does not keep the caller waiting,
+    /// because the log has it: the work goes on by itself, and there is no result.
+    pub(super) async fn applied<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        if self.hot.outlives_the_node() {
+            tokio::time::timeout(APPLY_WAIT, uncancelled(work)).await.ok()
+        } else {
+            Some(work.await)
+        }
     }
 
     /// Refuses work once the node is going away.

@@ -149,10 +149,10 @@ impl Core {
     /// Revives items in place, and makes new ones in `target` of others. One frame says all of it: that the
     /// new ones are there and that the old ones are gone.
     async fn bring_back(
-        &self,
-        handle: &TopicHandle,
+        self: &Arc<Self>,
+        handle: &Arc<TopicHandle>,
         lasting: &[QueuedItem],
-        target: &TopicHandle,
+        target: &Arc<TopicHandle>,
         moved: &[QueuedItem],
     ) -> Result<(), QueueError> {
         let now = self.clock.now();
@@ -177,16 +177,20 @@ impl Core {
             frame.settle(&handle.key, SettleCause::Discarded, &old);
         }
         let (lsn, applying) = self.log(frame).await?;
-        if !renewed.is_empty() {
-            count(&target.counters.enqueued, renewed.len());
-            self.admit(target, lsn, renewed).await;
-        }
-        let stays = patches.into_iter().map(Finish::from);
-        let gone = old.into_iter().map(|id| Finish::gone(id, SettleCause::Discarded));
-        self.hot
-            .finish(&handle.key, lsn, stays.chain(gone).collect())
-            .await;
-        drop(applying);
+        let (work, handle, target) = (self.clone(), handle.clone(), target.clone());
+        self.applied(async move {
+            if !renewed.is_empty() {
+                count(&target.counters.enqueued, renewed.len());
+                work.admit(&target, lsn, renewed).await;
+            }
+            let stays = patches.into_iter().map(Finish::from);
+            let gone = old.into_iter().map(|id| Finish::gone(id, SettleCause::Discarded));
+            work.hot
+                .finish(&handle.key, lsn, stays.chain(gone).collect())
+                .await;
+            drop(applying);
+        })
+        .await;
         Ok(())
     }
 }

@@ -25,6 +25,8 @@ const LOOKS_MAX: usize = 16;
 const LOOKED_AT_MS: u32 = 60_000;
 /// A waiting consumer looks again at least this often.
 const LOOK_AGAIN_MS: i64 = 5_000;
+/// So soon looks a consumer again whose namespace has as many leases as it may have: a settlement wakes nobody.
+const OUT_OF_LEASES_MS: i64 = 50;
 
 /// What one look at the topics yielded.
 struct Look {
@@ -33,6 +35,8 @@ struct Look {
     turned: bool,
     /// When something changes by itself.
     next_event: Option<Timestamp>,
+    /// The namespace has as many leases as it may have.
+    out_of_leases: bool,
 }
 
 /// What was taken from one topic.
@@ -46,9 +50,46 @@ pub(super) struct Hand {
     at_most_once: bool,
 }
 
+/// What a hand-out changes in memory once it is logged.
+enum Change {
+    /// Items go where hooks, or a delivery that is the ack, send them.
+    Finish(Vec<Finish>),
+    /// The shard holds older standings of these.
+    Mark(Vec<ItemId>),
+}
+
 impl Hand {
     fn is_empty(&self) -> bool {
         self.items.is_empty() && self.turned.is_empty()
+    }
+
+    /// Counts what is handed over, and tells what of it memory does not know.
+    fn change(&mut self) -> Option<(Arc<TopicHandle>, Change)> {
+        let counters = &self.handle.counters;
+        count(&counters.delivered, self.items.len());
+        count(&counters.filtered, filtered(&self.turned));
+        let mut landings = Vec::new();
+        if self.chain.is_some() {
+            let leased = if self.at_most_once {
+                &[][..]
+            } else {
+                &self.items[..]
+            };
+            let (of_hooks, dead) = finishes(std::mem::take(&mut self.turned), leased);
+            count(&counters.dead, dead);
+            landings = of_hooks;
+        }
+        if self.at_most_once {
+            count(&counters.acked, self.items.len());
+            let gone = |id| Finish::gone(id, SettleCause::Acked);
+            landings.extend(ids(&self.items).into_iter().map(gone));
+        }
+        if !landings.is_empty() {
+            return Some((self.handle.clone(), Change::Finish(landings)));
+        }
+        let marked = self.items.iter().filter(|taken| taken.mark);
+        let marked: Vec<_> = marked.map(|taken| taken.queued.item.id).collect();
+        (!marked.is_empty()).then(|| (self.handle.clone(), Change::Mark(marked)))
     }
 
     /// Everything that was taken, turned away or not.
@@ -77,7 +118,7 @@ impl Queue {
                     let _ = tokio::time::timeout(Duration::from_millis(50), decided.notified()).await;
                 }
                 Claim::Done(leases) => {
-                    let held = core.still_held(&leases).await;
+                    let held = core.still_held(&leases).await?;
                     if !held.is_empty() {
                         return Ok(core.view_again(held, &request.consumer).await);
                     }
@@ -97,6 +138,7 @@ impl Queue {
         let mut looks = 0;
         loop {
             core.check_running()?;
+            core.check_tenure().await?;
             // Listening begins before looking, so that nothing that arrives in between is missed.
             let known: Vec<_> = request
                 .topics
@@ -121,7 +163,12 @@ impl Queue {
             let until_event = look
                 .next_event
                 .map_or(i64::MAX, |at| at.since_ms(core.clock.now()).max(1));
-            let sleep_ms = left_ms.min(until_event).min(LOOK_AGAIN_MS);
+            let look_again = if look.out_of_leases {
+                OUT_OF_LEASES_MS
+            } else {
+                LOOK_AGAIN_MS
+            };
+            let sleep_ms = left_ms.min(until_event).min(look_again);
             let sleep = tokio::time::sleep(Duration::from_millis(sleep_ms.unsigned_abs()));
             let arrived = async {
                 if arrivals.is_empty() {
@@ -150,7 +197,13 @@ impl Core {
         let mut in_hand = InHand::empty(self);
         let mut next_event: Option<Timestamp> = None;
         let mut failure = None;
-        let mut left = request.max_total;
+        // Every topic of a request is of one namespace.
+        let leases = request
+            .topics
+            .first()
+            .map(|(key, _)| self.lease_room(key.namespace(), request.max_total));
+        let room = leases.as_ref().map_or(0, |leases| leases.room);
+        let mut left = room;
         for (key, max) in &request.topics {
             let Some(handle) = self.topics.get(key) else {
                 continue;
@@ -169,6 +222,7 @@ impl Core {
                 Err(error) => failure = Some(error),
             }
         }
+        drop(leases);
         if in_hand
             .hands
             .iter()
@@ -187,6 +241,7 @@ impl Core {
             delivered,
             turned,
             next_event,
+            out_of_leases: room == 0,
         })
     }
 
@@ -211,7 +266,7 @@ impl Core {
             None => lease_ms,
         };
         loop {
-            let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await;
+            let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await?;
             if items.is_empty() {
                 *items = taken.items;
             } else {
@@ -225,7 +280,7 @@ impl Core {
                 More::Nothing(event) => return Ok(event),
                 // Some is better than waiting for the shard; the prefetcher brings the rest.
                 More::Cold if !items.is_empty() => {
-                    self.running_low.notify_one();
+                    self.runs_low(&handle.key);
                     return Ok(None);
                 }
                 More::Cold => self.refill(handle).await?,
@@ -285,37 +340,24 @@ impl Core {
                     .map(|taken| &taken.queued),
             );
             let mut delivered = Vec::with_capacity(hands.iter().map(|hand| hand.items.len()).sum());
+            let mut changes = Vec::new();
             for mut hand in hands {
-                count(&hand.handle.counters.delivered, hand.items.len());
-                let turned = std::mem::take(&mut hand.turned);
-                count(&hand.handle.counters.filtered, filtered(&turned));
-                if hand.chain.is_some() {
-                    let leased = if hand.at_most_once {
-                        &[][..]
-                    } else {
-                        &hand.items[..]
-                    };
-                    let (finishes, dead) = finishes(turned, leased);
-                    count(&hand.handle.counters.dead, dead);
-                    work.hot.finish(&hand.handle.key, lsn, finishes).await;
-                }
-                if hand.at_most_once {
-                    count(&hand.handle.counters.acked, hand.items.len());
-                    let gone = |id| Finish::gone(id, SettleCause::Acked);
-                    let finishes = ids(&hand.items).into_iter().map(gone).collect();
-                    work.hot.finish(&hand.handle.key, lsn, finishes).await;
-                } else if hand.chain.is_none() {
-                    let marked: Vec<_> = hand.items.iter().filter(|taken| taken.mark).collect();
-                    if !marked.is_empty() {
-                        let marked: Vec<_> = marked.iter().map(|taken| taken.queued.item.id).collect();
-                        work.hot.delivered(&hand.handle.key, lsn, &marked).await;
-                    }
-                }
+                changes.extend(hand.change());
                 let topic = &hand.handle.key;
                 let answer = |taken| work.delivered(topic, taken, hand.at_most_once);
                 delivered.extend(hand.items.into_iter().map(answer));
             }
-            drop(applying);
+            let applied = work.clone();
+            work.applied(async move {
+                for (handle, change) in changes {
+                    match change {
+                        Change::Finish(finishes) => applied.hot.finish(&handle.key, lsn, finishes).await,
+                        Change::Mark(ids) => applied.hot.delivered(&handle.key, lsn, &ids).await,
+                    }
+                }
+                drop(applying);
+            })
+            .await;
             Ok(delivered)
         })
         .await
@@ -348,10 +390,10 @@ impl Core {
     }
 
     /// Which of an earlier answer's items its consumer still holds.
-    async fn still_held(&self, leases: &[LeaseRef]) -> Vec<Delivered> {
+    async fn still_held(&self, leases: &[LeaseRef]) -> Result<Vec<Delivered>, QueueError> {
         let mut held = Vec::new();
         for lease in leases {
-            let view = self.hot.find(&lease.topic, lease.id).await;
+            let view = self.hot.find(&lease.topic, lease.id).await?;
             let current = view.filter(|view| {
                 view.state == ItemState::Leased && view.queued.standing.generation == lease.generation
             });
@@ -363,7 +405,7 @@ impl Core {
                 self.delivered(&lease.topic, taken, false)
             }));
         }
-        held
+        Ok(held)
     }
 }
 

@@ -32,7 +32,9 @@ impl Queue {
     ) -> Result<Enqueued, QueueError> {
         let core = &self.core;
         core.check_running()?;
-        check_batch(&items, core.limits.items)?;
+        core.check_tenure().await?;
+        core.check_shard(topic)?;
+        check_batch(&items, core.live.load().items)?;
         core.wait_for_room().await?;
         let handle = core.topic_or_new(topic).await?;
         let keyed = core.reserve(topic, &items).await?;
@@ -73,12 +75,16 @@ impl Queue {
                     return Err(QueueError::from(error));
                 }
             };
-            work.admit(&handle, lsn, batch.items).await;
-            if !batch.keys.is_empty() {
-                work.hot.confirm_keys(&handle.key, lsn, batch.keys).await;
-            }
             count(&handle.counters.enqueued, accepted);
-            drop(applying);
+            let applied = work.clone();
+            work.applied(async move {
+                applied.admit(&handle, lsn, batch.items).await;
+                if !batch.keys.is_empty() {
+                    applied.hot.confirm_keys(&handle.key, lsn, batch.keys).await;
+                }
+                drop(applying);
+            })
+            .await;
             Ok(())
         })
         .await?;
@@ -140,6 +146,7 @@ impl Core {
 
     /// Waits a moment for memory when the budget is used up; asks the flusher to make some.
     async fn wait_for_room(&self) -> Result<(), QueueError> {
+        self.hot.check()?;
         if self.hot.bytes() < self.limits.hot_bytes_max {
             return Ok(());
         }

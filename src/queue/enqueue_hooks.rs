@@ -82,7 +82,7 @@ impl Core {
             pieces,
         };
         self.follow(first, &mut plans, by, now).await;
-        self.charge(&handle, &mut plans);
+        self.charge(&handle, &mut plans).await;
         self.renew_purged(&mut plans);
 
         let rows = key_rows(&handle, &keyed, &plans, now);
@@ -103,21 +103,24 @@ impl Core {
             }
         };
         self.hot.release_keys(&handle.key, &unused).await;
-        let mut topics = Vec::with_capacity(groups.len());
-        for Group { handle, items } in groups {
-            let dead = items
-                .iter()
-                .filter(|queued| queued.standing.dead.is_some())
-                .count();
-            count(&handle.counters.enqueued, items.len());
-            count(&handle.counters.dead, dead);
-            self.admit(&handle, lsn, items).await;
-            topics.push(handle.key.clone());
-        }
-        if !rows.is_empty() {
-            self.hot.confirm_keys(&handle.key, lsn, rows).await;
-        }
-        drop(applying);
+        let topics = groups.iter().map(|group| group.handle.key.clone()).collect();
+        let work = self.clone();
+        self.applied(async move {
+            for Group { handle, items } in groups {
+                let dead = items
+                    .iter()
+                    .filter(|queued| queued.standing.dead.is_some())
+                    .count();
+                count(&handle.counters.enqueued, items.len());
+                count(&handle.counters.dead, dead);
+                work.admit(&handle, lsn, items).await;
+            }
+            if !rows.is_empty() {
+                work.hot.confirm_keys(&handle.key, lsn, rows).await;
+            }
+            drop(applying);
+        })
+        .await;
         Ok((results, lsn, topics))
     }
 
@@ -277,7 +280,7 @@ impl Core {
 
     /// Takes the items that splits added from the namespace's quota, and keeps the frame within the bounds
     /// that the flusher counts on. What there is no room for is refused whole.
-    fn charge(&self, handle: &TopicHandle, plans: &mut [Plan]) {
+    async fn charge(&self, handle: &TopicHandle, plans: &mut [Plan]) {
         let present = plans.iter().filter(|plan| !plan.stored.is_empty()).count();
         let mut spare = limits::BATCH_ITEMS_MAX.saturating_sub(present);
         for plan in plans {
@@ -289,7 +292,7 @@ impl Core {
                 let most = limits::BATCH_ITEMS_MAX;
                 let text = format!("hooks split the batch into more than {most} items; send fewer at once");
                 plan.refuse("too_many_parts", &text);
-            } else if self.quotas.take(handle.key.namespace(), added).granted < added {
+            } else if self.quotas.take(handle.key.namespace(), added).await.granted < added {
                 let text = "a hook splits it into more items than the namespace's quota has left";
                 plan.refuse("quota_exceeded", text);
             } else {

@@ -1,5 +1,6 @@
 //! What can go wrong with a whole request. Closed and free of HTTP: one file of the API maps it.
 
+use crate::hot::HotError;
 use crate::model::ItemId;
 use crate::shard::ShardError;
 use crate::wal::WalError;
@@ -39,6 +40,12 @@ pub enum QueueError {
     /// The shard that holds the topic does not answer.
     #[error("the topic's shard is unavailable: {0}")]
     ShardUnavailable(String),
+    /// The hot tier that nodes share does not answer, or is just being filled again.
+    #[error("the hot tier is unavailable: {0}")]
+    HotUnavailable(String),
+    /// Another node has this node's number now: this one must stop.
+    #[error("another node took over this node's number; this one is stopping")]
+    Fenced,
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -67,6 +74,18 @@ impl From<WalError> for QueueError {
 
 impl From<ShardError> for QueueError {
     fn from(error: ShardError) -> Self {
-        Self::ShardUnavailable(error.to_string())
+        match error {
+            ShardError::Fenced => Self::Fenced,
+            error => Self::ShardUnavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<HotError> for QueueError {
+    fn from(error: HotError) -> Self {
+        match error {
+            HotError::Unavailable(why) => Self::HotUnavailable(why),
+            HotError::Full => Self::Overloaded,
+        }
     }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::hooks::Reason;
 use crate::model::{
-    Death, HookRef, Item, ItemId, ItemState, LeaseId, LeaseRef, OrderKey, PayloadKind, Settings,
-    SettingsPatch, TopicKey, TopicName,
+    Death, HookRef, ITEM_BYTES, Item, ItemId, ItemState, LeaseId, LeaseRef, OrderKey, PayloadKind, Settings,
+    SettingsPatch, TopicKey, TopicName, header_bytes,
 };
 
 /// An item as a producer hands it in; what is absent comes from the topic's settings.
@@ -36,6 +36,13 @@ pub struct NewItem {
     pub max_attempts: Option<u32>,
     /// The same key in the same topic within the dedup window is the same item.
     pub idempotency_key: Option<Box<str>>,
+}
+
+impl NewItem {
+    /// What the item will count towards what its namespace may hold; see [`Item::stored_bytes`].
+    pub fn stored_bytes(&self) -> u64 {
+        ITEM_BYTES + self.payload.len() as u64 + header_bytes(&self.headers)
+    }
 }
 
 /// How safe an item is when the answer leaves.

@@ -84,11 +84,7 @@ impl Queue {
         check(&settings)?;
         let handle = self.core.topic_or_new(topic).await?;
         let _editing = self.core.topics.editing.lock().await;
-        let row = TopicRow {
-            settings: settings.clone(),
-            paused: handle.is_paused(),
-        };
-        self.core.catalog.put_topic(topic, &row).await?;
+        self.core.catalog.put_settings(topic, &settings).await?;
         self.core.topics.set_topic(&handle, settings);
         self.topic(topic)
     }
@@ -97,18 +93,9 @@ impl Queue {
     pub async fn pause(&self, topic: &TopicKey, paused: bool) -> Result<(), QueueError> {
         let handle = self.core.topic(topic)?;
         let _editing = self.core.topics.editing.lock().await;
-        self.core
-            .catalog
-            .put_topic(
-                topic,
-                &TopicRow {
-                    paused,
-                    ..handle.row()
-                },
-            )
-            .await?;
+        self.core.catalog.put_paused(topic, paused).await?;
         handle.set_paused(paused);
-        self.core.hot.set_paused(topic, paused);
+        self.core.hot.set_paused(topic, paused).await?;
         Ok(())
     }
 
@@ -136,9 +123,9 @@ impl Queue {
         self.core.catalog.delete_topic(topic).await?;
         handle.set_deleted();
         self.core.topics.remove(topic);
-        if !self.core.hot.forget(topic) {
+        if !self.core.hot.forget(topic).await? {
             // An item came in meanwhile: the topic has appeared again.
-            self.core.hot.set_paused(topic, false);
+            self.core.hot.set_paused(topic, false).await?;
             self.core.topics.insert(topic, &TopicRow::default());
         }
         Ok(live + dead)
@@ -157,9 +144,13 @@ impl Queue {
             let mut frame = FrameBuilder::new();
             frame.purge(&topic, dead, up_to);
             let (lsn, applying) = core.log(frame).await?;
-            let count = core.hot.purge(&topic, lsn, dead, up_to).await;
-            drop(applying);
-            Ok((count, lsn))
+            let hot = core.hot.clone();
+            let purged = core.applied(async move {
+                let count = hot.purge(&topic, lsn, dead, up_to).await;
+                drop(applying);
+                count
+            });
+            Ok((purged.await.unwrap_or(0), lsn))
         })
         .await
     }
@@ -180,6 +171,7 @@ impl Queue {
         settings: SettingsPatch,
     ) -> Result<(), QueueError> {
         check(&settings)?;
+        let _editing = self.core.topics.editing.lock().await;
         self.core.catalog.put_namespace(namespace, &settings).await?;
         self.core.topics.set_namespace(namespace, settings);
         Ok(())

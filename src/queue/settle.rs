@@ -49,15 +49,23 @@ impl Queue {
             check(&action.verb)
                 .map_err(|(field, detail)| QueueError::invalid(format!("leases[{index}].{field}"), detail))?;
         }
+        self.core.check_tenure().await?;
         let core = self.core.clone();
         uncancelled(async move { core.settle(actions).await }).await
     }
 
     /// The current leases of `ids`, for consumers that settle by id.
-    pub async fn current_leases(&self, topic: &TopicKey, ids: &[ItemId]) -> Vec<Option<LeaseRef>> {
+    ///
+    /// # Errors
+    /// [`QueueError::HotUnavailable`].
+    pub async fn current_leases(
+        &self,
+        topic: &TopicKey,
+        ids: &[ItemId],
+    ) -> Result<Vec<Option<LeaseRef>>, QueueError> {
         let mut leases = Vec::with_capacity(ids.len());
         for &id in ids {
-            let view = self.core.hot.find(topic, id).await;
+            let view = self.core.hot.find(topic, id).await?;
             let leased = view.filter(|view| view.state == ItemState::Leased);
             leases.push(leased.map(|view| LeaseRef {
                 topic: topic.clone(),
@@ -65,7 +73,7 @@ impl Queue {
                 generation: view.queued.standing.generation,
             }));
         }
-        leases
+        Ok(leases)
     }
 }
 
@@ -112,14 +120,18 @@ impl Core {
         }
         match self.log(frame).await {
             Ok((lsn, applying)) => {
-                for outcome in outcomes {
-                    count(&outcome.handle.counters.acked, outcome.acked);
-                    count(&outcome.handle.counters.failed, outcome.failed);
-                    count(&outcome.handle.counters.dead, outcome.dead);
-                    self.note_turnarounds(outcome.turnarounds_us);
-                    self.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
-                }
-                drop(applying);
+                let work = self.clone();
+                self.applied(async move {
+                    for outcome in outcomes {
+                        count(&outcome.handle.counters.acked, outcome.acked);
+                        count(&outcome.handle.counters.failed, outcome.failed);
+                        count(&outcome.handle.counters.dead, outcome.dead);
+                        work.note_turnarounds(outcome.turnarounds_us);
+                        work.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
+                    }
+                    drop(applying);
+                })
+                .await;
                 Ok(results)
             }
             Err(error) => {
@@ -199,7 +211,7 @@ impl Core {
             generation: Some(action.lease.generation),
         };
         let requests: Vec<_> = group.actions.iter().map(request).collect();
-        let mut held = self.hot.hold(topic, &requests).await;
+        let mut held = self.hot.hold(topic, &requests).await?;
         mark_repeats(&requests, &mut held);
         let unknown: Vec<_> = (0..held.len())
             .filter(|index| matches!(held[*index], Held::Unknown))

@@ -23,6 +23,8 @@ pub(super) struct Topics {
     pub(super) created: Notify,
     /// Held while a topic's row is read, changed and stored, so that no change overwrites another.
     pub(super) editing: tokio::sync::Mutex<()>,
+    /// The number of the catalog's last change that is known here.
+    pub(super) seen: AtomicU64,
 }
 
 /// One topic: what is cheap to read on every request.
@@ -211,6 +213,7 @@ impl Topics {
             defaults: ArcSwap::from_pointee(defaults),
             created: Notify::new(),
             editing: tokio::sync::Mutex::new(()),
+            seen: AtomicU64::new(contents.generation),
         };
         for (key, row) in &contents.topics {
             topics.insert(key, row);

@@ -10,6 +10,9 @@ mod fixture;
 mod hooks;
 mod keys;
 mod lifetime;
+mod moves;
+mod nodes;
+mod postgres;
 mod questions;
 
 use fixture::{Fixture, dead, item, item_due, topic};

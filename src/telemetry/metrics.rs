@@ -21,6 +21,10 @@ use super::duration_metrics::DurationCollector;
 pub use super::duration_metrics::DurationNumbers;
 pub use super::hook_metrics::HookNumbers;
 use super::hook_metrics::{self, observe_hooks};
+pub use super::quota_metrics::QuotaNumbers;
+use super::quota_metrics::{self, observe_quotas};
+pub use super::shard_metrics::ShardNumbers;
+use super::shard_metrics::observe_shards;
 
 /// Most topics with labels of their own; the others are summed as `_other`.
 const TOPICS_MAX: usize = 200;
@@ -116,6 +120,10 @@ pub struct Snapshot {
     pub hooks: Vec<HookNumbers>,
     /// How long things took; their names must not change while the node runs.
     pub durations: Vec<DurationNumbers>,
+    /// The shards' numbers.
+    pub shards: Vec<ShardNumbers>,
+    /// The quotas of namespaces that have one of their own.
+    pub quotas: Vec<QuotaNumbers>,
     /// The node's own numbers; their names must not change while the node runs.
     pub node: NodeNumbers,
 }
@@ -180,6 +188,8 @@ impl Metrics {
         let meter = provider.meter("mqueue");
         observe_topics(&meter, &latest);
         observe_hooks(&meter, &latest);
+        observe_shards(&meter, &latest);
+        observe_quotas(&meter, &latest);
         observe_node(&meter, &node, &latest);
         registry
             .register(Box::new(DurationCollector::new(latest.clone())?))
@@ -247,6 +257,7 @@ impl Metrics {
         let mut snapshot = (self.source)();
         snapshot.topics = bounded(snapshot.topics);
         snapshot.hooks = hook_metrics::bounded(snapshot.hooks);
+        snapshot.quotas = quota_metrics::bounded(snapshot.quotas);
         *self.latest.lock() = snapshot;
         let mut text = Vec::new();
         prometheus::TextEncoder::new()
@@ -429,6 +440,15 @@ mod tests {
                 counts: vec![2, 0, 1],
                 sum_us: 5_000_150,
             }],
+            shards: vec![ShardNumbers {
+                shard: 1,
+                open: true,
+                ..ShardNumbers::default()
+            }],
+            quotas: vec![QuotaNumbers {
+                namespace: "a".into(),
+                quotas: vec![("leases", 5, 2)],
+            }],
             node: NodeNumbers::from([("mqueue_wal_bytes", 5.0), ("mqueue_wal_syncs_total", 3.0)]),
         })
         .unwrap();
@@ -443,7 +463,10 @@ mod tests {
             r#"mqueue_http_requests_total{route="enqueue",status="5xx"} 1"#,
             r#"mqueue_http_request_duration_seconds_bucket{route="enqueue",le="0.0005"} 1"#,
             "mqueue_over_quota_items_total 4",
+            r#"mqueue_quota_limit{namespace="a",quota="leases"} 5"#,
+            r#"mqueue_quota_used{namespace="a",quota="leases"} 2"#,
             "mqueue_wal_bytes 5",
+            r#"mqueue_shard_breaker_open{shard="1"} 1"#,
             "mqueue_wal_syncs_total 3",
             "# HELP mqueue_wal_bytes Size of the log",
             "# TYPE mqueue_wal_sync_duration_seconds histogram",

@@ -61,6 +61,9 @@ pub enum Denied {
     /// The token does not open the namespace.
     #[error("the token does not open this namespace")]
     Namespace,
+    /// The token does not open every namespace.
+    #[error("this takes a token that opens every namespace")]
+    Everything,
     /// The token lacks the scope.
     #[error("the token lacks the scope {0}")]
     Scope(&'static str),

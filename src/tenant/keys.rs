@@ -13,6 +13,8 @@ use crate::model::Namespace;
 
 /// Shortest HMAC secret, in bytes: as long as the hash it feeds.
 pub const SECRET_BYTES_MIN: usize = 32;
+/// Bytes of a secret's key id before they are written as text.
+const KID_BYTES: usize = 9;
 /// Most keys without a key id: each of them is tried on a token that names none.
 pub const NAMELESS_KEYS_MAX: usize = 8;
 
@@ -69,19 +71,22 @@ impl std::fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// Adds an HS256 secret. Several may be in force at once, so that a secret can be rotated.
+    /// Adds an HS256 secret, for tokens that name it and for those that name no key. Several may be in force at
+    /// once, so that a secret can be rotated.
     ///
     /// # Errors
     /// When the secret is shorter than [`SECRET_BYTES_MIN`] or there are too many keys without an id.
     pub fn with_secret(mut self, secret: &[u8]) -> Result<Self, KeyError> {
         check_secret(secret)?;
-        self.add(
-            None,
-            PinnedKey {
-                algorithm: Algorithm::HS256,
-                key: DecodingKey::from_secret(secret),
-            },
-        )?;
+        for kid in [None, Some(kid_of(secret))] {
+            self.add(
+                kid,
+                PinnedKey {
+                    algorithm: Algorithm::HS256,
+                    key: DecodingKey::from_secret(secret),
+                },
+            )?;
+        }
         Ok(self)
     }
 
@@ -133,6 +138,12 @@ impl KeySet {
         }
         Ok(())
     }
+}
+
+/// The key id of tokens that are signed with `secret`. It tells secrets apart and nothing about them.
+fn kid_of(secret: &[u8]) -> String {
+    let id = blake3::derive_key("mqueue 2026 key id of a token secret", secret);
+    base64_simd::URL_SAFE_NO_PAD.encode_to_string(&id[..KID_BYTES])
 }
 
 fn check_secret(secret: &[u8]) -> Result<(), KeyError> {
@@ -201,7 +212,7 @@ struct WireClaims<'a> {
     iss: Option<&'a str>,
 }
 
-/// An HS256 token that is valid from `now` for `ttl`.
+/// An HS256 token with the secret's key id that is valid from `now` for `ttl`.
 ///
 /// # Errors
 /// When the secret is shorter than [`SECRET_BYTES_MIN`].
@@ -221,12 +232,9 @@ pub fn mint(secret: &[u8], claims: &MintClaims, now: Timestamp, ttl: Duration) -
         aud: claims.audience.as_deref(),
         iss: claims.issuer.as_deref(),
     };
-    jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
-        &wire,
-        &EncodingKey::from_secret(secret),
-    )
-    .map_err(|_| KeyError::Signing)
+    let mut header = Header::new(Algorithm::HS256);
+    header.kid = Some(kid_of(secret));
+    jsonwebtoken::encode(&header, &wire, &EncodingKey::from_secret(secret)).map_err(|_| KeyError::Signing)
 }
 
 #[cfg(test)]

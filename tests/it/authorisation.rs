@@ -37,6 +37,8 @@ enum Needs {
     Anywhere(Scope),
     /// Every namespace.
     Everything,
+    /// `admin` in every namespace.
+    Operating,
     /// A valid token, whatever it opens.
     Token,
     /// `hooks` or `admin` in the namespace.
@@ -47,6 +49,7 @@ fn needs(operation: &Operation) -> Needs {
     match operation.id.as_str() {
         "health" | "livez" | "readyz" | "get_problem" => Needs::Nothing,
         "metrics" => Needs::Everything,
+        "list_nodes" | "forget_node" | "list_shards" | "move_slots" => Needs::Operating,
         "enqueue" | "classic_enqueue" => Needs::In(Scope::Enqueue),
         "dequeue" | "dequeue_many" | "classic_dequeue" | "classic_ack" | "classic_nack" => {
             Needs::In(Scope::Dequeue)
@@ -54,6 +57,7 @@ fn needs(operation: &Operation) -> Needs {
         "ack" | "nack" | "extend" | "release" | "reject" => Needs::Anywhere(Scope::Dequeue),
         "events" | "get_hook_limits" | "get_hook_wit" => Needs::Token,
         "get_audit" => Needs::Audit,
+        "put_quota" | "delete_quota" | "get_config" | "reload_config" => Needs::Operating,
         id if of_hooks(id) => Needs::In(Scope::Hooks),
         _ if operation.method == Method::GET => Needs::Looking,
         _ => Needs::In(Scope::Admin),
@@ -67,12 +71,13 @@ fn of_hooks(id: &str) -> bool {
 fn body(operation: &Operation, namespace: &str) -> Value {
     match operation.id.as_str() {
         "enqueue" => json!({"items": [{"text": "x"}]}),
-        "dequeue" | "put_topic" | "put_namespace" | "redrive_dead" => json!({}),
+        "dequeue" | "put_topic" | "put_namespace" | "redrive_dead" | "put_quota" => json!({}),
         "dequeue_many" => json!({"topics": [{"topic": "t"}]}),
         "ack" | "nack" | "extend" | "release" | "reject" => json!({"leases": [{"lease_id": "none"}]}),
         "classic_enqueue" => json!([{"namespace": namespace, "topic": "t"}]),
         "classic_ack" | "classic_nack" => json!({"id": "1", "namespace": namespace, "topic": "t"}),
         "put_binding" => json!({"topic": "*", "side": "enqueue", "hook": "h", "version": 1}),
+        "move_slots" => json!({"balance": true, "dry_run": true}),
         "activate_binding" => json!({"version": 1}),
         "add_hook_version" | "put_hook_version" => json!({"module": "AA=="}),
         "dry_run_hook" => json!({"items": [{"text": "x"}]}),
@@ -118,6 +123,7 @@ impl Operation {
                 .replace("{hook}", "h")
                 .replace("{version}", "1")
                 .replace("{binding}", "h")
+                .replace("{node}", "9")
                 .replace("{test}", "t")
                 .replace("{code}", "unauthorized");
             assert!(!filled.contains('{'), "say here what {template} takes");
@@ -222,7 +228,7 @@ async fn every_operation_asks_for_its_scope() {
                 .collect(),
             Needs::Looking => vec![Scope::Hooks],
             Needs::Audit => vec![Scope::Enqueue, Scope::Dequeue],
-            Needs::Nothing | Needs::Everything | Needs::Token => continue,
+            Needs::Nothing | Needs::Everything | Needs::Operating | Needs::Token => continue,
         };
         let client = visitor(&server, index, Some(token(Some(&["mine"]), &wrong)));
         let problem = client
@@ -284,7 +290,7 @@ async fn the_right_token_opens_every_operation() {
     for (index, operation) in operations.iter().enumerate() {
         let (namespaces, scopes): (_, &[Scope]) = match needs(operation) {
             Needs::In(scope) | Needs::Anywhere(scope) => (Some(&["mine"][..]), &[scope]),
-            Needs::Everything => (None, &[Scope::Admin]),
+            Needs::Everything | Needs::Operating => (None, &[Scope::Admin]),
             Needs::Audit => (Some(&["mine"][..]), &[Scope::Hooks]),
             // Any scope is enough to look.
             Needs::Looking | Needs::Nothing | Needs::Token => (Some(&["mine"][..]), &[Scope::Dequeue]),
@@ -301,12 +307,37 @@ async fn the_right_token_opens_every_operation() {
                 is(&reply, 404, "unknown_item") || is(&reply, 404, "unknown_topic")
             }
             "classic_ack" | "classic_nack" => is(&reply, 409, "not_leased"),
+            "forget_node" => is(&reply, 409, "conflict"),
             // There is no hook, and no condition says what is expected.
             id if of_hooks(id) => [200, 404, 422, 428].contains(&reply.status),
             _ => reply.status == 200 || is(&reply, 404, "unknown_topic"),
         };
         assert!(fits, "{} answered {} {}", operation.id, reply.status, reply.text);
     }
+}
+
+#[tokio::test]
+async fn who_runs_the_servers_is_an_administrator_of_every_namespace() {
+    let (server, operations) = furnished().await;
+    let operating = operations
+        .iter()
+        .filter(|operation| needs(operation) == Needs::Operating);
+    let mut count = 0;
+    for (index, operation) in operating.enumerate() {
+        count += 1;
+        let with = |namespaces: Option<&[&str]>, scopes: &[Scope]| {
+            visitor(&server, index, Some(token(namespaces, scopes)))
+        };
+        let tenant = with(Some(&["mine"]), &Scope::ALL);
+        tenant
+            .send(operation.request(&tenant, "mine"))
+            .await
+            .problem(403, "forbidden");
+        let worker = with(None, &[Scope::Enqueue, Scope::Dequeue, Scope::Hooks]);
+        let refused = worker.send(operation.request(&worker, "mine")).await;
+        refused.problem(403, "insufficient_scope");
+    }
+    assert_eq!(count, 4);
 }
 
 fn is(reply: &Reply, status: u16, code: &str) -> bool {
@@ -354,4 +385,23 @@ async fn a_flood_of_bad_tokens_is_slowed_and_a_good_one_is_not() {
         .expect("no brake after 100 bad tokens")
         .problem(429, "too_many_failures");
     server.client().get("/v1/namespaces/default").await.ok();
+}
+
+#[tokio::test]
+async fn only_administrators_of_everything_rule() {
+    let (server, operations) = furnished().await;
+    let ruling: Vec<_> = operations
+        .iter()
+        .filter(|operation| needs(operation) == Needs::Operating)
+        .collect();
+    assert!(!ruling.is_empty());
+    for operation in ruling {
+        let of_one = server.client_with(Some(token(Some(&["mine"]), &[Scope::Admin])));
+        let reply = of_one.send(operation.request(&of_one, "mine")).await;
+        reply.problem(403, "forbidden");
+        let others = [Scope::Enqueue, Scope::Dequeue, Scope::Hooks];
+        let of_all = server.client_with(Some(token(None, &others)));
+        let reply = of_all.send(operation.request(&of_all, "mine")).await;
+        reply.problem(403, "insufficient_scope");
+    }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqueue::api::accept::{self, ListenOptions};
-use mqueue::api::{self, ApiLimits, ApiState};
+use mqueue::api::{self, ApiLimits, ApiState, ConfigEntry, ConfigFault, Configuration, Reloads};
 use mqueue::app;
 use mqueue::clock::Clock;
 use mqueue::telemetry::metrics::Metrics;
-use mqueue::tenant::{AuthFailures, AuthPolicy, Authenticator, KeySet, Quotas, RateTable, Scope};
+use mqueue::tenant::{AuthFailures, AuthPolicy, Authenticator, KeySet, QuotaTable, Quotas, Scope};
 use mqueue::wal::disk::SimDisk;
 use poem::Route;
 use serde_json::{Value, json};
@@ -32,6 +32,29 @@ struct Simulated {
     serving: JoinHandle<()>,
 }
 
+/// A configuration that was never read.
+struct Unread;
+
+impl Configuration for Unread {
+    fn entries(&self) -> Vec<ConfigEntry> {
+        Vec::new()
+    }
+
+    fn reloads(&self) -> Reloads {
+        Reloads {
+            succeeded: 0,
+            failed: 0,
+            loaded_at: node::START,
+            last: None,
+            restart_needed: Vec::new(),
+        }
+    }
+
+    fn reload(&self) -> Result<(), Vec<ConfigFault>> {
+        Ok(())
+    }
+}
+
 impl Simulated {
     async fn start() -> Self {
         Self::open(SimDisk::new(7), tempfile::tempdir().unwrap()).await
@@ -47,11 +70,7 @@ impl Simulated {
         let config = node::config(&dir, &set);
         let clock = Clock::system();
         let keys = KeySet::default().with_secret(SECRET.as_bytes()).unwrap();
-        let rates = RateTable {
-            default: None,
-            per_namespace: [].into(),
-        };
-        let quotas = Arc::new(Quotas::new(rates, clock.clone()));
+        let quotas = Arc::new(Quotas::new(QuotaTable::default(), clock.clone()));
         let (log, program) = (Arc::new(disk.clone()), Path::new(env!("CARGO_BIN_EXE_mqueue")));
         let secret = SECRET.as_bytes();
         let opened = app::assemble(&config, secret, clock.clone(), log, quotas.clone(), program).await;
@@ -66,6 +85,7 @@ impl Simulated {
             metrics: Arc::new(Metrics::new(api::ROUTES, move || api::snapshot(&seen)).unwrap()),
             clock,
             limits: ApiLimits::default(),
+            config: Arc::new(Unread),
         };
         let address = "127.0.0.1:0".parse().unwrap();
         let server = accept::bind(ListenOptions::plain(address)).await.unwrap();
@@ -219,9 +239,10 @@ async fn a_failed_sync_stops_acceptance_at_once_and_loses_nothing() {
         .await
         .problem(503, "log_failed");
     node.client.get("/readyz").await.problem(503, "not_ready");
-    assert_eq!(node.client.get("/livez").await.status, 200);
+    node.client.get("/livez").await.problem(503, "log_failed");
 
     let node = node.restart().await;
+    assert_eq!(node.client.get("/livez").await.status, 200);
     let topic = node.client.topic("eio");
     assert_eq!(topic.ack(&held[1..]).await, ["ok"]);
     let left = topic.take(9).await;

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mqueue::clock::{Clock, Timestamp};
-use mqueue::hooks::engine::{CpuQuota, Engine, EngineOptions, ModuleSource, Prepared, UploadError};
+use mqueue::hooks::engine::{CpuQuotas, Engine, EngineOptions, ModuleSource, Prepared, UploadError};
 use mqueue::hooks::{
     Call, EnqueueVerdict, Failure, HookContext, HookItem, Report, Runner, Verdicts, Version,
 };
 use mqueue::model::{
-    Digest, HookLimits, HookRef, InstanceMode, Item, ItemId, Manifest, Namespace, PayloadKind, Side, TopicKey,
+    CpuRate, Digest, HookLimits, HookRef, InstanceMode, Item, ItemId, Manifest, Namespace, PayloadKind, Side,
+    TopicKey,
 };
 use tempfile::TempDir;
 
@@ -41,10 +42,10 @@ fn options(dir: &Path) -> EngineOptions {
     EngineOptions {
         threads: 2,
         // Machines that run tests are busy: time alone must not decide what no test is about.
-        cpu: CpuQuota {
+        cpu: CpuQuotas::new(|_| CpuRate {
             per_second: Duration::from_secs(100),
             burst: Duration::from_secs(100),
-        },
+        }),
         wait_max: Duration::from_secs(30),
         ..EngineOptions::new(
             dir.join("hooks-cache"),

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::client::Client;
+use crate::node::{is_on_redis, redis_addr, redis_prefix};
 
 /// What tokens of test servers are signed with. Like every canary it must never be seen in a log.
 pub(crate) const SECRET: &str = "canary-secret-4f1c9e27-never-in-a-log";
@@ -26,6 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A server to be started.
 pub(crate) struct Setup {
     arguments: Vec<String>,
+    /// The text of `mqueue.toml` in its folder, if there is one.
+    file: Option<String>,
+    /// Its secret is in its environment.
+    secret_given: bool,
 }
 
 /// A server process. At its end the process is gone, and its log is free of panics, secrets and raw
@@ -33,6 +38,7 @@ pub(crate) struct Setup {
 pub(crate) struct Server {
     process: Option<Process>,
     arguments: Vec<String>,
+    secret_given: bool,
     dir: TempDir,
     /// The log of every process this was so far.
     logs: Vec<Arc<Log>>,
@@ -57,14 +63,30 @@ impl Setup {
         self
     }
 
+    /// The same with a configuration file in its folder.
+    pub(crate) fn file(mut self, text: &str) -> Self {
+        self.file = Some(text.to_owned());
+        self
+    }
+
+    /// The same without a secret in its environment, which goes before files.
+    pub(crate) fn without_secret(mut self) -> Self {
+        self.secret_given = false;
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub(crate) async fn start(self) -> Server {
         let mut server = Server {
             process: None,
             arguments: self.arguments,
+            secret_given: self.secret_given,
             dir: tempfile::tempdir().unwrap(),
             logs: Vec::new(),
         };
+        if let Some(text) = self.file {
+            std::fs::write(server.dir().join("mqueue.toml"), text).unwrap();
+        }
         server.spawn().await;
         server
     }
@@ -73,9 +95,16 @@ impl Setup {
 impl Server {
     /// A server with a small log, so that many fit on one disk.
     pub(crate) fn setup() -> Setup {
-        let setup = Setup {
+        let mut setup = Setup {
             arguments: vec!["serve".into(), "--listen".into(), "127.0.0.1:0".into()],
+            file: None,
+            secret_given: true,
         };
+        if is_on_redis() {
+            setup = setup
+                .set("redis.addrs", &redis_addr())
+                .set("redis.prefix", &redis_prefix());
+        }
         setup
             .set("wal.segment_bytes", "4MiB")
             .set("wal.spare_segments", "1")
@@ -88,7 +117,8 @@ impl Server {
     }
 
     async fn spawn(&mut self) {
-        let mut child = command(self.dir.path())
+        let mut child = self
+            .local_command()
             .args(&self.arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -110,6 +140,12 @@ impl Server {
         let line = line.await;
         let url = format!("http://{}", line["address"].as_str().unwrap());
         self.process.as_mut().unwrap().url = url;
+    }
+
+    /// Sets a configuration key for the processes to come.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.arguments.push("--set".to_owned());
+        self.arguments.push(format!("{key}={value}"));
     }
 
     /// Starts it again on the same data; the process of before must have ended.
@@ -185,6 +221,15 @@ impl Server {
     /// The present process's log.
     pub(crate) fn log(&self) -> Arc<Log> {
         self.logs.last().unwrap().clone()
+    }
+
+    /// The binary in the server's folder, with the server's environment.
+    pub(crate) fn local_command(&self) -> Command {
+        let mut command = command(self.dir.path());
+        if !self.secret_given {
+            command.env_remove("JWT_SECRET");
+        }
+        command
     }
 
     /// A client command of the binary against this server, with a token that opens everything.
@@ -282,7 +327,12 @@ impl Log {
     fn check(&self) {
         for line in self.lines.lock().iter() {
             let parsed = serde_json::from_str::<Value>(line);
-            assert!(parsed.is_ok(), "a line of the log is no JSON object: {line:?}");
+            // What ended the process is told to whoever started it.
+            let is_last_word = line.starts_with("mqueue: ");
+            assert!(
+                parsed.is_ok() || is_last_word,
+                "a line of the log is no JSON object: {line:?}"
+            );
             assert!(!line.contains("panic"), "{line}");
             assert!(
                 !line.contains("canary") && !line.contains("eyJ"),

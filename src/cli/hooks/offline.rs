@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::super::CliError;
 use super::folder::HookFile;
 use crate::clock::Clock;
-use crate::hooks::engine::{CpuQuota, Engine, EngineOptions, ModuleSource, Prepared};
+use crate::hooks::engine::{CpuQuotas, Engine, EngineOptions, ModuleSource, Prepared};
 use crate::hooks::rehearse::Rehearser;
 use crate::hooks::{Call, Report, Runner, Version};
-use crate::model::{Digest, HookConfig, HookLimits, HookRef, Namespace};
+use crate::model::{CpuRate, Digest, HookConfig, HookLimits, HookRef, Namespace};
 
 /// Time for compiling a hook, in milliseconds.
 const COMPILE_MS: u64 = 5 * 60_000;
@@ -38,10 +38,10 @@ impl Offline {
         // One hook at a time, and as much processor time as its tests take.
         options.threads = 1;
         options.instances = 4;
-        options.cpu = CpuQuota {
+        options.cpu = CpuQuotas::new(|_| CpuRate {
             per_second: Duration::from_secs(1_000),
             burst: Duration::from_secs(1_000),
-        };
+        });
         // Nobody else waits, however slow this machine is.
         options.upload.compile_ms = COMPILE_MS;
         options.upload.compile_cpu_s = COMPILE_MS / 1_000;

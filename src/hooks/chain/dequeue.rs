@@ -1,6 +1,7 @@
 //! Items on their way out: each hook sees the view that the one before made.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Chains;
 use super::ask::{Direction, Fault, FaultKind};
@@ -42,7 +43,7 @@ impl Direction for Outward {
         verdict: DequeueVerdict,
     ) -> Result<Ruling, String> {
         let view = |edit| {
-            let most = chains.payload_bytes_max;
+            let most = chains.payload_bytes_max.load(Ordering::Relaxed);
             let shaped = shape(&item.item, edit, &version.hook, &context.topic, most)?;
             Ok(Ruling::View(shaped.item))
         };

@@ -1,6 +1,7 @@
 //! Items on their way in: each hook sees what the one before made, and every part of what it split.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Chains;
 use super::ask::{Direction, Fault, FaultKind};
@@ -46,7 +47,7 @@ impl Direction for Inward {
         item: &HookItem,
         verdict: EnqueueVerdict,
     ) -> Result<Ruling, String> {
-        let most = chains.payload_bytes_max;
+        let most = chains.payload_bytes_max.load(Ordering::Relaxed);
         let shape = |edit| shape(&item.item, edit, &version.hook, &context.topic, most);
         let limits = &version.limits;
         let is_lost = |shaped: &Shaped| shaped.route.is_some() && item.hops >= limits.hops;

@@ -2,11 +2,12 @@
 //! and of the processor. Pure: time comes in as an argument.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::model::Namespace;
+use crate::model::{CpuRate, Namespace};
 
 /// What a namespace may spend before the turn goes on.
 const QUANTUM_NS: i64 = 2_000_000;
@@ -15,13 +16,32 @@ const CALL_NS_MIN: i64 = 1_000;
 /// Namespaces that are remembered although they have nothing to do.
 const TENANTS_MAX: usize = 4_096;
 
-/// Processor time a namespace may use on this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CpuQuota {
-    /// In each second, over all threads.
-    pub per_second: Duration,
-    /// Saved up at most.
-    pub burst: Duration,
+/// Processor time that each namespace may use on this node. It is asked for at every call, so that a change
+/// counts from the next one on.
+#[derive(Clone)]
+pub struct CpuQuotas(Arc<dyn Fn(&Namespace) -> CpuRate + Send + Sync>);
+
+impl CpuQuotas {
+    /// Quotas as `of` tells them; it is called often and must be quick.
+    pub fn new(of: impl Fn(&Namespace) -> CpuRate + Send + Sync + 'static) -> Self {
+        Self(Arc::new(of))
+    }
+
+    fn of(&self, namespace: &Namespace) -> CpuRate {
+        (self.0)(namespace)
+    }
+}
+
+impl Default for CpuQuotas {
+    fn default() -> Self {
+        Self::new(|_| CpuRate::default())
+    }
+}
+
+impl std::fmt::Debug for CpuQuotas {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CpuQuotas")
+    }
 }
 
 /// Why a call is not taken.
@@ -38,7 +58,7 @@ pub(super) struct Fair<Job> {
     ring: VecDeque<Namespace>,
     share: usize,
     queue_max: usize,
-    quota: CpuQuota,
+    quotas: CpuQuotas,
 }
 
 struct Tenant<Job> {
@@ -54,18 +74,14 @@ struct Tenant<Job> {
 
 impl<Job> Fair<Job> {
     /// For `threads` threads, with at most `queue_max` calls in waiting per namespace.
-    pub(super) fn new(threads: usize, queue_max: usize, quota: CpuQuota) -> Self {
+    pub(super) fn new(threads: usize, queue_max: usize, quotas: CpuQuotas) -> Self {
         Self {
             tenants: HashMap::new(),
             ring: VecDeque::new(),
             share: (threads / 2).max(1),
             queue_max,
-            quota,
+            quotas,
         }
-    }
-
-    pub(super) fn set_quota(&mut self, quota: CpuQuota) {
-        self.quota = quota;
     }
 
     /// Puts `job` behind the others of its namespace, unless those are too many or the time is used up.
@@ -73,7 +89,7 @@ impl<Job> Fair<Job> {
         if self.tenants.len() > TENANTS_MAX {
             self.forget_idle(now);
         }
-        let quota = self.quota;
+        let quota = self.quotas.of(namespace);
         let tenant = match self.tenants.get_mut(namespace) {
             Some(tenant) => tenant,
             None => self.tenants.entry(namespace.clone()).or_insert_with(|| Tenant {
@@ -146,7 +162,7 @@ impl<Job> Fair<Job> {
 
     /// A call of `namespace` ended after `used`.
     pub(super) fn done(&mut self, namespace: &Namespace, used: Duration, now: Duration) {
-        let quota = self.quota;
+        let quota = self.quotas.of(namespace);
         if let Some(tenant) = self.tenants.get_mut(namespace) {
             let cost = nanos(used).max(CALL_NS_MIN);
             tenant.running = tenant.running.saturating_sub(1);
@@ -192,8 +208,9 @@ impl<Job> Fair<Job> {
     }
 
     fn forget_idle(&mut self, now: Duration) {
-        let quota = self.quota;
-        self.tenants.retain(|_, tenant| {
+        let quotas = &self.quotas;
+        self.tenants.retain(|namespace, tenant| {
+            let quota = quotas.of(namespace);
             tenant.save(quota, now);
             tenant.running > 0 || !tenant.jobs.is_empty() || tenant.saved_ns < nanos(quota.burst)
         });
@@ -201,7 +218,7 @@ impl<Job> Fair<Job> {
 }
 
 impl<Job> Tenant<Job> {
-    fn save(&mut self, quota: CpuQuota, now: Duration) {
+    fn save(&mut self, quota: CpuRate, now: Duration) {
         let elapsed = now.saturating_sub(self.saved_at);
         self.saved_at = self.saved_at.max(now);
         let earned = elapsed.as_secs_f64() * quota.per_second.as_secs_f64() * 1e9;
@@ -213,7 +230,7 @@ impl<Job> Tenant<Job> {
 }
 
 /// When a namespace that saved `saved_ns` may call again.
-fn time_to_save(quota: CpuQuota, saved_ns: i64) -> Duration {
+fn time_to_save(quota: CpuRate, saved_ns: i64) -> Duration {
     let owed = -(saved_ns as f64) / 1e9;
     let rate = quota.per_second.as_secs_f64().max(1e-3);
     Duration::from_secs_f64((owed / rate).clamp(0.01, 60.0))
@@ -227,10 +244,16 @@ fn nanos(time: Duration) -> i64 {
 mod tests {
     use super::*;
 
-    const QUOTA: CpuQuota = CpuQuota {
-        per_second: Duration::from_secs(1),
-        burst: Duration::from_secs(1),
-    };
+    fn quota() -> CpuQuotas {
+        CpuQuotas::new(|_| rate(1_000))
+    }
+
+    fn rate(per_second_ms: u64) -> CpuRate {
+        CpuRate {
+            per_second: ms(per_second_ms),
+            burst: ms(1_000),
+        }
+    }
 
     fn name(text: &str) -> Namespace {
         text.parse().unwrap()
@@ -242,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_slow_namespace_does_not_hold_up_the_others() {
-        let mut fair = Fair::new(1, 1_000, QUOTA);
+        let mut fair = Fair::new(1, 1_000, quota());
         let (slow, quick) = (name("slow"), name("quick"));
         for job in 0..20 {
             fair.push(&slow, job, ms(0)).unwrap();
@@ -265,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_namespace_gets_half_of_the_threads_while_others_wait() {
-        let mut fair = Fair::new(4, 1_000, QUOTA);
+        let mut fair = Fair::new(4, 1_000, quota());
         for job in 0..4 {
             fair.push(&name("a"), job, ms(0)).unwrap();
         }
@@ -277,7 +300,7 @@ mod tests {
 
     #[test]
     fn no_thread_is_idle_while_calls_wait() {
-        let mut fair = Fair::new(3, 1_000, QUOTA);
+        let mut fair = Fair::new(3, 1_000, quota());
         for job in 0..2 {
             fair.push(&name("a"), job, ms(0)).unwrap();
             fair.push(&name("b"), job, ms(0)).unwrap();
@@ -291,7 +314,7 @@ mod tests {
 
     #[test]
     fn used_up_time_comes_back() {
-        let mut fair = Fair::new(1, 10, QUOTA);
+        let mut fair = Fair::new(1, 10, quota());
         let namespace = name("a");
         fair.push(&namespace, 1, ms(0)).unwrap();
         fair.pop().unwrap();
@@ -302,8 +325,25 @@ mod tests {
     }
 
     #[test]
+    fn each_namespace_has_its_own_processor_time() {
+        let slow = name("slow");
+        let of = move |namespace: &Namespace| rate(if *namespace == name("slow") { 100 } else { 1_000 });
+        let mut fair = Fair::new(1, 10, CpuQuotas::new(of));
+        for namespace in [&slow, &name("other")] {
+            fair.push(namespace, 1, ms(0)).unwrap();
+            fair.pop().unwrap();
+            fair.done(namespace, ms(1_500), ms(0));
+        }
+        assert_eq!(fair.push(&slow, 2, ms(0)).unwrap_err().retry_after, ms(5_000));
+        assert_eq!(
+            fair.push(&name("other"), 2, ms(0)).unwrap_err().retry_after,
+            ms(500)
+        );
+    }
+
+    #[test]
     fn what_waits_is_bounded_in_number_and_time() {
-        let mut fair = Fair::new(1, 2, QUOTA);
+        let mut fair = Fair::new(1, 2, quota());
         let namespace = name("a");
         fair.push(&namespace, 1, ms(0)).unwrap();
         fair.push(&namespace, 2, ms(10)).unwrap();

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::super::{Call, Failure, Report};
 use super::call::{failed, not_run};
-use super::fair::{CpuQuota, Fair};
+use super::fair::{CpuQuotas, Fair};
 use crate::clock::Stopwatch;
 use crate::model::Namespace;
 
@@ -67,13 +67,13 @@ impl Threads {
     pub(super) fn start(
         count: usize,
         queue_max: usize,
-        quota: CpuQuota,
+        quotas: CpuQuotas,
         wait_max: Duration,
         execute: &Arc<impl Execute>,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             waiting: Mutex::new(Waiting {
-                fair: Fair::new(count, queue_max, quota),
+                fair: Fair::new(count, queue_max, quotas),
                 idle: 0,
                 awake: count,
                 expired_at: Duration::ZERO,
@@ -134,10 +134,6 @@ impl Threads {
                 shared.wake.notify_one();
             }
         }
-    }
-
-    pub(super) fn set_quota(&self, quota: CpuQuota) {
-        self.shared.waiting.lock().fair.set_quota(quota);
     }
 
     /// Calls in waiting.

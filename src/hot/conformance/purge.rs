@@ -36,7 +36,7 @@ async fn a_purge_is_told_to_the_shard(f: Fixture) {
     f.tier.purge(&f.topic, Lsn(2), false, ItemId(9)).await;
     assert_eq!(f.first_need().await, Some(2));
     for stored in [false, true] {
-        let plan = f.tier.flush_plan(0, Lsn(2), 9).await;
+        let plan = f.tier.flush_plan(0, Lsn(2), 9).await.unwrap();
         assert_eq!((plan.purges.len(), plan.purges[0].1.up_to), (1, ItemId(9)));
         f.tier.flushed(plan, stored).await;
     }
@@ -64,13 +64,16 @@ async fn what_the_shard_still_shows_is_gone(f: Fixture) {
     assert_eq!(f.tier.purge(&f.topic, Lsn(3), false, ItemId(9)).await, 2);
     assert_eq!(f.take(9).await, (vec![], More::Nothing(None)));
     assert_eq!(
-        f.tier.only_cold(&f.topic, vec![item(1), item(2), item(10)]).await,
+        f.tier
+            .only_cold(&f.topic, vec![item(1), item(2), item(10)])
+            .await
+            .unwrap(),
         [item(10)]
     );
-    f.tier.refill_begin(&f.topic).await;
+    f.tier.refill_begin(&f.topic).await.unwrap();
     f.flush(3, 9, true).await;
     // A page that was read before the shard heard of it.
-    f.tier.adopt(&f.topic, vec![item(1), item(2)]).await;
+    f.tier.adopt(&f.topic, vec![item(1), item(2)]).await.unwrap();
     f.tier.refill_end(&f.topic, None).await;
     assert_eq!(f.numbers(), [0; 4]);
 }
@@ -81,16 +84,19 @@ async fn a_second_purge_is_not_stored_with_the_first(f: Fixture) {
     f.cool(3, vec![item(2)]).await;
     f.admit(4, vec![item(3)]).await;
     f.flush(4, 9, true).await;
-    let plan = f.tier.flush_plan(0, Lsn(4), 9).await;
+    let plan = f.tier.flush_plan(0, Lsn(4), 9).await.unwrap();
     f.tier.purge(&f.topic, Lsn(5), false, ItemId(9)).await;
     f.tier.flushed(plan, true).await;
-    assert_eq!(f.tier.only_cold(&f.topic, vec![item(2), item(3)]).await, []);
+    assert_eq!(
+        f.tier.only_cold(&f.topic, vec![item(2), item(3)]).await.unwrap(),
+        []
+    );
     // The same when a purge was on its way already.
     f.tier.purge(&f.topic, Lsn(6), false, ItemId(10)).await;
-    let plan = f.tier.flush_plan(0, Lsn(6), 9).await;
+    let plan = f.tier.flush_plan(0, Lsn(6), 9).await.unwrap();
     f.tier.purge(&f.topic, Lsn(7), false, ItemId(20)).await;
     f.tier.flushed(plan, true).await;
-    assert_eq!(f.tier.only_cold(&f.topic, vec![item(15)]).await, []);
+    assert_eq!(f.tier.only_cold(&f.topic, vec![item(15)]).await.unwrap(), []);
 }
 
 async fn a_cold_item_behind_the_purge_is_found(f: Fixture) {
@@ -110,11 +116,11 @@ async fn a_cold_item_behind_the_purge_is_found(f: Fixture) {
 
 async fn a_topic_with_something_to_tell_is_not_forgotten(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
-    assert!(!f.tier.forget(&f.topic));
+    assert!(!f.tier.forget(&f.topic).await.unwrap());
     f.tier.purge(&f.topic, Lsn(2), false, ItemId(9)).await;
-    assert!(!f.tier.forget(&f.topic));
+    assert!(!f.tier.forget(&f.topic).await.unwrap());
     f.flush(2, 9, true).await;
-    assert!(f.tier.forget(&f.topic));
+    assert!(f.tier.forget(&f.topic).await.unwrap());
     f.admit(3, vec![item(11)]).await;
     assert_eq!((f.take(9).await.0, f.tier.bytes() > 0), (vec![11], true));
 }

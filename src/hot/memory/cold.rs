@@ -5,6 +5,7 @@ use hashbrown::HashSet;
 use crate::clock::Timestamp;
 use crate::hot::{DueCursor, DueSpan, RefillPage};
 use crate::model::{ItemId, OrderKey, QueuedItem};
+use crate::shard::StoredCounts;
 use crate::wal::Lsn;
 
 /// The last id there can be: a cursor with it is past everything at its instant.
@@ -20,6 +21,8 @@ pub(super) struct Cold {
     pub(super) due: u64,
     pub(super) later: u64,
     pub(super) dead: u64,
+    /// What all of them count as stored; nothing is left of it when none is left of them.
+    bytes: u64,
     floor: Option<OrderKey>,
     watermark: DueCursor,
     next_due: Option<Timestamp>,
@@ -45,11 +48,13 @@ struct Purged {
 
 impl Cold {
     /// Starts from what the shard counted at `now`; the floor and the horizon are as low as can be.
-    pub(super) fn reset(&mut self, due: u64, later: u64, dead: u64, now: Timestamp) {
+    pub(super) fn reset(&mut self, counts: &StoredCounts, now: Timestamp) {
+        let &StoredCounts { due, later, dead, .. } = counts;
         *self = Self {
             due,
             later,
             dead,
+            bytes: counts.bytes,
             floor: (due > 0).then_some(OrderKey::MIN),
             watermark: (now, LAST_ID),
             next_due: (later > 0).then_some(now),
@@ -80,6 +85,22 @@ impl Cold {
         self.refilling || self.purged_live.is_some() || self.purged_dead.is_some()
     }
 
+    /// How many items are cold.
+    fn count(&self) -> u64 {
+        self.due + self.later + self.dead
+    }
+
+    /// What the cold items count as stored.
+    pub(super) fn bytes(&self) -> u64 {
+        if self.count() == 0 { 0 } else { self.bytes }
+    }
+
+    /// Takes in a dead letter.
+    pub(super) fn buried(&mut self, item: &QueuedItem) {
+        self.bytes = self.bytes() + item.item.stored_bytes();
+        self.dead += 1;
+    }
+
     /// Takes in an item evicted at `now`.
     pub(super) fn evicted(&mut self, item: &QueuedItem, now: Timestamp) {
         if self.next_due.is_none_or(|next| next > now) {
@@ -87,6 +108,7 @@ impl Cold {
             self.watermark = self.watermark.max((now, LAST_ID));
         }
         let (key, due) = (item.key(), item.standing.due);
+        self.bytes = self.bytes() + item.item.stored_bytes();
         self.newest = self.newest.max(key.id);
         if (due, key.id) <= self.watermark {
             self.due += 1;
@@ -99,6 +121,7 @@ impl Cold {
 
     /// Takes out an item that becomes hot.
     pub(super) fn left(&mut self, item: &QueuedItem) {
+        self.bytes = self.bytes().saturating_sub(item.item.stored_bytes());
         let count = if item.standing.dead.is_some() {
             &mut self.dead
         } else if (item.standing.due, item.item.id) <= self.watermark {
@@ -117,6 +140,10 @@ impl Cold {
             up_to: before.map_or(up_to, |before| before.up_to.max(up_to)),
             stored: false,
         });
+        let all = self.count();
+        let kept = if dead { self.due + self.later } else { self.dead };
+        // What each part has is not known: they are taken to be alike.
+        self.bytes = (u128::from(self.bytes()) * u128::from(kept) / u128::from(all.max(1))) as u64;
         if dead {
             self.purged_dead = purged;
             return std::mem::take(&mut self.dead);

@@ -83,7 +83,7 @@ impl Topic {
         let mut freed = 0;
         for id in ids {
             if let Some(entry) = self.remove(id) {
-                self.cold.dead += 1;
+                self.cold.buried(&entry.queued);
                 freed += item_bytes(&entry.queued.item);
             }
         }

@@ -119,9 +119,11 @@ impl Topic {
             self.unstored.push(entry.need, id);
         } else if matches!(entry.place, Place::Ready | Place::Scheduled) {
             self.offer(id);
-        } else if entry.place == Place::Dead && !self.cold.is_unsettled() {
-            self.remove(id);
-            self.cold.dead += 1;
+        } else if entry.place == Place::Dead
+            && !self.cold.is_unsettled()
+            && let Some(entry) = self.remove(id)
+        {
+            self.cold.buried(&entry.queued);
         }
     }
 

@@ -112,6 +112,8 @@ pub(super) struct Topic {
     pub(super) tally: Tally,
     pub(super) paused: bool,
     pub(super) bytes: usize,
+    /// What the hot items count as stored.
+    pub(super) stored_bytes: u64,
     /// Out of the tier: whoever still finds it looks for the topic anew.
     pub(super) forgotten: bool,
 }
@@ -135,6 +137,7 @@ impl Topic {
             tally: Tally::default(),
             paused: false,
             bytes: 0,
+            stored_bytes: 0,
             forgotten: false,
         }
     }
@@ -158,6 +161,7 @@ impl Topic {
         }
         let expiry_queued = queued.item.expires_at.is_some();
         self.bytes += item_bytes(&queued.item);
+        self.stored_bytes += queued.item.stored_bytes();
         let place = Self::place_of(&queued, at);
         let entry = Entry {
             queued,
@@ -304,6 +308,7 @@ impl Topic {
     pub(super) fn remove(&mut self, id: ItemId) -> Option<Entry> {
         let entry = *self.entries.remove(&id)?;
         self.bytes -= item_bytes(&entry.queued.item);
+        self.stored_bytes -= entry.queued.item.stored_bytes();
         self.uncount(entry.place);
         if entry.is_clean() {
             self.evictable.note_stale(entry.place, &self.entries);

@@ -9,8 +9,9 @@ use super::node::{Node, item, request, somebody, topic};
 use super::script::{hook, keep, shaped, text, why};
 use crate::hooks::{DequeueOutcome, EnqueueOutcome};
 use crate::model::{DeadReason, Delivery, ItemState, SettingsPatch, TopicKey};
+use crate::model::{Quota, Rate};
 use crate::queue::{Durability, EnqueueResult, HookReason, NewItem, SettleStatus};
-use crate::tenant::{Rate, RateTable};
+use crate::tenant::QuotaTable;
 
 fn keyed(text: &str, key: &str) -> NewItem {
     NewItem {
@@ -206,9 +207,12 @@ async fn a_loop_of_routes_ends() {
 async fn what_a_split_adds_is_taken_from_the_quota_and_bounded() {
     let (node, t) = (Node::start(1, 100).await, topic("t"));
     let five = NonZeroU32::new(5).unwrap();
-    node.quotas.swap(RateTable {
-        default: Some(Rate::per_minute(five)),
-        ..RateTable::default()
+    node.quotas.configure(QuotaTable {
+        default: Quota {
+            rate: Some(Rate::per_minute(five)),
+            ..Quota::default()
+        },
+        ..QuotaTable::default()
     });
     node.hooks.inward(&t, |asked| {
         let parts: usize = text(&asked.item).parse().unwrap();

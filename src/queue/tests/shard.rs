@@ -172,7 +172,9 @@ impl Shard for MapShard {
                     due: 0,
                     later: 0,
                     dead: 0,
+                    bytes: 0,
                 });
+                count.bytes += queued.item.stored_bytes();
                 match &queued.standing {
                     standing if standing.dead.is_some() => count.dead += 1,
                     standing if standing.due <= now => count.due += 1,
@@ -298,6 +300,47 @@ impl Shard for MapShard {
             dead.sort_unstable();
             dead.into_iter().map(|(_, id)| id).take(limit).collect()
         })
+    }
+
+    async fn keys_after(
+        &self,
+        topic: &TopicKey,
+        after: Option<u128>,
+        limit: usize,
+    ) -> Result<Vec<DedupRow>, ShardError> {
+        self.read(|state| {
+            let keys = state
+                .keys
+                .iter()
+                .filter(|((key, hash), _)| key == topic && Some(*hash) > after);
+            keys.map(|(_, row)| row.clone()).take(limit).collect()
+        })
+    }
+
+    async fn store_copies(
+        &self,
+        items: &[(TopicKey, QueuedItem)],
+        keys: &[DedupRow],
+    ) -> Result<(), ShardError> {
+        self.read(|state| {
+            for (topic, queued) in items {
+                state.rows.insert(queued.item.id, (topic.clone(), queued.clone()));
+            }
+            for row in keys {
+                state.keys.insert((row.topic.clone(), row.key_hash), row.clone());
+            }
+        })
+    }
+
+    async fn remove_topic(&self, topic: &TopicKey) -> Result<(), ShardError> {
+        self.read(|state| {
+            state.rows.retain(|_, (key, _)| key != topic);
+            state.keys.retain(|(key, _), _| key != topic);
+        })
+    }
+
+    async fn take_over(&self, node: NodeId, _: u64) -> Result<Lsn, ShardError> {
+        self.progress(node).await
     }
 
     async fn ping(&self) -> Result<(), ShardError> {

@@ -191,11 +191,13 @@ async fn counts_are_per_topic(fixture: &Fixture) {
     fixture.store(&two, [dead(4, 0, 1), dead(5, 0, 2)]).await;
     let mut counts = fixture.shard.counts(NOW).await.unwrap();
     counts.sort_by(|a, b| a.topic.cmp(&b.topic));
+    let stored = item(1, 0).item.stored_bytes();
     let expected = [(one, 1, 2, 0), (two, 0, 0, 2)].map(|(topic, due, later, dead)| StoredCounts {
         topic,
         due,
         later,
         dead,
+        bytes: (due + later + dead) * stored,
     });
     assert_eq!(counts, expected);
 }

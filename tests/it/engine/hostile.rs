@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqueue::hooks::engine::{CpuQuota, UploadError};
+use mqueue::hooks::engine::{CpuQuotas, UploadError};
 use mqueue::hooks::{Failure, Runner, Verdicts};
-use mqueue::model::Side;
+use mqueue::model::{CpuRate, Side};
 
 use super::{Node, call, enqueued, replaced, version, warm};
 use crate::guests::{CONFIG, Guest, LOG, NOW, UPPER};
@@ -342,10 +342,10 @@ async fn too_many_calls_are_turned_away_at_once() {
 #[tokio::test]
 async fn a_namespace_that_used_up_its_time_waits_and_others_do_not() {
     let node = Node::start_with(|options| {
-        options.cpu = CpuQuota {
+        options.cpu = CpuQuotas::new(|_| CpuRate {
             per_second: Duration::from_millis(1),
             burst: Duration::from_millis(10),
-        };
+        });
     });
     let mut slow = node.version(&body("(loop $l (br $l))")).await;
     slow.limits.item_ms = 50;

@@ -1,0 +1,354 @@
+//! Live configuration: read again when a file changes, on a signal or on request; parsed, checked, and only
+//! then put in force. Any error leaves everything as it was.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::assemble::live_limits;
+use super::{HookParts, StartError, tenancy};
+use crate::api::{ConfigEntry, ConfigFault, Configuration, Reload, Reloads};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Config, ConfigError, FolderWatch, JwtSecret, LiveConfig, Origin, folders_of};
+use crate::queue::Queue;
+use crate::telemetry::logs::LevelHandle;
+use crate::telemetry::metrics::NodeNumbers;
+use crate::tenant::{Authenticator, KeySet, Quotas};
+
+/// How often files are looked at though nothing was noticed: notices can be lost, and not every file system
+/// gives any.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// What asks for a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trigger {
+    File,
+    Signal,
+    Request,
+}
+
+impl Trigger {
+    fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Signal => "signal",
+            Self::Request => "request",
+        }
+    }
+}
+
+/// The parts of a node that a configuration is put in force in.
+pub(super) struct LiveParts {
+    pub(super) auth: Arc<Authenticator>,
+    pub(super) quotas: Arc<Quotas>,
+    pub(super) queue: Queue,
+    pub(super) hooks: HookParts,
+    pub(super) body_bytes_max: Arc<AtomicUsize>,
+    pub(super) log_level: LevelHandle,
+}
+
+impl LiveParts {
+    fn take_over(&self, live: &LiveConfig, keys: KeySet, changed: &[String]) {
+        // Whoever was verified is looked at anew after this, so that it is not done for nothing.
+        if changed.iter().any(|key| key.starts_with("auth.")) {
+            self.auth.reload(keys, tenancy::policy(&live.auth));
+        }
+        self.quotas.configure(tenancy::quota_table(&live.quotas));
+        self.queue.set_defaults(live.topics.defaults.clone());
+        self.queue.set_limits(live_limits(live));
+        self.hooks
+            .chains
+            .set_payload_bytes_max(live.limits.payload_bytes_max);
+        self.body_bytes_max
+            .store(live.limits.body_bytes_max, Ordering::Relaxed);
+        if let Err(error) = self.log_level.set(live.log_level) {
+            tracing::warn!(%error, "the log keeps its level");
+        }
+    }
+}
+
+/// Reads the configuration again and puts it in force.
+pub(super) struct Reloader {
+    origin: Origin,
+    parts: LiveParts,
+    clock: Clock,
+    /// Locked for the whole of a reload, so that they follow each other.
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What the process started with: start-only keys are as here.
+    started: Config,
+    /// What is in force of the others.
+    live: Config,
+    reloads: Reloads,
+}
+
+impl Reloader {
+    pub(super) fn new(origin: Origin, started: Config, parts: LiveParts, clock: Clock) -> Self {
+        let reloads = Reloads {
+            succeeded: 0,
+            failed: 0,
+            loaded_at: clock.now(),
+            last: None,
+            restart_needed: Vec::new(),
+        };
+        Self {
+            origin,
+            parts,
+            clock,
+            state: Mutex::new(State {
+                live: started.clone(),
+                started,
+                reloads,
+            }),
+        }
+    }
+
+    /// Reloads until the process ends: when a file changes, on SIGHUP, and now and then.
+    pub(super) fn keep_up(self: &Arc<Self>) -> Result<(), StartError> {
+        // From here on the signal does not end the process any more.
+        let mut hang_up = signal(SignalKind::hangup())
+            .map_err(|error| StartError::io("cannot listen for signals", error))?;
+        let reloader = self.clone();
+        tokio::spawn(async move {
+            let (noticed, mut notices) = mpsc::channel(1);
+            let mut watch = Watch::new(noticed);
+            loop {
+                watch.follow(folders_of(&reloader.files()));
+                let trigger = tokio::select! {
+                    _ = notices.recv() => Trigger::File,
+                    _ = hang_up.recv() => Trigger::Signal,
+                    () = tokio::time::sleep(LOOK_EVERY) => Trigger::File,
+                };
+                let work = reloader.clone();
+                let reloaded = tokio::task::spawn_blocking(move || work.run(trigger)).await;
+                if let Err(error) = reloaded {
+                    tracing::error!(%error, "the reload of the configuration broke off");
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.state.lock().live.files.clone()
+    }
+
+    fn run(&self, trigger: Trigger) -> Result<(), Vec<ConfigFault>> {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        match self.read().and_then(|config| self.put_in_force(&state, config)) {
+            Ok((config, changed)) => {
+                state.succeeded(config, changed, trigger, now);
+                Ok(())
+            }
+            Err(faults) => {
+                state.failed(&faults, trigger, now);
+                Err(faults)
+            }
+        }
+    }
+
+    fn read(&self) -> Result<Config, Vec<ConfigFault>> {
+        self.origin.read().map_err(|error| faults(&error))
+    }
+
+    /// Everything that can be wrong is found before anything changes.
+    fn put_in_force(&self, state: &State, config: Config) -> Result<(Config, Vec<String>), Vec<ConfigFault>> {
+        let changed: Vec<String> = config
+            .changes_since(&state.live)
+            .filter(|(_, is_live)| *is_live)
+            .map(|(key, _)| key.to_owned())
+            .collect();
+        let keys = JwtSecret::obtain(&config)
+            .map_err(|error| faults(&error))
+            .and_then(|secret| {
+                tenancy::keys(&config.live.auth, &secret).map_err(|error| vec![fault(&error)])
+            })?;
+        if !changed.is_empty() {
+            self.parts.take_over(&config.live, keys, &changed);
+        }
+        Ok((config, changed))
+    }
+
+    /// What `/metrics` shows of reloads.
+    pub(super) fn numbers(&self) -> NodeNumbers {
+        let reloads = self.reloads();
+        let is_well = reloads.last.as_ref().is_none_or(|last| last.ok);
+        NodeNumbers::from([
+            ("mqueue_config_reloads_succeeded_total", reloads.succeeded as f64),
+            ("mqueue_config_reloads_failed_total", reloads.failed as f64),
+            ("mqueue_config_last_reload_ok", if is_well { 1.0 } else { 0.0 }),
+            (
+                "mqueue_config_loaded_timestamp_seconds",
+                reloads.loaded_at.ms() as f64 / 1_000.0,
+            ),
+            (
+                "mqueue_config_restart_needed_keys",
+                reloads.restart_needed.len() as f64,
+            ),
+        ])
+    }
+}
+
+impl State {
+    fn succeeded(&mut self, config: Config, changed: Vec<String>, trigger: Trigger, now: Timestamp) {
+        let restart_needed: Vec<String> = config
+            .changes_since(&self.started)
+            .filter(|(_, is_live)| !*is_live)
+            .map(|(key, _)| key.to_owned())
+            .collect();
+        let was_well = self.reloads.last.as_ref().is_none_or(|last| last.ok);
+        let is_news = !changed.is_empty() || restart_needed != self.reloads.restart_needed || !was_well;
+        self.live = config;
+        // A look that found nothing new is no reload.
+        if trigger == Trigger::File && !is_news {
+            return;
+        }
+        tracing::info!(
+            trigger = trigger.name(),
+            changed = changed.join(","),
+            "the configuration was read again and is in force"
+        );
+        if restart_needed != self.reloads.restart_needed && !restart_needed.is_empty() {
+            tracing::warn!(
+                keys = restart_needed.join(","),
+                "some keys of the configuration that changed count only at the next start"
+            );
+        }
+        for warning in &self.live.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.reloads.restart_needed = restart_needed;
+        self.reloads.succeeded += 1;
+        self.reloads.loaded_at = now;
+        self.reloads.last = Some(Reload {
+            at: now,
+            trigger: trigger.name(),
+            ok: true,
+            changed,
+            faults: Vec::new(),
+        });
+    }
+
+    fn failed(&mut self, faults: &[ConfigFault], trigger: Trigger, now: Timestamp) {
+        let known = self.reloads.last.as_ref();
+        // The same file that was wrong at the last look is still wrong.
+        if trigger == Trigger::File && known.is_some_and(|last| last.faults == faults) {
+            return;
+        }
+        for fault in faults {
+            tracing::error!(
+                trigger = trigger.name(),
+                "the configuration is wrong and stays as it was: {}",
+                fault.detail
+            );
+        }
+        self.reloads.failed += 1;
+        self.reloads.last = Some(Reload {
+            at: now,
+            trigger: trigger.name(),
+            ok: false,
+            changed: Vec::new(),
+            faults: faults.to_vec(),
+        });
+    }
+}
+
+impl Configuration for Reloader {
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let state = self.state.lock();
+        let in_force = state.live.entries.iter().zip(&state.started.entries);
+        in_force
+            .map(|(live, started)| {
+                let reloadable = live.is_live();
+                let entry = if reloadable { live } else { started };
+                ConfigEntry {
+                    key: entry.key.clone(),
+                    value: entry.value.clone(),
+                    source: entry.source.clone(),
+                    reloadable,
+                }
+            })
+            .collect()
+    }
+
+    fn reloads(&self) -> Reloads {
+        self.state.lock().reloads.clone()
+    }
+
+    fn reload(&self) -> Result<(), Vec<ConfigFault>> {
+        self.run(Trigger::Request)
+    }
+}
+
+fn faults(error: &ConfigError) -> Vec<ConfigFault> {
+    match error {
+        ConfigError::Invalid(problems) => problems
+            .iter()
+            .map(|problem| ConfigFault {
+                key: Some(problem.key.clone()),
+                detail: problem.to_string(),
+            })
+            .collect(),
+        other => vec![ConfigFault {
+            key: None,
+            detail: other.to_string(),
+        }],
+    }
+}
+
+fn fault(error: &StartError) -> ConfigFault {
+    let key = match error {
+        StartError::Setting { key, .. } => Some((*key).to_owned()),
+        _ => None,
+    };
+    ConfigFault {
+        key,
+        detail: error.to_string(),
+    }
+}
+
+/// The watch on the folders of the files that are read, which may become others.
+struct Watch {
+    noticed: mpsc::Sender<()>,
+    folders: BTreeSet<PathBuf>,
+    watch: Option<FolderWatch>,
+}
+
+impl Watch {
+    fn new(noticed: mpsc::Sender<()>) -> Self {
+        Self {
+            noticed,
+            folders: BTreeSet::new(),
+            watch: None,
+        }
+    }
+
+    fn follow(&mut self, folders: BTreeSet<PathBuf>) {
+        if folders == self.folders {
+            return;
+        }
+        let noticed = self.noticed.clone();
+        let changed = move || {
+            // One that is waiting already is as good as two.
+            let _ = noticed.try_send(());
+        };
+        self.watch = match FolderWatch::start(&folders, changed) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                let every_s = LOOK_EVERY.as_secs();
+                tracing::warn!(%error, every_s, "changes of the configuration are noticed only now and then");
+                None
+            }
+        };
+        self.folders = folders;
+    }
+}

@@ -1,0 +1,217 @@
+use std::num::NonZeroU32;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::tenant::SharedGrant;
+
+fn rate(per_minute: u32, burst: u32) -> QuotaPatch {
+    QuotaPatch {
+        per_minute: Some(per_minute),
+        burst: Some(burst),
+        ..QuotaPatch::default()
+    }
+}
+
+fn quotas(rates: &[(&str, QuotaPatch)]) -> (Quotas, Clock) {
+    let clock = Clock::manual(Timestamp::ZERO);
+    (Quotas::new(table(rates), clock.clone()), clock)
+}
+
+fn table(rates: &[(&str, QuotaPatch)]) -> QuotaTable {
+    QuotaTable {
+        default: Quota::default(),
+        namespaces: rates.iter().map(|(n, r)| (n.parse().unwrap(), *r)).collect(),
+    }
+}
+
+fn ns(name: &str) -> Namespace {
+    name.parse().unwrap()
+}
+
+async fn granted(quotas: &Quotas, name: &str, wanted: usize) -> usize {
+    quotas.take(&ns(name), wanted).await.granted
+}
+
+#[tokio::test]
+async fn a_batch_over_quota_is_granted_its_first_items() {
+    let (quotas, clock) = quotas(&[("a", rate(60, 10))]);
+    assert_eq!(granted(&quotas, "a", 4).await, 4);
+    let grant = quotas.take(&ns("a"), 9).await;
+    assert_eq!(grant.granted, 6);
+    assert_eq!(grant.retry_after, Some(Duration::from_secs(1)));
+    assert_eq!(grant.usage.unwrap().remaining, 0);
+    assert_eq!(granted(&quotas, "a", 1).await, 0);
+    clock.advance(2_000);
+    assert_eq!(granted(&quotas, "a", 5).await, 2);
+    assert_eq!(granted(&quotas, "b", 1_000).await, 1_000);
+}
+
+#[tokio::test]
+async fn more_than_the_burst_is_never_granted_at_once() {
+    let (quotas, _) = quotas(&[("a", rate(6_000, 10))]);
+    assert_eq!(granted(&quotas, "a", 1_000).await, 10);
+}
+
+#[tokio::test]
+async fn a_change_of_quotas_gives_nothing_back() {
+    let (quotas, clock) = quotas(&[("a", rate(60, 10)), ("b", rate(60, 10)), ("c", rate(60, 10))]);
+    for name in ["a", "b", "c"] {
+        assert_eq!(granted(&quotas, name, 8).await, 8);
+    }
+    quotas.configure(table(&[
+        ("a", rate(60, 10)),
+        ("b", rate(60, 20)),
+        ("c", rate(60, 5)),
+    ]));
+    assert_eq!(granted(&quotas, "a", 10).await, 2);
+    assert_eq!(quotas.usage(&ns("b")).unwrap().remaining, 12);
+    assert_eq!(granted(&quotas, "b", 20).await, 12);
+    assert_eq!(granted(&quotas, "c", 5).await, 0);
+    // Not even by way of having no quota for a moment.
+    quotas.configure(QuotaTable::default());
+    assert_eq!(granted(&quotas, "a", 500).await, 500);
+    quotas.configure(table(&[("a", rate(60, 10))]));
+    assert_eq!(granted(&quotas, "a", 10).await, 0);
+    clock.advance(3_000);
+    assert_eq!(granted(&quotas, "a", 10).await, 3);
+}
+
+#[tokio::test]
+async fn what_is_stored_goes_over_the_configuration_and_survives_its_reload() {
+    let (quotas, _) = quotas(&[("a", rate(60, 10))]);
+    let more = QuotaPatch {
+        leases: Some(5),
+        ..rate(60, 30)
+    };
+    quotas.set_stored([(ns("a"), more)].into());
+    assert_eq!(
+        (quotas.of(&ns("a")).leases, quotas.stored(&ns("a"))),
+        (Some(5), Some(more))
+    );
+    quotas.configure(table(&[("a", rate(60, 1)), ("b", rate(1, 1))]));
+    assert_eq!(granted(&quotas, "a", 50).await, 30);
+    let mut named = quotas.named();
+    named.sort();
+    assert_eq!(named, [ns("a"), ns("b")]);
+    quotas.set_stored(StoredQuotas::new());
+    assert_eq!(quotas.usage(&ns("a")).unwrap().rate.burst.get(), 1);
+}
+
+#[tokio::test]
+async fn use_is_readable_without_using_and_idle_namespaces_are_forgotten() {
+    let (quotas, clock) = quotas(&[("a", rate(60, 10))]);
+    assert_eq!(quotas.usage(&ns("a")).unwrap().remaining, 10);
+    assert_eq!(granted(&quotas, "a", 10).await, 10);
+    assert_eq!(quotas.usage(&ns("a")).unwrap().reset, Duration::from_secs(10));
+    clock.advance(4_000);
+    assert_eq!(quotas.usage(&ns("a")).unwrap().remaining, 4);
+    quotas.evict_idle();
+    assert_eq!(quotas.tracked(), 1);
+    clock.advance(10_000);
+    quotas.evict_idle();
+    assert_eq!(quotas.tracked(), 0);
+    assert!(quotas.usage(&ns("other")).is_none());
+}
+
+/// Items that are granted within a minute in which five times `per_minute` are asked for, in batches of
+/// `batch`, spread evenly.
+async fn granted_in_a_minute(quotas: &Quotas, clock: &Clock, per_minute: usize, batch: usize) -> usize {
+    let asks = 5 * per_minute / batch;
+    let mut accepted = 0;
+    let mut passed_ms = 0;
+    for ask in 1..=asks {
+        accepted += granted(quotas, "a", batch).await;
+        let until_ms = (60_000 * ask / asks) as i64;
+        clock.advance(until_ms - passed_ms);
+        passed_ms = until_ms;
+    }
+    accepted
+}
+
+#[tokio::test]
+async fn at_five_times_the_limit_a_minute_brings_the_quota() {
+    for (per_minute, batch) in [(500_usize, 1), (1_000, 1), (1_000, 50), (60_000, 1_000)] {
+        // Of the default burst, which is the whole quota, nothing is left when the minute begins.
+        let (quotas, clock) = quotas(&[("a", rate(per_minute as u32, per_minute as u32))]);
+        granted(&quotas, "a", per_minute).await;
+        let accepted = granted_in_a_minute(&quotas, &clock, per_minute, batch).await;
+        let share = accepted as f64 / per_minute as f64;
+        assert!(
+            (0.95..=1.01).contains(&share),
+            "{per_minute} by {batch}: {accepted}"
+        );
+    }
+    // With a small burst the first minute is as good as any.
+    let (quotas, clock) = quotas(&[("a", rate(1_000, 10))]);
+    let accepted = granted_in_a_minute(&quotas, &clock, 1_000, 1).await;
+    assert!((950..=1_010).contains(&accepted), "{accepted}");
+}
+
+/// One bucket for all nodes, as a Redis would keep it; it can be out of reach.
+struct Common {
+    quotas: Quotas,
+    out_of_reach: bool,
+}
+
+#[async_trait]
+impl SharedBuckets for Common {
+    async fn take(&self, namespace: &Namespace, _: Rate, wanted: u32) -> Option<SharedGrant> {
+        let grant = self.quotas.take(namespace, wanted as usize).await;
+        let usage = grant.usage?;
+        (!self.out_of_reach).then_some(SharedGrant {
+            granted: grant.granted as u32,
+            remaining: usage.remaining,
+            retry_after: grant.retry_after,
+            reset: usage.reset,
+        })
+    }
+}
+
+fn cluster(out_of_reach: bool) -> ([Quotas; 3], Clock) {
+    let clock = Clock::manual(Timestamp::ZERO);
+    let rules = || table(&[("a", rate(600, 600))]);
+    let common: Arc<dyn SharedBuckets> = Arc::new(Common {
+        quotas: Quotas::new(rules(), clock.clone()),
+        out_of_reach,
+    });
+    let node = |_| Quotas::new(rules(), clock.clone()).with_shared(common.clone());
+    ([0, 1, 2].map(node), clock)
+}
+
+#[tokio::test]
+async fn a_shared_rate_holds_for_all_nodes_together() {
+    let (nodes, clock) = cluster(false);
+    let mut accepted = 0;
+    for node in &nodes {
+        accepted += granted(node, "a", 400).await;
+    }
+    assert_eq!(accepted, 600);
+    let refused = nodes[2].take(&ns("a"), 1).await;
+    assert_eq!(refused.granted, 0);
+    assert_eq!(refused.retry_after, Some(Duration::from_millis(100)));
+    for _ in 0..300 {
+        clock.advance(200);
+        for node in &nodes {
+            accepted += granted(node, "a", 4).await;
+        }
+    }
+    assert!((1_200 - 6..=1_206).contains(&accepted), "{accepted}");
+}
+
+#[tokio::test]
+async fn nodes_that_cannot_reach_the_shared_rate_enforce_their_own() {
+    let (nodes, _) = cluster(true);
+    assert_eq!(granted(&nodes[0], "a", 1_000).await, 600);
+    assert_eq!(granted(&nodes[1], "a", 1_000).await, 600);
+}
+
+#[test]
+fn a_rate_tells_its_window() {
+    let rate = Rate {
+        per_minute: NonZeroU32::new(60).unwrap(),
+        burst: NonZeroU32::new(10).unwrap(),
+    };
+    assert_eq!((rate.window_s(), rate.interval()), (10, Duration::from_secs(1)));
+}
