@@ -1,5 +1,6 @@
 //! The nouns everything else speaks of: names, ids, items, their order and their states. No I/O.
 
+mod durations;
 mod header;
 mod hook;
 mod id;
@@ -12,6 +13,7 @@ mod order;
 mod quota;
 mod settings;
 
+pub use durations::{DURATION_BOUNDS_US, DurationCounts, Durations};
 pub use header::{has_control, header_problem, is_own_header};
 pub use hook::{
     Binding, Canary, Digest, HookConfig, HookLimits, HookLimitsPatch, HookRef, InputMode, InstanceMode,

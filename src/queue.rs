@@ -3,6 +3,7 @@
 //! Every use case keeps one rule: nothing is answered before its record is durable, and nothing is applied
 //! in memory before that either, except taking an item away from others.
 
+mod activity;
 mod admission;
 mod audit;
 mod browse;
@@ -45,6 +46,7 @@ mod uncancelled;
 mod tests;
 
 pub use crate::shard::{AuditQuery, AuditRecord, OperationRow};
+pub use activity::{Activity, WorkDone};
 pub use admission::ItemLimits;
 pub use audit::Act;
 pub use cluster::*;

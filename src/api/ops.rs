@@ -6,11 +6,13 @@ use super::ApiState;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::reply;
-use crate::model::Namespace;
-use crate::queue::{Circuit, PartHealth, Queue, QuotaState, ShardView};
-use crate::telemetry::metrics::{NodeNumbers, QuotaNumbers, ShardNumbers, Snapshot, TopicNumbers};
+use crate::model::{DURATION_BOUNDS_US, DurationCounts, Namespace};
+use crate::queue::{Activity, Circuit, PartHealth, Queue, QuotaState, ShardView};
+use crate::telemetry::metrics::{
+    DurationNumbers, NodeNumbers, QuotaNumbers, ShardNumbers, Snapshot, TopicNumbers,
+};
 use crate::tenant::Denied;
-use crate::wal::WalHealth;
+use crate::wal::{SYNC_BUCKETS_US, WalHealth, WalStatus};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -138,8 +140,10 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
             failed_total: stats.totals.failed,
             dead_total: stats.totals.dead,
             expired_total: stats.totals.expired,
+            filtered_total: stats.totals.filtered,
+            rejected_total: stats.totals.rejected,
         });
-    let log = queue.wal_status();
+    let (log, did) = (queue.wal_status(), queue.activity());
     let truth = |yes: bool| if yes { 1.0 } else { 0.0 };
     let node = NodeNumbers::from([
         ("mqueue_ready", truth(queue.health().ready)),
@@ -151,12 +155,40 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
         ("mqueue_wal_written_bytes_total", log.written_bytes as f64),
         ("mqueue_wal_syncs_total", log.syncs as f64),
         ("mqueue_wal_sync_seconds_total", log.sync_time.as_secs_f64()),
+        ("mqueue_flushed_rows_total", did.flushes.rows as f64),
+        ("mqueue_flush_failures_total", did.flushes.failures as f64),
+        ("mqueue_flush_lag_records", did.flush_lag_records as f64),
+        ("mqueue_shards_failing", did.shards_failing as f64),
+        ("mqueue_prefetched_rows_total", did.refills.rows as f64),
+        ("mqueue_prefetch_failures_total", did.refills.failures as f64),
     ]);
     Snapshot {
         topics: topics.collect(),
         hooks: Vec::new(),
+        durations: durations(&log, &did),
         shards: queue.shards().into_iter().map(shard_numbers).collect(),
         quotas: queue.named_quotas().iter().map(quota_numbers).collect(),
         node,
     }
+}
+
+fn durations(log: &WalStatus, did: &Activity) -> Vec<DurationNumbers> {
+    let counted = |name, read: &DurationCounts| DurationNumbers {
+        name,
+        bounds_us: &DURATION_BOUNDS_US,
+        counts: read.counts.to_vec(),
+        sum_us: read.sum_us,
+    };
+    vec![
+        counted("mqueue_item_wait_seconds", &did.waits),
+        counted("mqueue_item_turnaround_seconds", &did.turnarounds),
+        counted("mqueue_flush_duration_seconds", &did.flushes.took),
+        counted("mqueue_prefetch_duration_seconds", &did.refills.took),
+        DurationNumbers {
+            name: "mqueue_wal_sync_duration_seconds",
+            bounds_us: &SYNC_BUCKETS_US,
+            counts: log.sync_buckets.to_vec(),
+            sum_us: u64::try_from(log.sync_time.as_micros()).unwrap_or(u64::MAX),
+        },
+    ]
 }

@@ -127,6 +127,7 @@ fn numbers((namespace, hook, stats): (Namespace, HookName, VersionStats)) -> Hoo
             ("failed", shadow_failed),
         ],
         run_seconds: stats.run.as_secs_f64(),
+        memory_bytes_max: stats.memory_bytes_max,
         log_lines_dropped: stats.log_lines_dropped,
         breaker_open: stats.breaker_open,
     }

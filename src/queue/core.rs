@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Counted;
 use super::admission::ItemLimits;
 use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
@@ -123,6 +124,7 @@ pub(super) struct Core {
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
     pub(super) receipts: Receipts,
+    pub(super) counted: Counted,
     /// Held by flushers, and alone by whoever brings back what the hot tier lost.
     pub(super) restoring: tokio::sync::RwLock<()>,
     pub(super) operations: Operations,
@@ -176,6 +178,7 @@ impl Queue {
             leases_in_hand: LeasesInHand::default(),
             strikes: Strikes::default(),
             receipts: Receipts::default(),
+            counted: Counted::default(),
             restoring: tokio::sync::RwLock::default(),
             operations: Operations::default(),
             room: Notify::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::select_all;
 
 use super::core::{Core, Queue};
-use super::dequeue_hooks::{Turned, finishes, log_turned};
+use super::dequeue_hooks::{Turned, filtered, finishes, log_turned};
 use super::error::QueueError;
 use super::receipts::{Claim, OpenReceipt, ReceiptKey};
 use super::request::{Delivered, DequeueRequest, Lease};
@@ -68,6 +68,7 @@ impl Hand {
     fn change(&mut self) -> Option<(Arc<TopicHandle>, Change)> {
         let counters = &self.handle.counters;
         count(&counters.delivered, self.items.len());
+        count(&counters.filtered, filtered(&self.turned));
         let mut landings = Vec::new();
         if self.chain.is_some() {
             let leased = if self.at_most_once {
@@ -334,6 +335,12 @@ impl Core {
                 let (leases, until) = leases_of(&hands);
                 claim.settle(leases, until);
             }
+            work.note_waits(
+                hands
+                    .iter()
+                    .flat_map(|hand| &hand.items)
+                    .map(|taken| &taken.queued),
+            );
             let mut delivered = Vec::with_capacity(hands.iter().map(|hand| hand.items.len()).sum());
             let mut changes = Vec::new();
             for mut hand in hands {

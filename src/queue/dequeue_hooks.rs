@@ -200,6 +200,14 @@ impl Core {
     }
 }
 
+/// How many of these hooks dropped for good.
+pub(super) fn filtered(turned: &[Turned]) -> usize {
+    turned
+        .iter()
+        .filter(|turned| matches!(turned.to, Landing::Gone(_)))
+        .count()
+}
+
 /// Writes where the items that hooks turned away go.
 pub(super) fn log_turned(frame: &mut FrameBuilder, topic: &TopicKey, turned: &[Turned]) {
     let patch = |turned: &Turned| match &turned.to {

@@ -7,7 +7,7 @@ use super::core::{Core, Queue};
 use super::error::QueueError;
 use super::idempotency::{KeyedBatch, repeat_of};
 use super::request::{Durability, EnqueueResult, Enqueued, NewItem, Requester};
-use super::topics::{TopicHandle, count};
+use super::topics::{TopicHandle, count, count_untaken};
 use super::uncancelled::uncancelled;
 use crate::model::{QueuedItem, Side, TopicKey};
 use crate::shard::{DedupRow, TopicRow};
@@ -39,14 +39,16 @@ impl Queue {
         let handle = core.topic_or_new(topic).await?;
         let keyed = core.reserve(topic, &items).await?;
         if let Some(chain) = core.hooks.chain(topic, Side::Enqueue) {
-            let (work, by) = (core.clone(), by.clone());
+            let (work, by, sent_to) = (core.clone(), by.clone(), handle.clone());
             let run = async move { work.enqueue_hooked(handle, items, keyed, chain, &by).await };
             let (results, lsn, topics) = uncancelled(run).await?;
+            count_untaken(&sent_to.counters, &results);
             let durability = core.reach_all(&topics, lsn, durability).await;
             return Ok(Enqueued { durability, results });
         }
 
         let (results, batch) = core.assign(&handle, items, &keyed);
+        count_untaken(&handle.counters, &results);
         if batch.items.is_empty() {
             // The items that these repeat are in the log already.
             let durability = core.reach(topic, core.wal.durable_lsn(), durability).await;

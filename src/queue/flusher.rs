@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
 use super::core::Core;
 use super::error::QueueError;
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, Stopwatch};
 use crate::hot::FlushPlan;
 use crate::shard::{Checkpoint, ShardError};
 use crate::wal::Lsn;
@@ -94,6 +94,11 @@ impl FlushControl {
                 || "it did not commit in time; the items are logged".into(),
             ))),
         }
+    }
+
+    /// Up to where the shard holds everything.
+    pub(super) fn stored(&self) -> Lsn {
+        *self.stored.borrow()
     }
 
     /// Why the last checkpoint failed, while it does.
@@ -238,7 +243,11 @@ impl Core {
         checkpoint.deletes = plan.deletes.iter().map(|(_, id)| *id).collect();
         checkpoint.purges = plan.purges.iter().map(|(_, purge)| purge.clone()).collect();
         checkpoint.dedup.clone_from(&plan.dedup);
-        self.shards[usize::from(shard)].checkpoint(&checkpoint).await
+        let rows = checkpoint.upserts.len() + checkpoint.deletes.len();
+        let began = Stopwatch::start();
+        let stored = self.shards[usize::from(shard)].checkpoint(&checkpoint).await;
+        self.counted.flushes.note(began, stored.is_ok().then_some(rows));
+        stored
     }
 
     /// Drops stored items from memory while it is short, and wakes who waits for room.

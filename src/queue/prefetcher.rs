@@ -8,6 +8,7 @@ use super::core::Core;
 use super::error::QueueError;
 use super::topics::TopicHandle;
 use super::uncancelled::uncancelled;
+use crate::clock::Stopwatch;
 use crate::hot::{DueSpan, Held, HoldRequest, item_bytes};
 use crate::model::{ItemId, QueuedItem, TopicKey};
 use crate::shard::PageOf;
@@ -115,7 +116,10 @@ impl Core {
         };
         let of = PageOf::Due(page.due_by);
         let limit = self.page_items(handle);
-        let items = self.shard(topic).page(topic, of, page.from, limit).await?;
+        let began = Stopwatch::start();
+        let read = self.shard(topic).page(topic, of, page.from, limit).await;
+        self.counted.refills.note(began, read.as_ref().ok().map(Vec::len));
+        let items = read?;
         note_size(handle, &items);
         let whole = items.len() < limit;
         Ok(Some((items, whole)))
@@ -133,7 +137,10 @@ impl Core {
         let topic = &handle.key;
         let shard = self.shard(topic);
         let limit = self.page_items(handle);
-        let items = shard.newly_due(topic, span.after, span.until, limit).await?;
+        let began = Stopwatch::start();
+        let read = shard.newly_due(topic, span.after, span.until, limit).await;
+        self.counted.refills.note(began, read.as_ref().ok().map(Vec::len));
+        let items = read?;
         note_size(handle, &items);
         let (passed, next_due) = match items.last() {
             Some(last) if items.len() == limit => {

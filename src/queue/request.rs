@@ -305,6 +305,10 @@ pub struct TopicTotals {
     pub dead: u64,
     /// Items whose time to live passed.
     pub expired: u64,
+    /// Items that hooks dropped, handed in or about to be handed out.
+    pub filtered: u64,
+    /// Items that were refused, by hooks or for an idempotency key.
+    pub rejected: u64,
 }
 
 /// Events per second.

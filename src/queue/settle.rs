@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use super::activity::since_due_us;
 use super::core::{Core, Queue};
 use super::error::QueueError;
 use super::request::{LeaseAction, SettleResult, SettleStatus, Verb};
@@ -34,6 +35,8 @@ struct Outcome {
     acked: usize,
     failed: usize,
     dead: usize,
+    /// How long it took from when the acked items were due, in microseconds.
+    turnarounds_us: Vec<u64>,
 }
 
 impl Queue {
@@ -124,6 +127,7 @@ impl Core {
                         count(&outcome.handle.counters.failed, outcome.failed);
                         count(&outcome.handle.counters.dead, outcome.dead);
                         outcome.handle.traces.settle(&outcome.finishes);
+                        work.note_turnarounds(outcome.turnarounds_us);
                         work.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
                     }
                     drop(applying);
@@ -243,6 +247,7 @@ impl Core {
         let Group { handle, actions } = group;
         let now = self.clock.now();
         let mut acked = Vec::new();
+        let mut turnarounds_us = Vec::new();
         let mut patches = Vec::new();
         let mut failed = 0;
         for ((index, action), held) in actions.into_iter().zip(held) {
@@ -259,7 +264,10 @@ impl Core {
                 failed += 1;
             }
             match apply(&action.verb, &queued, &handle, now) {
-                None => acked.push(queued.item.id),
+                None => {
+                    acked.push(queued.item.id);
+                    turnarounds_us.push(since_due_us(&queued, now));
+                }
                 Some(standing) => {
                     results[index].lease_expires_at = standing.lease_expires_at;
                     patches.push(PatchEntry {
@@ -288,6 +296,7 @@ impl Core {
             acked: count,
             failed,
             dead,
+            turnarounds_us,
         }
     }
 

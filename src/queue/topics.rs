@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use super::request::{TopicRates, TopicTotals};
+use super::request::{EnqueueResult, TopicRates, TopicTotals};
 use super::traces::Traces;
 use crate::clock::Timestamp;
 use crate::model::{ItemId, Namespace, NamespaceSettings, Settings, SettingsPatch, TopicKey, TopicName};
@@ -64,6 +64,8 @@ pub(super) struct Counters {
     pub(super) failed: AtomicU64,
     pub(super) dead: AtomicU64,
     pub(super) expired: AtomicU64,
+    pub(super) filtered: AtomicU64,
+    pub(super) rejected: AtomicU64,
 }
 
 impl Counters {
@@ -76,7 +78,25 @@ impl Counters {
             failed: read(&self.failed),
             dead: read(&self.dead),
             expired: read(&self.expired),
+            filtered: read(&self.filtered),
+            rejected: read(&self.rejected),
         }
+    }
+}
+
+/// Counts the items of a batch that were not taken.
+pub(super) fn count_untaken(counters: &Counters, results: &[EnqueueResult]) {
+    let (mut filtered, mut rejected) = (0, 0);
+    for result in results {
+        match result {
+            EnqueueResult::Filtered { .. } => filtered += 1,
+            _ if result.refusal().is_some() => rejected += 1,
+            _ => {}
+        }
+    }
+    if filtered + rejected > 0 {
+        count(&counters.filtered, filtered);
+        count(&counters.rejected, rejected);
     }
 }
 

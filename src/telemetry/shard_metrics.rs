@@ -6,7 +6,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use parking_lot::Mutex;
 
-use super::metrics::Snapshot;
+use super::catalogue::help;
+use super::metrics::{Snapshot, stem};
 
 /// A shard's numbers at the time of a scrape.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,21 +26,15 @@ pub struct ShardNumbers {
 
 pub(super) fn observe_shards(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     type Read = fn(&ShardNumbers) -> u64;
-    let gauges: [(&'static str, &'static str, Read); 2] = [
-        (
-            "mqueue_shard_breaker_open",
-            "1 while calls of a shard fail at once",
-            |shard| u64::from(shard.open),
-        ),
-        ("mqueue_shard_items", "Items of a shard's topics", |shard| {
-            shard.items
-        }),
+    let gauges: [(&'static str, Read); 2] = [
+        ("mqueue_shard_breaker_open", |shard| u64::from(shard.open)),
+        ("mqueue_shard_items", |shard| shard.items),
     ];
-    for (name, help, read) in gauges {
+    for (name, read) in gauges {
         let source = latest.clone();
         meter
             .u64_observable_gauge(name)
-            .with_description(help)
+            .with_description(help(name))
             .with_callback(move |observer| {
                 for shard in &source.lock().shards {
                     observer.observe(read(shard), &[KeyValue::new("shard", i64::from(shard.shard))]);
@@ -47,23 +42,17 @@ pub(super) fn observe_shards(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
             })
             .build();
     }
-    let counters: [(&'static str, &'static str, Read); 2] = [
-        (
-            "mqueue_shard_breaker_openings",
-            "Times that a shard was left alone",
-            |shard| shard.openings_total,
-        ),
-        (
-            "mqueue_shard_calls_refused",
-            "Calls of a shard that failed at once",
-            |shard| shard.refused_total,
-        ),
+    let counters: [(&'static str, Read); 2] = [
+        ("mqueue_shard_breaker_openings_total", |shard| {
+            shard.openings_total
+        }),
+        ("mqueue_shard_calls_refused_total", |shard| shard.refused_total),
     ];
-    for (name, help, read) in counters {
+    for (name, read) in counters {
         let source = latest.clone();
         meter
-            .u64_observable_counter(name)
-            .with_description(help)
+            .u64_observable_counter(stem(name))
+            .with_description(help(name))
             .with_callback(move |observer| {
                 for shard in &source.lock().shards {
                     observer.observe(read(shard), &[KeyValue::new("shard", i64::from(shard.shard))]);

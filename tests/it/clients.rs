@@ -1,5 +1,6 @@
 //! The Rust client of docs/CLIENTS.md, against a real server. The other clients are in `tests/clients`.
 
+use mqueue::tenant::Scope;
 use serde_json::json;
 
 use crate::documents::document;
@@ -12,7 +13,9 @@ mod worker;
 #[tokio::test]
 async fn the_rust_client_hands_in_and_settles() {
     let server = Server::start().await;
-    worker::story(server.url(), &token(None, &[])).await.unwrap();
+    worker::story(server.url(), &token(None, &Scope::ALL))
+        .await
+        .unwrap();
     let stats = server
         .client()
         .get("/v1/namespaces/shop/topics/rust/stats")
