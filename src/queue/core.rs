@@ -11,7 +11,7 @@ use super::admission::ItemLimits;
 use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
-use super::quotas::LeasesInHand;
+use super::quotas::{LeasesInHand, Measured};
 use super::receipts::Receipts;
 use super::topics::{TopicHandle, Topics};
 use crate::clock::Clock;
@@ -105,6 +105,7 @@ pub(super) struct Core {
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) quotas: Arc<Quotas>,
     pub(super) leases_in_hand: LeasesInHand,
+    pub(super) measured: Measured,
     /// Items on which hooks failed when they were about to be handed out.
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
@@ -149,6 +150,7 @@ impl Queue {
             hooks: parts.hooks,
             quotas: parts.quotas,
             leases_in_hand: LeasesInHand::default(),
+            measured: Measured::default(),
             strikes: Strikes::default(),
             receipts: Receipts::default(),
             room: Notify::new(),

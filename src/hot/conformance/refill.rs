@@ -131,7 +131,6 @@ async fn what_is_counted_at_the_start_is_cold(f: Fixture) {
         due: 3,
         later: 2,
         dead: 1,
-        bytes: 6_000,
     };
     f.tier.set_stored(&[count], f.clock.now()).await;
     assert_eq!(f.numbers(), [3, 2, 0, 1]);

@@ -412,7 +412,9 @@ impl HotTier for MemoryTier {
     async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp) {
         for count in counts {
             let cell = self.cell(&count.topic);
-            self.step(&cell, |topic, _| topic.cold.reset(count, now));
+            self.step(&cell, |topic, _| {
+                topic.cold.reset(count.due, count.later, count.dead, now)
+            });
         }
     }
 
@@ -504,6 +506,12 @@ impl HotTier for MemoryTier {
 
     fn holdings(&self, namespace: &Namespace) -> Option<Holdings> {
         Some(self.holdings.read(namespace))
+    }
+
+    fn measure_cold(&self, topic: &TopicKey, item_bytes: u64) {
+        if let Some(cell) = self.known_cell(topic) {
+            self.step(&cell, |topic, _| topic.cold.measure(item_bytes));
+        }
     }
 
     fn set_paused(&self, topic: &TopicKey, paused: bool) {
