@@ -245,6 +245,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "one fixture and what the whole API promises through it",
     ),
     (
+        "src/api/write_items.rs",
+        520,
+        "one writer: the answers of the hot routes, byte by byte",
+    ),
+    (
         "src/hot/memory/tier.rs",
         550,
         "one implementation: every call of the hot tier's contract",
