@@ -19,7 +19,7 @@ export function Redrive({ namespace, topic, ids, onClose }: TopicNames & { ids: 
   const [problem, setProblem] = useState<Problem | null>(null);
   const [busy, setBusy] = useState(false);
   const send = async (dry_run: boolean): Promise<void> => {
-    const filter: Schema["RedriveFilter"] = {};
+    const filter: Schema["ItemFilter"] = {};
     if (ids.length > 0) filter.ids = ids;
     if (reason) filter.reason = reason;
     if (contains) filter.error_contains = contains;
