@@ -55,7 +55,7 @@ export function Audit({ namespace }: { namespace: string }) {
                 <td class="wrap">{entry.target}</td>
                 <td class="wide">{entry.actor}</td>
                 <td class="wide dim">{entry.peer ?? "–"}</td>
-                <td class="num left">{format.moment(entry.at)}</td>
+                <td>{format.moment(entry.at)}</td>
               </tr>
             ))}
           </tbody>

@@ -113,12 +113,22 @@ function Configuration({ configuration, again }: { configuration: Schema["Config
   const { busy, problem, run } = useAction();
   const filter = query.value.get("q") ?? "";
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const entries = configuration.entries.filter((entry) => words.every((word) => `${entry.key} ${entry.source}`.toLowerCase().includes(word)));
+  // Most keys have their defaults: who looks for one of them filters, or asks for all.
+  const all = query.value.get("keys") === "all";
+  const shown = configuration.entries.filter((entry) => all || words.length > 0 || entry.source !== "default");
+  const entries = shown.filter((entry) => words.every((word) => `${entry.key} ${entry.source}`.toLowerCase().includes(word)));
   const reload = (): void => void run(() => answer(api.POST("/v1/config/reload")), again);
   return (
     <section aria-label="Configuration">
       <div class="bar">
         <h2>Configuration</h2>
+        <div role="group" aria-label="Keys" class="choice">
+          {(["set", "all"] as const).map((id) => (
+            <button key={id} type="button" aria-pressed={all === (id === "all")} onClick={() => setQuery({ keys: id === "all" ? id : "" })}>
+              {id === "all" ? "All" : "What was set"}
+            </button>
+          ))}
+        </div>
         <input type="search" class="short" placeholder="Filter  /" aria-label="Filter keys" value={filter} onInput={(event) => setQuery({ q: event.currentTarget.value })} />
         <span class="grow" />
         {has("admin") && (
