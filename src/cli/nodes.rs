@@ -9,6 +9,7 @@ use super::output::{self, OutputArgs, cell, entries};
 use super::topic::confirmed;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct NodesArgs {
     #[command(subcommand)]
     command: Option<NodesCommand>,
@@ -27,13 +28,15 @@ enum NodesCommand {
         /// Yes, forget it
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        client: ClientArgs,
     },
 }
 
 pub(super) async fn run(args: &NodesArgs) -> Result<(), CliError> {
-    if let Some(NodesCommand::Forget { node, yes }) = args.command {
-        confirmed(yes, "what only this node's log has is lost")?;
-        let client = Client::new(&args.client)?;
+    if let Some(NodesCommand::Forget { node, yes, client }) = &args.command {
+        confirmed(*yes, "what only this node's log has is lost")?;
+        let client = Client::new(client)?;
         client.delete(&format!("/v1/nodes/{node}")).await?;
         return output::line(&format!("node {node} is forgotten"));
     }

@@ -13,9 +13,17 @@ use super::output::{self, OutputArgs, cell, entries};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct ShardsArgs {
     #[command(subcommand)]
     command: Option<ShardsCommand>,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// The server, and how its answer is shown.
+#[derive(Debug, Args)]
+struct Server {
     #[command(flatten)]
     client: ClientArgs,
     #[command(flatten)]
@@ -45,7 +53,7 @@ enum ShardsCommand {
     },
 }
 
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Args)]
 struct How {
     /// Change nothing; tell what would be moved
     #[arg(long)]
@@ -53,23 +61,36 @@ struct How {
     /// Wait until they have moved
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
+    #[command(flatten)]
+    server: Server,
 }
 
 pub(super) async fn run(args: &ShardsArgs) -> Result<(), CliError> {
-    let client = Client::new(&args.client)?;
-    let (request, how) = match args.command {
-        None => return show(args, &client.get("/v1/shards").await?),
-        Some(ShardsCommand::Move { from, to, slots, how }) => (
-            json!({"from": from, "to": to, "slots": slots, "dry_run": how.dry_run}),
-            how,
-        ),
-        Some(ShardsCommand::Balance { how }) => (json!({"balance": true, "dry_run": how.dry_run}), how),
-    };
+    match &args.command {
+        None => {
+            let client = Client::new(&args.server.client)?;
+            show(&args.server.output, &client.get("/v1/shards").await?)
+        }
+        Some(ShardsCommand::Move { from, to, slots, how }) => {
+            begin(
+                json!({"from": from, "to": to, "slots": slots, "dry_run": how.dry_run}),
+                how,
+            )
+            .await
+        }
+        Some(ShardsCommand::Balance { how }) => {
+            begin(json!({"balance": true, "dry_run": how.dry_run}), how).await
+        }
+    }
+}
+
+async fn begin(request: Value, how: &How) -> Result<(), CliError> {
+    let client = Client::new(&how.server.client)?;
     let plan = client.post("/v1/shards/moves", &request).await?;
     if how.wait {
         wait(&client).await?;
     }
-    if args.output.is_json() {
+    if how.server.output.is_json() {
         return output::json(&plan);
     }
     let moves = entries(&plan, "moves");
@@ -90,8 +111,8 @@ async fn wait(client: &Client) -> Result<(), CliError> {
     }
 }
 
-fn show(args: &ShardsArgs, answer: &Value) -> Result<(), CliError> {
-    if args.output.is_json() {
+fn show(output: &OutputArgs, answer: &Value) -> Result<(), CliError> {
+    if output.is_json() {
         return output::json(answer);
     }
     let columns = [

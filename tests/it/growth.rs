@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mqueue::model::TopicKey;
 use serde_json::{Value, json};
 
 use crate::client::{Client, list};
@@ -10,6 +11,9 @@ use crate::crash::Load;
 use crate::postgres::Postgres;
 use crate::server::Server;
 use crate::shards::until;
+
+/// The first of the last slots, which move first.
+const LAST: u16 = 3_584;
 
 /// How many slots each shard holds, and how many are on their way.
 async fn slots(client: &Client) -> (Vec<u64>, usize) {
@@ -42,9 +46,10 @@ async fn grown(postgres: &Postgres) -> (Server, BTreeMap<String, Vec<String>>) {
         .await;
     let client = server.client();
     let mut backlog = BTreeMap::new();
-    for n in 0..30 {
-        let name = format!("backlog-{n}");
-        let texts: Vec<String> = (0..20).map(|i| format!("{n}/{i:02}")).collect();
+    let names = || (0..).map(|n| format!("backlog-{n}"));
+    let in_last = |name: &String| TopicKey::parse("default", name).unwrap().slot().0 >= LAST;
+    for name in names().take(15).chain(names().skip(15).filter(in_last).take(5)) {
+        let texts: Vec<String> = (0..20).map(|i| format!("{name} {i:02}")).collect();
         let items: Vec<_> = texts.iter().map(|text| json!({ "text": text })).collect();
         let body = json!({"items": items, "durability": "stored"});
         let answer = client.post(&client.topic(&name).at("enqueue"), body).await.ok();
@@ -58,14 +63,13 @@ async fn grown(postgres: &Postgres) -> (Server, BTreeMap<String, Vec<String>>) {
     (server, backlog)
 }
 
-async fn check(postgres: &Postgres, client: &Client, backlog: &BTreeMap<String, Vec<String>>) {
+/// The backlog is there, in order, and slots from `first` on are in the second shard and nowhere else.
+async fn check(postgres: &Postgres, client: &Client, backlog: &BTreeMap<String, Vec<String>>, first: u16) {
     for (name, texts) in backlog {
         assert_eq!(client.topic(name).take(100).await, *texts, "{name}");
     }
-    // What moved is nowhere else.
-    let (lower, upper) = ("slot < 2048", "slot >= 2048");
-    for (shard, elsewhere) in [(0, upper), (1, lower)] {
-        let sql = format!("SELECT COUNT(*) FROM items WHERE {elsewhere}");
+    for (shard, elsewhere) in [(0, ">="), (1, "<")] {
+        let sql = format!("SELECT COUNT(*) FROM items WHERE slot {elsewhere} {first}");
         assert_eq!(postgres.number(shard, &sql).await, 0, "shard {shard}");
     }
     let sql = "SELECT COUNT(*) FROM items WHERE topic LIKE 'backlog-%'";
@@ -94,7 +98,7 @@ async fn slots_move_under_load_and_nothing_is_lost() {
     moved(&client).await;
     assert_eq!(slots(&client).await, (vec![2_048, 2_048], 0));
     load.finish(&server).await;
-    check(&postgres, &client, &backlog).await;
+    check(&postgres, &client, &backlog, 2_048).await;
     let shown = server.command(&["shards"]).output().unwrap();
     assert!(
         String::from_utf8_lossy(&shown.stdout).contains("2048"),
@@ -121,10 +125,8 @@ async fn a_node_that_is_away_is_waited_for_until_it_is_forgotten() {
         (nodes["nodes"][1]["state"] == "missing").then_some(())
     })
     .await;
-    client
-        .post("/v1/shards/moves", json!({"balance": true}))
-        .await
-        .ok();
+    let plan = json!({"from": 0, "to": 1, "slots": 4_096 - LAST});
+    client.post("/v1/shards/moves", plan).await.ok();
     until(async || {
         let shards = client.get("/v1/shards").await.ok();
         let waits = shards["waits_for"].as_str()?.to_owned();
@@ -134,10 +136,10 @@ async fn a_node_that_is_away_is_waited_for_until_it_is_forgotten() {
     // It comes back: with both running, the slots move.
     other.start_again().await;
     moved(&client).await;
-    assert_eq!(slots(&client).await, (vec![2_048, 2_048], 0));
-    assert_eq!(slots(&other.client()).await.0, [2_048, 2_048]);
+    assert_eq!(slots(&client).await, (vec![3_584, 512], 0));
+    assert_eq!(slots(&other.client()).await.0, [3_584, 512]);
     assert_eq!(other.client().topic("else").take(1).await, ["a"]);
-    check(&postgres, &client, &backlog).await;
+    check(&postgres, &client, &backlog, LAST).await;
     // Only who is away is forgotten.
     client.delete("/v1/nodes/2").await.problem(409, "conflict");
     other.kill().await;

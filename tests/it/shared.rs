@@ -344,10 +344,10 @@ async fn a_redis_that_throws_items_away_is_refused() {
 
 #[tokio::test]
 async fn a_redis_that_is_full_refuses_items_and_hands_out_what_it_has() {
-    let redis = RedisServer::start_with(&["--maxmemory", "8mb"]).await;
+    let redis = RedisServer::start_with(&["--maxmemory", "64mb"]).await;
     let node = node_on(&redis, &[]).await;
     let t = topic("full");
-    let large = "x".repeat(100_000);
+    let large = "x".repeat(250_000);
     let mut accepted = 0;
     let refused = loop {
         assert!(accepted < 500, "it is never full");

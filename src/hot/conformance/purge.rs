@@ -1,14 +1,15 @@
 //! Purges, hot and cold, told to the shard or not yet.
 
-use super::{Fixture, item, on_every_tier, patched};
+use super::{Fixture, item, lasting, on_every_tier, patched, urgent};
 use crate::hot::More;
-use crate::model::{DeadReason, Death, ItemId};
+use crate::model::{DeadReason, Death, ItemId, SettleCause};
 use crate::wal::Lsn;
 
 on_every_tier!(
     a_purge_takes_the_live_and_leaves_the_dead,
     a_purge_is_told_to_the_shard,
     a_purge_ends_at_its_id,
+    what_stays_stays_where_it_was,
     an_item_admitted_after_the_purge_behind_it_is_gone,
     what_the_shard_still_shows_is_gone,
     a_second_purge_is_not_stored_with_the_first,
@@ -47,6 +48,41 @@ async fn a_purge_ends_at_its_id(f: Fixture) {
     f.admit(1, vec![item(1), item(2), item(3)]).await;
     assert_eq!(f.tier.purge(&f.topic, Lsn(2), false, ItemId(2)).await, 2);
     assert_eq!(f.take(9).await.0, [3]);
+}
+
+async fn what_stays_stays_where_it_was(f: Fixture) {
+    let later = f.clock.now().plus_ms(1_000);
+    f.admit(1, vec![item(1), item(2), item(3)]).await;
+    f.admit(2, vec![lasting(4, 500), urgent(5, 1), item(6)]).await;
+    f.admit(
+        3,
+        vec![item(7), patched(item(8), |standing| standing.due = later)],
+    )
+    .await;
+    assert_eq!(f.take(2).await.0, [5, 1]);
+    let expires_at = f.held(6, None).await.item.expires_at;
+    assert_eq!(expires_at, None);
+    assert_eq!(f.tier.purge(&f.topic, Lsn(4), false, ItemId(3)).await, 3);
+    assert_eq!(f.numbers(), [2, 1, 2, 0]);
+    // What was not stored is still wanting, and is stored once.
+    assert_eq!(f.first_need().await, Some(2));
+    let (mut upserts, deletes, _) = f.flush(4, 99, true).await;
+    upserts.sort_unstable();
+    assert_eq!((upserts, deletes), (vec![4, 5, 6, 7, 8], vec![]));
+    assert_eq!(f.first_need().await, None);
+    // The lease, the held one, the time to live and the delay go on as they were.
+    f.ack(5, 5, 1).await;
+    f.tier.unhold(&f.topic, &[ItemId(6)]).await;
+    f.clock.advance(1_000);
+    let overdue = f.tier.advance().await;
+    assert_eq!(overdue[0].1[0].queued.item.id, ItemId(4));
+    f.finish(6, 4, crate::hot::Landing::Gone(SettleCause::Expired))
+        .await;
+    assert_eq!(f.take(9).await.0, [6, 7, 8]);
+    for id in [6, 7, 8] {
+        f.ack(7, id, 1).await;
+    }
+    assert_eq!((f.numbers(), f.tier.bytes()), ([0; 4], 0));
 }
 
 async fn an_item_admitted_after_the_purge_behind_it_is_gone(f: Fixture) {

@@ -13,7 +13,6 @@ use crate::model::{Slot, TopicKey};
 pub(super) struct Cell {
     pub(super) key: TopicKey,
     pub(super) slot: Slot,
-    pub(super) shard: u16,
     /// What every one of the topic's keys in Redis begins with.
     pub(super) base: Vec<u8>,
     pub(super) arrived: Arc<Notify>,
@@ -33,11 +32,10 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    pub(super) fn new(key: TopicKey, base: Vec<u8>, shard: u16) -> Self {
+    pub(super) fn new(key: TopicKey, base: Vec<u8>) -> Self {
         Self {
             slot: key.slot(),
             key,
-            shard,
             base,
             arrived: Arc::default(),
             let_go: Arc::default(),

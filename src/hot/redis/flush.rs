@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use redis::Cmd;
 
 use super::cell::Cell;
+use super::link::Link;
 use super::reply::{Reply, unreadable};
 use super::state::{id_bytes, read_entry, read_key};
 use super::tier::RedisTier;
@@ -248,6 +249,13 @@ impl RedisTier {
     /// Drops stored items, the largest topics' first, until about `bytes` are free.
     pub(super) async fn evict_bytes(&self, bytes: usize) -> usize {
         let mut cells = self.cells();
+        // A Redis that is full says only that something must go.
+        let bytes = if self.links().iter().any(Link::is_full) {
+            let held: usize = cells.iter().map(|cell| cell.numbers().bytes).sum();
+            bytes.min(held / 4 + 1)
+        } else {
+            bytes
+        };
         cells.sort_by_cached_key(|cell| std::cmp::Reverse(cell.numbers().bytes));
         let mut freed = 0;
         for cell in cells {

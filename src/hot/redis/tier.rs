@@ -150,11 +150,7 @@ impl RedisTier {
         }
         // No name has a slash or a colon: bases of two topics never meet.
         let base = format!("{}{{{}}}:{key}:", self.options.prefix, key.slot().0).into_bytes();
-        let cell = Arc::new(Cell::new(
-            key.clone(),
-            base.clone(),
-            (self.options.shard_of)(key.slot()),
-        ));
+        let cell = Arc::new(Cell::new(key.clone(), base.clone()));
         topics.by_key.insert(key.clone(), cell.clone());
         topics.by_base.insert(base, cell.clone());
         cell
@@ -174,7 +170,7 @@ impl RedisTier {
         let needed = topics
             .by_key
             .values()
-            .filter(|cell| cell.shard == shard && cell.may_be_needed());
+            .filter(|cell| (self.options.shard_of)(cell.slot) == shard && cell.may_be_needed());
         needed.cloned().collect()
     }
 

@@ -115,8 +115,8 @@ async fn a_page_of_large_items_is_bounded_in_bytes() {
     let topic = server.client().topic("large");
     let large = "x".repeat(1 << 20);
     for durability in ["stored", "logged"] {
-        for _ in 0..2 {
-            let items: Value = (0..6).map(|_| json!({ "text": large })).collect();
+        for _ in 0..6 {
+            let items: Value = (0..2).map(|_| json!({ "text": large })).collect();
             let body = json!({"durability": durability, "items": items});
             topic.client.post(&topic.at("enqueue"), body).await.ok();
         }

@@ -77,7 +77,7 @@ export function Redrive({ namespace, topic, ids, onClose }: TopicNames & { ids: 
           <Done>
             {result.dry_run
               ? `${format.count(result.count)} would come back. Nothing was changed.`
-              : `${format.count(result.count)} came back.`}
+              : `${format.count(result.count)} came back.${result.more ? " There are more: redrive again." : ""}`}
           </Done>
         )}
         <footer>
