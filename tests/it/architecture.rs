@@ -233,6 +233,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "one pretended engine and what the routes of hooks promise over it",
     ),
     (
+        "src/api/problem.rs",
+        560,
+        "one list of problems: each with its status, its title and what it means",
+    ),
+    (
         "src/api/routes.rs",
         800,
         "one table of routes: a method each, one call long",

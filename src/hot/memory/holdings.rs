@@ -112,7 +112,9 @@ mod tests {
             later: 0,
             dead: 1,
         };
-        tier.set_stored(&[count], Timestamp::from_ms(1_000)).await.unwrap();
+        tier.set_stored(&[count], Timestamp::from_ms(1_000))
+            .await
+            .unwrap();
         tier.refill_begin(&topic).await.unwrap();
         tier.refill_end(&topic, Some((vec![item(1)], false))).await;
         assert_eq!(held(), 300);
