@@ -5,9 +5,11 @@
 //! the routes that poem-openapi documents, and there one handler.
 
 pub mod accept;
+mod audit;
 mod body;
 mod caller;
 mod classic;
+mod cluster;
 mod configuration;
 mod docs;
 mod dto;
@@ -18,6 +20,7 @@ mod items;
 mod layers;
 mod namespaces;
 pub mod openapi;
+mod operations;
 mod operator_routes;
 mod ops;
 pub mod problem;

@@ -1,9 +1,12 @@
 //! The composition root: the one place that sees adapters and HTTP together.
 
 mod assemble;
+mod follow;
 mod hooks;
+mod nodes;
 mod reload;
 mod serve;
+mod shards;
 mod shutdown;
 mod tenancy;
 
@@ -42,6 +45,16 @@ pub enum StartError {
     /// The slots are assigned to shards that are not configured.
     #[error("{0}; list in DATABASE_URLS every shard there was, in the old order")]
     Slots(#[from] SlotError),
+    /// Another process has this node's number.
+    #[error(
+        "node.id {node} is held by {by}; give every node a number of its own: MQUEUE_NODE_ID, --set node.id=N"
+    )]
+    NodeTaken {
+        /// The number.
+        node: u16,
+        /// By whom.
+        by: String,
+    },
     /// The write-ahead log cannot be opened.
     #[error("{0}")]
     Wal(#[from] WalOpenError),
@@ -72,7 +85,11 @@ impl StartError {
     /// The process's exit code: 78 for what the operator has to change, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Setting { .. } | Self::Slots(_) | Self::Wal(_) => 78,
+            Self::Config(_)
+            | Self::Setting { .. }
+            | Self::Slots(_)
+            | Self::NodeTaken { .. }
+            | Self::Wal(_) => 78,
             Self::Shard {
                 error: ShardError::Address(_) | ShardError::Corrupt(_),
                 ..

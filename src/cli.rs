@@ -12,14 +12,18 @@ mod dead;
 mod dequeue;
 mod enqueue;
 mod error;
+mod explain;
 mod healthcheck;
 mod hooks;
+mod nodes;
 mod openapi;
+mod operations;
 mod output;
 mod peek;
 mod serve;
 mod settings;
 mod settle;
+mod shards;
 mod stats;
 mod token;
 mod topic;
@@ -82,6 +86,8 @@ enum Command {
     Reject(settle::RejectArgs),
     /// Look at items in delivery order without leasing them
     Peek(peek::PeekArgs),
+    /// Say why an item is not delivered
+    Explain(explain::ExplainArgs),
     /// Show the topics of a namespace and their numbers
     Stats(stats::StatsArgs),
     /// Stop deliveries from a topic
@@ -93,9 +99,16 @@ enum Command {
     /// List, bring back or discard dead letters
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    /// Order work on many items, look at it, cancel it
+    #[command(subcommand)]
+    Operations(operations::OperationsCommand),
     /// Write hooks, test them, and put them in force
     #[command(subcommand)]
     Hooks(hooks::HooksCommand),
+    /// Show the shards; move slots between them
+    Shards(shards::ShardsArgs),
+    /// Show the nodes and when they were last heard of
+    Nodes(nodes::NodesArgs),
     /// Measure a server: throughput, latency, processor time
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -127,11 +140,15 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Release(args) => block_on(settle::release(&args)),
         Command::Reject(args) => block_on(settle::reject(&args)),
         Command::Peek(args) => block_on(peek::run(&args)),
+        Command::Explain(args) => block_on(explain::run(&args)),
         Command::Stats(args) => block_on(stats::run(&args)),
         Command::Pause(args) => block_on(topic::pause(&args)),
         Command::Resume(args) => block_on(topic::resume(&args)),
         Command::Purge(args) => block_on(topic::purge(&args)),
         Command::Dead(command) => block_on(dead::run(&command)),
+        Command::Shards(args) => block_on(shards::run(&args)),
+        Command::Nodes(args) => block_on(nodes::run(&args)),
+        Command::Operations(command) => block_on(operations::run(&command)),
         Command::Hooks(command) => block_on(hooks::run(&command)),
     }
 }
@@ -193,7 +210,11 @@ mod tests {
             "peek orders --state dead --limit 3",
             "stats --watch",
             "purge orders --yes",
-            "dead redrive orders --to bills --dry-run",
+            "dead redrive orders --to bills --dry-run --hook repair@2",
+            "explain orders 7",
+            "operations list --state running",
+            "operations order cancel orders --older-than 1h --priority-min -5 --header a=b --yes --wait",
+            "operations cancel 3",
             "bench e2e --rate 1000 --duration 5s --server-pid 1",
             "completions bash",
             "wal inspect --dir x --frames",
@@ -203,6 +224,10 @@ mod tests {
             "hooks activate first --version 2 --canary 5",
             "hooks dry-run first --topic orders --last 20",
             "hooks logs first -f",
+            "shards",
+            "shards move --from 0 --to 1 --slots 10 --dry-run",
+            "shards balance --wait",
+            "nodes forget 3 --yes",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -213,8 +238,11 @@ mod tests {
             "bench nothing",
             "bench --rate 0",
             "nack",
+            "operations order nothing orders",
             "token --scope all",
             "hooks new a/b",
+            "shards move --from 0 --to 1",
+            "shards balance --wait --dry-run",
             "hooks activate first --version 2 --canary 100",
         ] {
             assert!(parse(line).is_err(), "{line}");

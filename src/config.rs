@@ -22,6 +22,7 @@ mod size;
 mod source;
 mod storage;
 mod topics;
+mod traces;
 mod variables;
 mod wal;
 mod watch;
@@ -45,6 +46,7 @@ pub use size::ByteSize;
 pub use source::Source;
 pub use storage::StorageConfig;
 pub use topics::TopicsConfig;
+pub use traces::TracingConfig;
 pub use wal::WalConfig;
 pub use watch::{FolderWatch, WatchError, folders_of};
 
@@ -97,6 +99,8 @@ pub struct StartConfig {
     pub redis: RedisConfig,
     /// Section `[hooks]`.
     pub hooks: HooksConfig,
+    /// Section `[tracing]`.
+    pub tracing: TracingConfig,
     /// `log.encoding`.
     pub log_encoding: LogEncoding,
 }

@@ -41,7 +41,7 @@ fn is_view(path: &str) -> bool {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     let names = match parts.next() {
         None => 0,
-        Some("topics") => 2,
+        Some("topics" | "hooks") => 2,
         Some("namespaces") => 1,
         Some(_) => return false,
     };

@@ -16,7 +16,7 @@ pub use call::{
     Bound, Call, DequeueVerdict, Edit, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Report, Runner,
     ShadowOutcome, Usage, Verdicts, Version,
 };
-pub use chain::{BreakerState, Chains};
+pub use chain::{BreakerState, Chains, Versions};
 pub use contract::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
 
 pub use registry::{Preparer, Registry};

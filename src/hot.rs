@@ -10,6 +10,7 @@
 //! more urgent may be cold. [`HotTier::refill_begin`] and its companions move the floor.
 
 mod memory;
+mod redis;
 
 #[cfg(test)]
 mod conformance;
@@ -26,7 +27,19 @@ use crate::model::{
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::{Lsn, PatchEntry};
 
+pub use self::redis::{RedisError, RedisOptions, RedisTier};
 pub use memory::{MemoryOptions, MemoryTier};
+
+/// Why the tier could not do what it was asked; nothing of it was done, or nobody knows and it may be asked again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HotError {
+    /// It cannot be reached, or does not answer in time.
+    #[error("the hot tier is unavailable: {0}")]
+    Unavailable(String),
+    /// It has no memory left for more items.
+    #[error("the hot tier is out of memory")]
+    Full,
+}
 
 /// What [`HotTier::take`] took, and what stands in the way of more.
 #[derive(Debug)]
@@ -247,6 +260,14 @@ pub struct Holdings {
 }
 
 /// The hot tier.
+///
+/// What follows a durable record ([`HotTier::admit`], [`HotTier::finish`] and the like) returns when it is done, however
+/// long the tier is away: whoever calls it holds the record's place in the log meanwhile. Everything else fails
+/// when the tier does not answer.
+///
+/// A tier that nodes share outlives each of them and may lose its memory while they run. Then every node brings its
+/// part back: [`HotTier::claim`], what the shards hold, [`HotTier::ready`], what its own log says,
+/// [`HotTier::known`]. A start is the same.
 #[async_trait]
 pub trait HotTier: Send + Sync + 'static {
     /// Adds accepted items whose record at `lsn` is durable, and wakes who waits for them. Items that a purge
@@ -256,10 +277,10 @@ pub trait HotTier: Send + Sync + 'static {
     /// Adds items that the shard holds exactly as they stand. Items that are hot already, or whose deletion
     /// is under way, are passed over. They must have been read between [`HotTier::refill_begin`] and
     /// [`HotTier::refill_end`], or else an item that was settled and deleted meanwhile would come back.
-    async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>);
+    async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<(), HotError>;
 
     /// Takes up to `max` eligible items in delivery order, each under a lease of `lease_ms`, else its own.
-    async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Taken;
+    async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Result<Taken, HotError>;
 
     /// Says that the hand-out of `ids` is in the log at `lsn`.
     async fn delivered(&self, topic: &TopicKey, lsn: Lsn, ids: &[ItemId]);
@@ -269,7 +290,7 @@ pub trait HotTier: Send + Sync + 'static {
     async fn untake(&self, topic: &TopicKey, ids: &[ItemId]);
 
     /// Holds items for a settlement, each alone.
-    async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Vec<Held>;
+    async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Result<Vec<Held>, HotError>;
 
     /// Lets held items stand as they stood.
     async fn unhold(&self, topic: &TopicKey, ids: &[ItemId]);
@@ -284,36 +305,36 @@ pub trait HotTier: Send + Sync + 'static {
     fn signal(&self, topic: &TopicKey) -> Arc<Notify>;
 
     /// Asks for idempotency keys, reserving those nobody used.
-    async fn reserve_keys(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Vec<KeyState>;
+    async fn reserve_keys(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Result<Vec<KeyState>, HotError>;
 
     /// Records under reserved keys what was accepted at `lsn`.
     async fn confirm_keys(&self, topic: &TopicKey, lsn: Lsn, rows: Vec<DedupRow>);
 
     /// Brings back what the shard remembered; keys that memory knows stay as they are.
-    async fn recall_keys(&self, topic: &TopicKey, rows: Vec<DedupRow>);
+    async fn recall_keys(&self, topic: &TopicKey, rows: Vec<DedupRow>) -> Result<(), HotError>;
 
     /// Gives reserved keys back unused.
     async fn release_keys(&self, topic: &TopicKey, key_hashes: &[u128]);
 
     /// Whether the shard may remember unexpired keys of `topic` that the tier does not.
-    fn has_cold_keys(&self, topic: &TopicKey) -> bool;
+    async fn has_cold_keys(&self, topic: &TopicKey) -> Result<bool, HotError>;
 
     /// Says that the shard may remember keys of `topic` that the tier does not and that expire by `until`.
-    fn set_cold_keys(&self, topic: &TopicKey, until: Timestamp);
+    async fn set_cold_keys(&self, topic: &TopicKey, until: Timestamp) -> Result<(), HotError>;
 
     /// What shard number `shard` has to store so that it holds all the log says up to `up_to`: at most
     /// about `limit` items. Ends with [`HotTier::flushed`]; a shard has one plan at a time.
-    async fn flush_plan(&self, shard: u16, up_to: Lsn, limit: usize) -> FlushPlan;
+    async fn flush_plan(&self, shard: u16, up_to: Lsn, limit: usize) -> Result<FlushPlan, HotError>;
 
     /// Says whether `plan` was stored. When it was not, or when that is not known, all of it is planned again.
     async fn flushed(&self, plan: FlushPlan, stored: bool);
 
     /// The first log position that shard number `shard` still needs, if any; what a flush under way is
     /// storing is still needed.
-    async fn first_need(&self, shard: u16) -> Option<Lsn>;
+    async fn first_need(&self, shard: u16) -> Result<Option<Lsn>, HotError>;
 
     /// How many items shard number `shard` has yet to delete.
-    async fn pending_deletes(&self, shard: u16) -> usize;
+    async fn pending_deletes(&self, shard: u16) -> Result<usize, HotError>;
 
     /// Drops stored items, least urgent first, until about `bytes` are free; returns how many bytes were.
     async fn evict(&self, bytes: usize) -> usize;
@@ -322,14 +343,14 @@ pub trait HotTier: Send + Sync + 'static {
     fn bytes(&self) -> usize;
 
     /// Sets what the shards hold at start-up.
-    async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp);
+    async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp) -> Result<(), HotError>;
 
     /// Topics that should be refilled before anybody asks.
     async fn wanting_refill(&self) -> Vec<TopicKey>;
 
     /// Begins to read cold items of `topic`: one reader at a time; nothing of the topic is evicted until [`HotTier::refill_end`]. Returns
     /// which cold items became due, if any may have.
-    async fn refill_begin(&self, topic: &TopicKey) -> Option<DueSpan>;
+    async fn refill_begin(&self, topic: &TopicKey) -> Result<Option<DueSpan>, HotError>;
 
     /// Hands over the cold items that became due up to `passed`; no further one is due before `next_due`.
     async fn refill_due(
@@ -338,10 +359,10 @@ pub trait HotTier: Send + Sync + 'static {
         items: Vec<QueuedItem>,
         passed: DueCursor,
         next_due: Option<Timestamp>,
-    );
+    ) -> Result<(), HotError>;
 
     /// Where to read on in delivery order, unless nothing cold is due.
-    async fn refill_page(&self, topic: &TopicKey) -> Option<RefillPage>;
+    async fn refill_page(&self, topic: &TopicKey) -> Result<Option<RefillPage>, HotError>;
 
     /// Ends a refill with the page read, if one was; `whole` when nothing comes after it.
     async fn refill_end(&self, topic: &TopicKey, page: Option<(Vec<QueuedItem>, bool)>);
@@ -351,13 +372,19 @@ pub trait HotTier: Send + Sync + 'static {
     async fn purge(&self, topic: &TopicKey, lsn: Lsn, dead: bool, up_to: ItemId) -> u64;
 
     /// Up to `limit` hot items of `topic` in `state`, from `from` on, in key order.
-    async fn browse(&self, topic: &TopicKey, state: ItemState, from: OrderKey, limit: usize) -> Vec<HotView>;
+    async fn browse(
+        &self,
+        topic: &TopicKey,
+        state: ItemState,
+        from: OrderKey,
+        limit: usize,
+    ) -> Result<Vec<HotView>, HotError>;
 
     /// Drops from `items`, read from the shard, those that are hot or gone: memory knows better.
-    async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Vec<QueuedItem>;
+    async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<Vec<QueuedItem>, HotError>;
 
     /// One hot item.
-    async fn find(&self, topic: &TopicKey, id: ItemId) -> Option<HotView>;
+    async fn find(&self, topic: &TopicKey, id: ItemId) -> Result<Option<HotView>, HotError>;
 
     /// How many items `topic` has.
     fn counts(&self, topic: &TopicKey) -> Counts;
@@ -373,11 +400,61 @@ pub trait HotTier: Send + Sync + 'static {
     fn measure_cold(&self, _topic: &TopicKey, _item_bytes: u64) {}
 
     /// Stops or resumes deliveries.
-    fn set_paused(&self, topic: &TopicKey, paused: bool);
+    async fn set_paused(&self, topic: &TopicKey, paused: bool) -> Result<(), HotError>;
 
     /// Forgets a topic in which nothing is left, neither items nor anything its shard has to be told; false,
     /// and nothing is forgotten, when there is something.
-    fn forget(&self, topic: &TopicKey) -> bool;
+    async fn forget(&self, topic: &TopicKey) -> Result<bool, HotError>;
+
+    /// Whether the tier is there when this node is not: then it and not the log says what is live, as long as it
+    /// remembers.
+    fn outlives_the_node(&self) -> bool {
+        false
+    }
+
+    /// Fails while the tier is away, so that nothing is logged that could not be applied.
+    fn check(&self) -> Result<(), HotError> {
+        Ok(())
+    }
+
+    /// Whether the tier works, and how it is, where there is something to tell.
+    fn condition(&self) -> Option<(bool, String)> {
+        None
+    }
+
+    /// Learns what the tier remembers, before it is told anything.
+    async fn claim(&self) -> Result<(), HotError> {
+        Ok(())
+    }
+
+    /// Whether the tier remembers what this node's log says about `topic`.
+    fn knows(&self, _topic: &TopicKey) -> bool {
+        false
+    }
+
+    /// Says that what the shards hold was told.
+    async fn ready(&self) -> Result<(), HotError> {
+        Ok(())
+    }
+
+    /// Says that everything this node's log says was told.
+    async fn known(&self) -> Result<(), HotError> {
+        Ok(())
+    }
+
+    /// As [`HotTier::finish`], for records of a log that is read back: what was applied before is passed over, and so
+    /// is what later records of other logs overruled.
+    async fn finish_again(&self, topic: &TopicKey, lsn: Lsn, finishes: Vec<Finish>) {
+        self.finish(topic, lsn, finishes).await;
+    }
+
+    /// Returns when the tier has lost its memory.
+    async fn lost(&self) {
+        std::future::pending().await
+    }
+
+    /// Gives up what cannot be done because the tier is away: the log has it, and is read back at the next start.
+    fn close(&self) {}
 }
 
 /// The bytes an item takes in memory beside its payload: its parts, its places in maps and queues.

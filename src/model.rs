@@ -1,5 +1,6 @@
 //! The nouns everything else speaks of: names, ids, items, their order and their states. No I/O.
 
+mod durations;
 mod header;
 mod hook;
 mod id;
@@ -7,10 +8,12 @@ mod item;
 mod lease;
 pub mod limits;
 mod name;
+mod operation;
 mod order;
 mod quota;
 mod settings;
 
+pub use durations::{DURATION_BOUNDS_US, DurationCounts, Durations};
 pub use header::{has_control, header_problem, is_own_header};
 pub use hook::{
     Binding, Canary, Digest, HookConfig, HookLimits, HookLimitsPatch, HookRef, InputMode, InstanceMode,
@@ -23,6 +26,9 @@ pub use item::{
 };
 pub use lease::{LeaseId, LeaseKey, LeaseRef};
 pub use name::{HookName, NameError, Namespace, SLOT_COUNT, Slot, TopicKey, TopicName};
+pub use operation::{
+    Author, HeaderMatch, ItemFilter, OperationState, Outcome, OutcomeExample, Progress, Work,
+};
 pub use order::OrderKey;
 pub use quota::{CpuRate, HOOK_CPU_MS_MAX, Quota, QuotaPatch, Rate};
-pub use settings::{Backoff, Delivery, ExpiryAction, Settings, SettingsPatch};
+pub use settings::{Backoff, Delivery, ExpiryAction, NamespaceSettings, Settings, SettingsPatch};

@@ -4,6 +4,7 @@
 //! A shard is told in bulk and in log order what to store, and asked in bulk and in delivery order what it
 //! holds. It decides nothing: no leases, no clocks, no retries.
 
+mod breaker;
 mod catalog;
 mod checkpoint;
 mod connection;
@@ -11,6 +12,7 @@ mod dialect;
 mod entity;
 mod error;
 mod page;
+mod relocate;
 mod row;
 mod slots;
 mod store;
@@ -24,10 +26,15 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::model::{ItemId, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey};
+use crate::model::{ItemId, NamespaceSettings, NodeId, OrderKey, QueuedItem, SettingsPatch, TopicKey};
 use crate::wal::Lsn;
 
-pub use catalog::{AuditRecord, AuditRow, Catalog, HookChange, HookContents, HookVersionRow};
+pub use breaker::{Breaker, BreakerOptions};
+pub use catalog::{
+    AuditQuery, AuditRecord, AuditRow, Catalog, CatalogChanges, Claim, Claimed, Ending, Generations,
+    HookChange, HookContents, HookVersionRow, MoveState, NodeRow, OperationOrder, OperationRow, SlotContents,
+    SlotMove, Told,
+};
 pub use connection::ShardOptions;
 pub use slots::{SlotError, SlotMap};
 pub use store::SeaShard;
@@ -41,6 +48,9 @@ pub enum ShardError {
     /// The database answered something that this version does not understand.
     #[error("the shard's data is not readable: {0}")]
     Corrupt(String),
+    /// Another process has taken the node's number: what this one says is not stored any more.
+    #[error("another process has taken the node's number")]
+    Fenced,
     /// The address does not lead to a database this version can use: nothing changes that but another
     /// address.
     #[error("the shard's address is not usable: {0}")]
@@ -131,6 +141,39 @@ pub enum PageOf {
     Dead,
 }
 
+/// Whether calls of a shard are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Circuit {
+    /// They are.
+    #[default]
+    Closed,
+    /// They fail at once.
+    Open,
+    /// They fail at once but for one that tries whether the shard is back.
+    HalfOpen,
+}
+
+/// How a shard's calls go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Whether calls are made.
+    pub circuit: Circuit,
+    /// How many times they stopped being made since the start.
+    pub openings: u64,
+    /// How many calls were not made since the start.
+    pub refused: u64,
+    /// Why the last call that failed did, until calls go well again.
+    pub failure: Option<String>,
+}
+
+impl Condition {
+    /// Whether calls fail at once.
+    pub fn is_open(&self) -> bool {
+        self.circuit != Circuit::Closed
+    }
+}
+
 /// One shard. Every call is one statement or one transaction, bounded by the shard's statement time-out.
 #[async_trait]
 pub trait Shard: Send + Sync + 'static {
@@ -202,8 +245,36 @@ pub trait Shard: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ItemId>, ShardError>;
 
-    /// Proves that the shard answers.
+    /// Proves that the shard answers and takes writes.
     async fn ping(&self) -> Result<(), ShardError>;
+
+    /// Up to `limit` remembered keys of `topic` after `after`, by their hash.
+    async fn keys_after(
+        &self,
+        topic: &TopicKey,
+        after: Option<u128>,
+        limit: usize,
+    ) -> Result<Vec<DedupRow>, ShardError>;
+
+    /// Stores items and keys as they stand in another shard, whatever is here under their names; no node's
+    /// progress moves.
+    async fn store_copies(
+        &self,
+        items: &[(TopicKey, QueuedItem)],
+        keys: &[DedupRow],
+    ) -> Result<(), ShardError>;
+
+    /// Removes all items and keys of `topic`; not in one transaction.
+    async fn remove_topic(&self, topic: &TopicKey) -> Result<(), ShardError>;
+
+    /// From now on checkpoints of `node` are stored if they come from here, and refused as
+    /// [`ShardError::Fenced`] if they come from whoever was `node` before; returns the node's progress.
+    async fn take_over(&self, node: NodeId, incarnation: u64) -> Result<Lsn, ShardError>;
+
+    /// Whether calls are made at all; a shard without a breaker always makes them.
+    fn condition(&self) -> Condition {
+        Condition::default()
+    }
 
     /// Lets go of the database once the calls under way are through; later calls fail.
     async fn close(&self) -> Result<(), ShardError>;
@@ -221,10 +292,12 @@ pub struct TopicRow {
 /// What the catalog holds: small, read whole at start-up, kept in the first shard's database.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogContents {
+    /// The number of the last change.
+    pub generation: u64,
     /// Every topic that was ever used and not deleted.
     pub topics: Vec<(TopicKey, TopicRow)>,
     /// Every namespace with settings of its own.
-    pub namespaces: Vec<(crate::model::Namespace, SettingsPatch)>,
+    pub namespaces: Vec<(crate::model::Namespace, NamespaceSettings)>,
     /// Which shard each slot is assigned to, by shard number; empty before the first start.
     pub slots: Vec<u16>,
 }

@@ -1,6 +1,10 @@
 //! What operators see of a node.
 
+pub mod catalogue;
+mod duration_metrics;
 mod hook_metrics;
 pub mod logs;
 pub mod metrics;
 mod quota_metrics;
+mod shard_metrics;
+pub mod traces;

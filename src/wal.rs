@@ -48,6 +48,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use codec::{decode_item, encode_item};
 pub use commit::Wal;
 pub use error::{Damage, WalError, WalOpenError};
 pub use frame::{FRAME_BYTES_MAX, FrameBuilder, FrameKind};

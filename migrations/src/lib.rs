@@ -9,6 +9,8 @@ use sea_orm_migration::sea_orm::{DatabaseBackend, DatabaseTransaction};
 mod m0001_items;
 mod m0002_catalog;
 mod m0003_hooks;
+mod m0004_operations;
+mod m0005_nodes;
 mod m0006_tenancy;
 
 /// Brings a database to the schema this version needs.
@@ -22,6 +24,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_items::Migration),
             Box::new(m0002_catalog::Migration),
             Box::new(m0003_hooks::Migration),
+            Box::new(m0004_operations::Migration),
+            Box::new(m0005_nodes::Migration),
             Box::new(m0006_tenancy::Migration),
         ]
     }

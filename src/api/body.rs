@@ -217,14 +217,17 @@ fn malformed(error: &serde_json::Error) -> Problem {
     }
 }
 
+/// A JSON body of the documented shape `T` that may be left out: it stands for an empty object then.
+pub(crate) type OptionalBody<T> = JsonBody<T, false>;
+
 /// A JSON body of the documented shape `T`, read by the handler once the caller is known.
-pub(crate) struct JsonBody<T> {
+pub(crate) struct JsonBody<T, const REQUIRED: bool = true> {
     /// The body.
     pub(crate) incoming: Incoming,
     shape: PhantomData<fn() -> T>,
 }
 
-impl<'a, T: Type> ApiExtractor<'a> for JsonBody<T> {
+impl<'a, T: Type, const REQUIRED: bool> ApiExtractor<'a> for JsonBody<T, REQUIRED> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     type ParamType = ();
     type ParamRawType = ();
@@ -240,7 +243,7 @@ impl<'a, T: Type> ApiExtractor<'a> for JsonBody<T> {
                 content_type: "application/json",
                 schema: T::schema_ref(),
             }],
-            required: true,
+            required: REQUIRED,
         })
     }
 

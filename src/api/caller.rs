@@ -10,9 +10,11 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::ApiState;
+use super::layers::REQUEST_ID;
 use super::problem::{Code, Problem};
-use crate::model::{Namespace, TopicKey, TopicName};
+use crate::model::{Author, Namespace, TopicKey, TopicName};
 use crate::queue::Requester;
+use crate::telemetry::traces::TraceContext;
 use crate::tenant::{Authorised, Denied, Principal, Scope};
 
 /// The name of the security scheme in the OpenAPI document.
@@ -24,6 +26,8 @@ pub(crate) struct Caller {
     authorization: Option<HeaderValue>,
     peer: IpAddr,
     forwarded: bool,
+    trace: Option<TraceContext>,
+    request_id: Option<HeaderValue>,
 }
 
 impl Caller {
@@ -32,8 +36,10 @@ impl Caller {
         Self {
             authorization: request.headers().get(header::AUTHORIZATION).cloned(),
             peer: peer(request.remote_addr()),
+            request_id: request.headers().get(REQUEST_ID).cloned(),
             forwarded: request.headers().contains_key(header::FORWARDED)
                 || request.headers().contains_key("x-forwarded-for"),
+            trace: request.extensions().get::<TraceContext>().cloned(),
         }
     }
 
@@ -42,9 +48,29 @@ impl Caller {
         self.peer.to_canonical().is_loopback() && !self.forwarded
     }
 
+    /// Who acts, as the log of changes tells it.
+    pub(crate) fn author(&self, authorised: &Authorised) -> Author {
+        self.author_of(authorised.subject())
+    }
+
+    /// The same for a token's `subject`.
+    pub(crate) fn author_of(&self, subject: &Arc<str>) -> Author {
+        let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
+        Author {
+            subject: subject.clone(),
+            request_id: id.map(Into::into),
+            peer: Some(self.peer.to_canonical().to_string().into()),
+        }
+    }
+
     /// Whether there is a token to look at.
     pub(crate) fn has_token(&self) -> bool {
         self.authorization.is_some()
+    }
+
+    /// The trace that what the request brings belongs to: below this node's own span where there is one.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        TraceContext::current().or_else(|| self.trace.clone())
     }
 
     /// Who the token speaks for.

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use super::ApiState;
 use super::body::{Incoming, parse, parse_any};
 use super::caller::{Caller, requester};
-use super::items::{count, enqueue_within_quota, lease, wait};
+use super::items::{count, deliver_within_trace, enqueue_within_quota, follow, lease, wait};
 use super::problem::{Code, Problem};
 use super::quota::over_quota;
 use super::read_items::{EnqueueBody, Text, base64};
@@ -83,7 +83,7 @@ pub(crate) async fn enqueue(
     let mut outcomes: Vec<Option<(TopicKey, EnqueueResult)>> = vec![None; total];
     let mut first_problem: Option<(usize, Problem)> = None;
     for (authorised, key, placed) in groups {
-        let problem = enqueue_group(state, &authorised, &key, placed, &mut outcomes).await;
+        let problem = enqueue_group(state, caller, &authorised, &key, placed, &mut outcomes).await;
         if let Some((at, problem)) = problem
             && first_problem.as_ref().is_none_or(|(first, _)| at < *first)
         {
@@ -103,12 +103,14 @@ pub(crate) async fn enqueue(
 /// Enqueues the items of one topic and tells the first that was refused.
 async fn enqueue_group(
     state: &ApiState,
+    caller: &Caller,
     authorised: &Authorised,
     key: &TopicKey,
     placed: Vec<Placed>,
     outcomes: &mut [Option<(TopicKey, EnqueueResult)>],
 ) -> Option<(usize, Problem)> {
-    let (places, items): (Vec<usize>, Vec<NewItem>) = placed.into_iter().unzip();
+    let (places, mut items): (Vec<usize>, Vec<NewItem>) = placed.into_iter().unzip();
+    follow(caller, key, &mut items);
     let body = EnqueueBody {
         items,
         durability: Durability::default(),
@@ -257,6 +259,7 @@ pub(crate) async fn dequeue(
         consumer: requester(&authorised),
     };
     let items = state.queue.dequeue(request).await.map_err(queue_problem)?;
+    deliver_within_trace(&items);
     Ok(json_bytes(delivered(&items).finish()))
 }
 
@@ -361,7 +364,7 @@ async fn held(state: &ApiState, topic: &TopicKey, body: &ClassicSettle<'_>) -> R
         None => state
             .queue
             .current_leases(topic, &[body.id])
-            .await
+            .await?
             .into_iter()
             .next()
             .flatten(),

@@ -2,6 +2,7 @@
 //!
 //! Tests hold that what is written has only documented members.
 
+mod admin;
 mod operating;
 
 use std::borrow::Cow;
@@ -12,7 +13,10 @@ use poem_openapi::types::{Any, Base64, ParseError, ParseFromJSON, ParseResult, T
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
 
+pub(crate) use admin::*;
 pub(crate) use operating::*;
+
+use super::hooks::DryRunItem;
 
 type Json = Any<Value>;
 type Bytes = Base64<Vec<u8>>;
@@ -559,17 +563,6 @@ pub(crate) struct TopicDetail {
     stats: TopicStats,
 }
 
-/// A namespace with its settings.
-#[derive(Object)]
-pub(crate) struct NamespaceDetail {
-    /// Its name.
-    namespace: String,
-    /// Its own settings.
-    settings: Settings,
-    /// The settings in force for topics without their own.
-    effective: EffectiveSettings,
-}
-
 /// An item's state.
 #[derive(Enum)]
 #[oai(rename_all = "snake_case")]
@@ -670,30 +663,18 @@ pub(crate) struct Count {
 #[derive(Object)]
 pub(crate) struct RedriveRequest {
     /// Which; all when absent.
-    filter: Option<RedriveFilter>,
+    filter: Option<ItemFilter>,
     /// Into another topic of the namespace; each item gets a new id there.
     to_topic: Option<String>,
     /// At most this many per second; as fast as possible when absent.
     rate_per_s: Option<u32>,
     /// At most this many in all.
     limit: Option<u64>,
+    /// Through this hook, `name@version` or the newest version of `name`, as if they were enqueued again: what
+    /// it changes comes back as new items, what it drops is gone, what it refuses or fails on stays dead.
+    hook: Option<String>,
     /// Change nothing; tell what would be done.
     dry_run: Option<bool>,
-}
-
-/// Which dead letters; every member that is given must fit.
-#[derive(Object)]
-pub(crate) struct RedriveFilter {
-    /// Only these, at most 1000.
-    ids: Option<Vec<String>>,
-    /// Only those that died for this reason.
-    reason: Option<DeadReason>,
-    /// Only those whose last error contains this text.
-    error_contains: Option<String>,
-    /// Only those that died at or after this instant.
-    died_after: Option<Instant>,
-    /// Only those that died at or before this instant.
-    died_before: Option<Instant>,
 }
 
 /// What a redrive did, or would do.
@@ -701,23 +682,16 @@ pub(crate) struct RedriveFilter {
 pub(crate) struct RedriveResponse {
     /// How many items came back, or would.
     count: u64,
+    /// How many stayed dead because the hook refused them or failed on them.
+    kept: u64,
     /// Whether nothing was changed.
     dry_run: bool,
+    /// Whether more may fit: a call works for at most 20 seconds.
+    more: bool,
     /// The first few of them.
     sample: Vec<ItemDetail>,
-}
-
-/// Why an item is or is not delivered.
-#[derive(Object)]
-pub(crate) struct Explanation {
-    /// The item's id, decimal.
-    id: String,
-    /// Its state.
-    state: ItemState,
-    /// Whether the next dequeues may hand it out.
-    deliverable: bool,
-    /// In words.
-    reasons: Vec<String>,
+    /// What the hook would make of them; only of dry runs with a hook.
+    rehearsals: Option<Vec<DryRunItem>>,
 }
 
 /// How the node's parts are.
@@ -742,7 +716,7 @@ pub(crate) struct Part {
 
 /// What a token may see at one moment.
 #[derive(Object)]
-pub(crate) struct Event {
+pub(crate) struct Snapshot {
     /// When.
     at: Instant,
     /// Who the token speaks for.
@@ -782,6 +756,29 @@ pub(crate) struct NodeEvent {
     config: Reloads,
     /// How long answers took, by group of routes.
     latencies: Vec<RouteLatency>,
+    /// The shards.
+    shards: Vec<ShardEvent>,
+}
+
+/// A shard as this node sees it; counts of calls are since the node started.
+#[derive(Object)]
+pub(crate) struct ShardEvent {
+    /// Its place in `DATABASE_URLS`, from 0.
+    shard: u16,
+    /// Whether calls of it are made.
+    state: ShardState,
+    /// Why the last call that failed did, while calls do not go well.
+    failure: Option<String>,
+    /// How many times it was left alone.
+    openings: u64,
+    /// How many calls failed at once.
+    refused: u64,
+    /// How many of the 4096 slots it holds.
+    slots: u32,
+    /// How many topics.
+    topics: u64,
+    /// How many items of these topics there are, in memory or stored.
+    items: u64,
 }
 
 /// How long the answers to a group of routes took since the node started.

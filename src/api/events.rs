@@ -20,7 +20,7 @@ use super::reply;
 use super::views::StatsView;
 use crate::clock::Timestamp;
 use crate::model::{Namespace, TopicName};
-use crate::queue::Health;
+use crate::queue::{Health, ShardView};
 use crate::telemetry::metrics::RouteLatency;
 use crate::tenant::{Principal, Scope};
 
@@ -57,6 +57,7 @@ struct NodeView {
     log_sync_us: u64,
     config: Reloads,
     latencies: Vec<RouteLatency>,
+    shards: Vec<ShardView>,
 }
 
 #[derive(Serialize)]
@@ -177,5 +178,6 @@ fn node(state: &ApiState) -> NodeView {
         log_sync_us: u64::try_from(log.sync_time.as_micros()).unwrap_or(u64::MAX),
         config: state.config.reloads(),
         latencies: state.metrics.latencies(),
+        shards: state.queue.shards(),
     }
 }

@@ -1,13 +1,14 @@
 //! Hooks over HTTP: versions, bindings, tests, dry runs, and what hooks did.
 
 mod bindings;
-mod conditions;
+pub(super) mod conditions;
 mod dry_run;
 mod dto;
 mod logs;
 mod observed;
 mod places;
 mod refused;
+mod repair;
 pub(super) mod routes;
 mod test_cases;
 mod upload;
@@ -18,12 +19,16 @@ use std::sync::Arc;
 
 use places::Places;
 
+pub(super) use dto::DryRunItem;
+pub(super) use repair::{hook_version, rehearse_dead};
+pub(super) use views::DryRunItemView;
+
 use super::ApiState;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use crate::hooks::registry::Registry;
 use crate::hooks::rehearse::Rehearser;
-use crate::model::{HookName, Namespace};
+use crate::model::{Author, HookName, Namespace};
 use crate::tenant::{Authorised, Scope};
 
 /// Uploads that may be under way at once, in all.
@@ -66,23 +71,22 @@ pub(crate) type HookPath<'a> = (&'a str, &'a str);
 /// The right to look after hooks, and which hook.
 struct Owner {
     authorised: Authorised,
+    author: Author,
     hook: HookName,
 }
 
 impl Owner {
     fn of(state: &ApiState, caller: &Caller, (namespace, hook): HookPath<'_>) -> Result<Self, Problem> {
+        let authorised = caller.enter(state, namespace, Scope::Hooks)?;
         Ok(Self {
-            authorised: caller.enter(state, namespace, Scope::Hooks)?,
+            author: caller.author(&authorised),
+            authorised,
             hook: name("hook", hook)?,
         })
     }
 
     fn namespace(&self) -> &Namespace {
         self.authorised.namespace()
-    }
-
-    fn actor(&self) -> &str {
-        self.authorised.subject()
     }
 }
 

@@ -15,7 +15,8 @@ use super::read_items::EnqueueBody;
 use super::reply::json_bytes;
 use super::write_items::{self, Writer};
 use crate::model::{TopicKey, TopicName, limits};
-use crate::queue::{DequeueRequest, EnqueueResult, Enqueued};
+use crate::queue::{Delivered, DequeueRequest, EnqueueResult, Enqueued, NewItem};
+use crate::telemetry::traces::{self, TraceContext};
 use crate::tenant::{Authorised, Scope};
 
 /// When a producer should look again for room: it comes as consumers take items out.
@@ -32,7 +33,8 @@ pub(crate) async fn enqueue(
 ) -> Result<Response, Problem> {
     let (authorised, topic) = caller.topic(state, names, Scope::Enqueue)?;
     let bytes = incoming.json(state.limits.batch()).await?;
-    let body: EnqueueBody = parse(&bytes)?;
+    let mut body: EnqueueBody = parse(&bytes)?;
+    follow(caller, &topic, &mut body.items);
     let (enqueued, retry_after) = enqueue_within_quota(state, &authorised, &topic, body).await?;
     if let Some(code) = common_refusal(&enqueued.results) {
         let problem = all_refused(code, &enqueued.results);
@@ -46,6 +48,36 @@ pub(crate) async fn enqueue(
         response.headers_mut().insert(name, value);
     }
     Ok(response)
+}
+
+/// Puts the items of an enqueue into the trace of their request, except those that have one of their own.
+pub(crate) fn follow(caller: &Caller, topic: &TopicKey, items: &mut [NewItem]) {
+    traces::describe(topic.namespace().as_str(), topic.topic().as_str(), items.len());
+    let Some(trace) = caller.trace() else { return };
+    let headers = trace.headers();
+    let bytes = |headers: &[(Box<str>, Box<str>)]| -> usize {
+        headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+    };
+    for item in items {
+        let has_own = item
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case(traces::TRACEPARENT));
+        // A producer's own headers go first: where there is no room, the trace ends here.
+        let has_room = item.headers.len() + headers.len() <= limits::HEADERS_MAX
+            && bytes(&item.headers) + bytes(&headers) <= limits::HEADER_BYTES_MAX;
+        if !has_own && has_room {
+            item.headers.extend(headers.iter().cloned());
+        }
+    }
+}
+
+/// Shows in the trace of a dequeue whose items it handed out.
+pub(crate) fn deliver_within_trace(items: &[Delivered]) {
+    traces::link(items.iter().filter_map(|delivered| {
+        let headers = &delivered.item.extra.as_ref()?.headers;
+        TraceContext::of_item(headers.iter().map(|(name, value)| (&**name, &**value)))
+    }));
 }
 
 /// Enqueues as many of the first items as the quota allows; the others are rejected one by one. Tells when
@@ -194,6 +226,7 @@ pub(crate) async fn dequeue(
     };
     let wanted = request.max_total;
     let items = state.queue.dequeue(request).await?;
+    deliver_within_trace(&items);
     let out_of_leases = items.len() < wanted && state.queue.is_out_of_leases(authorised.namespace());
     Ok(json_bytes(write_items::delivered(&items, out_of_leases)))
 }
@@ -231,6 +264,7 @@ pub(crate) async fn dequeue_many(
     };
     let wanted = request.max_total;
     let items = state.queue.dequeue(request).await?;
+    deliver_within_trace(&items);
     let out_of_leases = items.len() < wanted && state.queue.is_out_of_leases(authorised.namespace());
     Ok(json_bytes(write_items::delivered(&items, out_of_leases)))
 }

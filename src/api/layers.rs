@@ -8,13 +8,16 @@ use futures_util::FutureExt;
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, Request, Response};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::ApiState;
 use super::fast::Hot;
 use super::problem::{CONTENT_TYPE, Code, Problem};
 use super::routes;
+use crate::telemetry::traces::{self, TraceContext};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header of request ids; requests have it from here on inwards.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over from a caller, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -61,16 +64,27 @@ impl<E> Outer<E> {
 impl<E: Endpoint<Output = Response>> Endpoint for Outer<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> poem::Result<Response> {
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
         let started = Instant::now();
         let route = route_number(request.method(), request.uri().path());
         let request_id = request_id(request.headers());
+        let trace = TraceContext::of_request(request.headers());
+        let span = traces::request_span(
+            ROUTES[route],
+            request_id.to_str().unwrap_or_default(),
+            trace.as_ref(),
+        );
+        if let Some(trace) = trace {
+            request.extensions_mut().insert(trace);
+        }
+        request.headers_mut().insert(REQUEST_ID, request_id.clone());
         // Only failures need the path again, and only 405 needs it whole.
         let method = request.method().clone();
         let uri = request.uri().clone();
-        let outcome = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
+        let answered = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let outcome = answered.instrument(span.clone()).await;
         let id_text = request_id.to_str().unwrap_or_default();
-        let mut response = match outcome {
+        let mut response = span.in_scope(|| match outcome {
             Ok(Ok(response)) if !is_bare_failure(&response) => response,
             Ok(Ok(response)) => {
                 let mut problem = of_bare(&response, uri.path());
@@ -84,8 +98,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Outer<E> {
                 let problem = Problem::internal(format!("panic: {}", panic_text(&*panic)));
                 answer(&problem, id_text, &method, uri.path())
             }
-        };
+        });
         finish(&mut response, request_id, uri.path());
+        traces::ended(&span, response.status().as_u16());
         self.state
             .metrics
             .request(route, response.status().as_u16(), started.elapsed());

@@ -2,13 +2,15 @@
 //!
 //! Put right are the things poem-openapi writes that the specification or generators of clients do not
 //! accept: `format: bytes` for base64, charsets in media types, upper-cased header names, parameters whose
-//! names differ from the path's. The order makes the text the same on every run, so that it can be
+//! names differ from the path's, references wrapped together with nothing but their description, and
+//! unsigned formats that nobody else knows. Names in paths say what they are and may hold. The order makes the text the same on every run, so that it can be
 //! committed and compared.
 
 use poem_openapi::{LicenseObject, OpenApiService};
 use serde_json::{Map, Value, json};
 
 use super::routes::Table;
+use crate::model::limits::NAME_BYTES_MAX;
 
 /// The document's title.
 pub(super) const TITLE: &str = "MQueue";
@@ -58,6 +60,9 @@ fn normalise_operation(path: &str, operation: &mut Value, problems: &mut Map<Str
     {
         let is_path = parameter["in"] == "path";
         if let Some(name) = parameter["name"].as_str().map(str::to_owned) {
+            if is_path {
+                describe_path_parameter(parameter);
+            }
             if is_path && !path.contains(&format!("{{{name}}}")) {
                 // Rust cannot name a variable as every path may: `type_` stands for `{type}`.
                 parameter["name"] = json!(name.trim_end_matches('_'));
@@ -78,9 +83,28 @@ fn normalise_operation(path: &str, operation: &mut Value, problems: &mut Map<Str
     }
 }
 
+/// Says what a name in the path stands for, and what it may hold.
+fn describe_path_parameter(parameter: &mut Value) {
+    let description = match parameter["name"].as_str().unwrap_or_default() {
+        "ns" => "The namespace.",
+        "topic" => "The topic.",
+        "hook" => "The hook.",
+        "binding" => "The binding.",
+        "test" => "The test case.",
+        "id" => {
+            parameter["schema"]["pattern"] = json!("^[0-9]{1,19}$");
+            parameter["description"] = json!("The item's id, decimal.");
+            return;
+        }
+        _ => return,
+    };
+    parameter["description"] = json!(description);
+    parameter["schema"]["pattern"] = json!(format!("^[A-Za-z0-9._-]{{1,{NAME_BYTES_MAX}}}$"));
+}
+
 /// Whether answers of this status are problems.
 fn is_problem(status: &str) -> bool {
-    !matches!(status, "200" | "201" | "304")
+    !matches!(status, "200" | "201" | "202" | "304")
 }
 
 /// Adds the headers that the outer layer sets on answers of this status.
@@ -123,13 +147,12 @@ fn header_case(name: &str) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-/// Corrects formats and media types wherever they stand.
+/// Corrects formats, references and media types wherever they stand.
 fn correct(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            if map.get("format") == Some(&json!("bytes")) {
-                map.insert("format".to_owned(), json!("byte"));
-            }
+            correct_format(map);
+            unwrap_reference(map);
             if let Some(Value::Object(content)) = map.get_mut("content") {
                 let plain = std::mem::take(content).into_iter();
                 *content = plain.map(|(kind, value)| (essence(&kind), value)).collect();
@@ -138,6 +161,34 @@ fn correct(value: &mut Value) {
         }
         Value::Array(list) => list.iter_mut().for_each(correct),
         _ => {}
+    }
+}
+
+/// Formats that OpenAPI knows, in place of those of Rust.
+fn correct_format(schema: &mut Map<String, Value>) {
+    let format = match schema.get("format").and_then(Value::as_str) {
+        Some("bytes") => "byte",
+        Some("uint8" | "uint16") => "int32",
+        Some("uint32" | "uint64") => "int64",
+        _ => return,
+    };
+    if schema.get("type") == Some(&json!("integer")) {
+        schema.entry("minimum").or_insert(json!(0));
+    }
+    schema.insert("format".to_owned(), json!(format));
+}
+
+/// `allOf` of a reference and a description is that reference, described: generators take the second entry
+/// for a shape of its own, and refuse to mix it with an enumeration.
+fn unwrap_reference(schema: &mut Map<String, Value>) {
+    if let Some(Value::Array(parts)) = schema.get_mut("allOf")
+        && let [reference, described] = parts.as_slice()
+        && reference.get("$ref").is_some()
+        && described
+            .as_object()
+            .is_some_and(|described| described.keys().eq(["description"]))
+    {
+        parts.truncate(1);
     }
 }
 
@@ -238,7 +289,7 @@ mod tests {
     #[test]
     fn known_defects_are_put_right() {
         let text = document();
-        for defect in ["\"bytes\"", "charset", "RETRY-AFTER", "\"contact\""] {
+        for defect in ["\"uint", "\"bytes\"", "charset", "RETRY-AFTER", "\"contact\""] {
             assert!(!text.contains(defect), "{defect}");
         }
         assert!(text.contains("\"format\": \"byte\"") && text.contains("\"openapi\": \"3.0.0\""));
@@ -249,6 +300,14 @@ mod tests {
             json!({"b": {"format": "byte"}, "a": [], "content": {"x/y": 1}})
         );
         assert_eq!(header_case("RETRY-AFTER"), "Retry-After");
+        let mut sample = json!({"allOf": [{"$ref": "#/x"}, {"description": "y"}], "description": "y",
+            "n": {"type": "integer", "format": "uint16"}});
+        correct(&mut sample);
+        assert_eq!(
+            sample,
+            json!({"allOf": [{"$ref": "#/x"}], "description": "y",
+                "n": {"type": "integer", "format": "int32", "minimum": 0}})
+        );
     }
 
     #[test]

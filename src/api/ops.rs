@@ -6,11 +6,13 @@ use super::ApiState;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::reply;
-use crate::model::Namespace;
-use crate::queue::{Queue, QuotaState};
-use crate::telemetry::metrics::{NodeNumbers, QuotaNumbers, Snapshot, TopicNumbers};
+use crate::model::{DURATION_BOUNDS_US, DurationCounts, Namespace};
+use crate::queue::{Activity, Circuit, PartHealth, Queue, QuotaState, ShardView};
+use crate::telemetry::metrics::{
+    DurationNumbers, NodeNumbers, QuotaNumbers, ShardNumbers, Snapshot, TopicNumbers,
+};
 use crate::tenant::Denied;
-use crate::wal::WalHealth;
+use crate::wal::{SYNC_BUCKETS_US, WalHealth, WalStatus};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -19,14 +21,28 @@ pub(crate) fn health() -> Response {
     reply::text(TEXT, "OK")
 }
 
-/// `GET /livez`: the process answers.
-pub(crate) fn live() -> Response {
-    reply::text(TEXT, "live")
+/// `GET /livez`: the process answers, and nothing is wrong that only a restart puts right.
+pub(crate) fn live(state: &ApiState) -> Result<Response, Problem> {
+    match state.queue.wal_status().health {
+        // Open to anybody: what went wrong is for the log and for holders of a token.
+        WalHealth::Failed(_) => Err(Problem::new(
+            Code::LogFailed,
+            "the log failed and takes nothing more until the node is restarted",
+        )),
+        WalHealth::Healthy | WalHealth::Full => Ok(reply::text(TEXT, "live")),
+    }
 }
 
 /// `GET /readyz`: whether the node accepts items; each part in words for holders of a token.
 pub(crate) fn ready(state: &ApiState, caller: &Caller, verbose: bool) -> Result<Response, Problem> {
     let mut health = state.queue.health();
+    let (ok, detail) = state.hooks.registry.health();
+    // Hooks that cannot be looked up or taken over leave what was in force: the node is as ready as before.
+    health.parts.push(PartHealth {
+        part: "hooks".into(),
+        ok,
+        detail,
+    });
     if verbose {
         caller.principal(state)?;
         health.parts.push(state.config.reloads().part());
@@ -77,6 +93,16 @@ pub(crate) fn problem_page(code: &str) -> Result<Response, Problem> {
     Ok(reply::text(TEXT, text))
 }
 
+fn shard_numbers(shard: ShardView) -> ShardNumbers {
+    ShardNumbers {
+        shard: shard.shard,
+        open: shard.state != Circuit::Closed,
+        openings_total: shard.openings,
+        refused_total: shard.refused,
+        items: shard.items,
+    }
+}
+
 fn quota_numbers((namespace, state): &(Namespace, QuotaState)) -> QuotaNumbers {
     let held = state.held.unwrap_or_default();
     let rate = state.rate.map(|usage| {
@@ -114,8 +140,10 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
             failed_total: stats.totals.failed,
             dead_total: stats.totals.dead,
             expired_total: stats.totals.expired,
+            filtered_total: stats.totals.filtered,
+            rejected_total: stats.totals.rejected,
         });
-    let log = queue.wal_status();
+    let (log, did) = (queue.wal_status(), queue.activity());
     let truth = |yes: bool| if yes { 1.0 } else { 0.0 };
     let node = NodeNumbers::from([
         ("mqueue_ready", truth(queue.health().ready)),
@@ -127,11 +155,40 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
         ("mqueue_wal_written_bytes_total", log.written_bytes as f64),
         ("mqueue_wal_syncs_total", log.syncs as f64),
         ("mqueue_wal_sync_seconds_total", log.sync_time.as_secs_f64()),
+        ("mqueue_flushed_rows_total", did.flushes.rows as f64),
+        ("mqueue_flush_failures_total", did.flushes.failures as f64),
+        ("mqueue_flush_lag_records", did.flush_lag_records as f64),
+        ("mqueue_shards_failing", did.shards_failing as f64),
+        ("mqueue_prefetched_rows_total", did.refills.rows as f64),
+        ("mqueue_prefetch_failures_total", did.refills.failures as f64),
     ]);
     Snapshot {
         topics: topics.collect(),
         hooks: Vec::new(),
+        durations: durations(&log, &did),
+        shards: queue.shards().into_iter().map(shard_numbers).collect(),
         quotas: queue.named_quotas().iter().map(quota_numbers).collect(),
         node,
     }
+}
+
+fn durations(log: &WalStatus, did: &Activity) -> Vec<DurationNumbers> {
+    let counted = |name, read: &DurationCounts| DurationNumbers {
+        name,
+        bounds_us: &DURATION_BOUNDS_US,
+        counts: read.counts.to_vec(),
+        sum_us: read.sum_us,
+    };
+    vec![
+        counted("mqueue_item_wait_seconds", &did.waits),
+        counted("mqueue_item_turnaround_seconds", &did.turnarounds),
+        counted("mqueue_flush_duration_seconds", &did.flushes.took),
+        counted("mqueue_prefetch_duration_seconds", &did.refills.took),
+        DurationNumbers {
+            name: "mqueue_wal_sync_duration_seconds",
+            bounds_us: &SYNC_BUCKETS_US,
+            counts: log.sync_buckets.to_vec(),
+            sum_us: u64::try_from(log.sync_time.as_micros()).unwrap_or(u64::MAX),
+        },
+    ]
 }

@@ -8,6 +8,7 @@ use poem::{Body, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::hooks::conditions::failed;
 use crate::queue::QueueError;
 use crate::tenant::{AuthError, Denied};
 
@@ -55,6 +56,8 @@ codes! {
         "Namespaces and topics are 1 to 128 letters, digits, dots, underscores and hyphens; item ids are decimal numbers."
     InvalidQuery "invalid_query" BAD_REQUEST "A query parameter is not allowed"
         "A parameter after the question mark has a value outside its range. The detail names it."
+    ConfirmationRequired "confirmation_required" BAD_REQUEST "Confirm what you delete by its name"
+        "What is deleted does not come back. Send the name of what you delete as confirm: after the question mark, or in the body of an operation."
     BadRequest "bad_request" BAD_REQUEST "The request cannot be read"
         "The request is not well-formed HTTP for this route."
     Unauthorized "unauthorized" UNAUTHORIZED "A valid token is needed"
@@ -67,6 +70,10 @@ codes! {
         "See /openapi.json for the routes of this version."
     UnknownTopic "unknown_topic" NOT_FOUND "There is no such topic"
         "Topics appear on their first enqueue and go when they are deleted."
+    TopicNotDeclared "topic_not_declared" NOT_FOUND "The topic has not been made"
+        "The namespace makes no topics on their first use. An administrator makes the topic by putting its settings, or lets topics appear by themselves with topics_on_first_use."
+    UnknownOperation "unknown_operation" NOT_FOUND "There is no such operation"
+        "Operations that ended are forgotten when some hundred more have ended. List the namespace's operations."
     UnknownItem "unknown_item" NOT_FOUND "There is no such item"
         "The item was acked, cancelled, discarded, expired, or never was in this topic."
     UnknownHook "unknown_hook" NOT_FOUND "There is no such hook"
@@ -115,6 +122,8 @@ codes! {
         "The node goes on with the configuration it had. errors has every key that is wrong and what to change."
     PreconditionRequired "precondition_required" PRECONDITION_REQUIRED "Say what you change"
         "Send If-Match with the ETag of what you have seen, so that nobody's change is lost, or If-None-Match: * to make something new."
+    TooManyOperations "too_many_operations" TOO_MANY_REQUESTS "As many operations are under way as may be"
+        "A namespace has at most 16 operations that wait or run. Wait for one to end, or cancel one."
     HooksBusy "hooks_busy" TOO_MANY_REQUESTS "As much is under way as may be"
         "A namespace uploads one module at a time, and has few dry runs and followers of logs at once. Try again when one is done."
     HookRejected "hook_rejected" UNPROCESSABLE_ENTITY "A hook refused the item"
@@ -137,6 +146,8 @@ codes! {
         "Flushing does not keep pace with enqueues. Try again shortly."
     ShardUnavailable "shard_unavailable" SERVICE_UNAVAILABLE "The topic's shard is unavailable"
         "The database that holds the topic does not answer. Topics of other shards are not affected."
+    HotTierUnavailable "hot_tier_unavailable" SERVICE_UNAVAILABLE "The hot tier is unavailable"
+        "The Redis that the nodes share does not answer, or is being filled again after it lost its memory. Nothing of the request was done; try again after Retry-After."
     EngineUnavailable "engine_unavailable" SERVICE_UNAVAILABLE "The hooks' engine cannot work now"
         "The module could not be compiled or run for lack of resources of the node. Try again shortly."
     HookOverloaded "hook_overloaded" SERVICE_UNAVAILABLE "A hook could not be run"
@@ -378,6 +389,10 @@ impl From<QueueError> for Problem {
             QueueError::UnknownTopic => Self::new(Code::UnknownTopic, text),
             QueueError::UnknownItem(_) => Self::new(Code::UnknownItem, text),
             QueueError::Conflict(_) => Self::new(Code::Conflict, text),
+            QueueError::UndeclaredTopic => Self::new(Code::TopicNotDeclared, text),
+            QueueError::Stale { current } => failed(current),
+            QueueError::UnknownOperation => Self::new(Code::UnknownOperation, text),
+            QueueError::TooManyOperations => Self::new(Code::TooManyOperations, text),
             QueueError::TooManyTopics(_) => Self::new(Code::TooManyTopics, text),
             QueueError::LogFull => Self::new(Code::LogFull, text).retry_after(Duration::from_secs(5)),
             QueueError::LogFailed => Self::new(Code::LogFailed, text).retry_after(Duration::from_secs(30)),
@@ -389,7 +404,14 @@ impl From<QueueError> for Problem {
                 problem.0.internal = Some(internal);
                 problem
             }
-            QueueError::ShuttingDown => Self::new(Code::ShuttingDown, text),
+            QueueError::HotUnavailable(internal) => {
+                let detail = "the hot tier does not answer, or is being filled again";
+                let mut problem =
+                    Self::new(Code::HotTierUnavailable, detail).retry_after(Duration::from_secs(1));
+                problem.0.internal = Some(internal);
+                problem
+            }
+            QueueError::Fenced | QueueError::ShuttingDown => Self::new(Code::ShuttingDown, text),
         }
     }
 }
@@ -463,9 +485,15 @@ mod tests {
             (QueueError::UnknownItem(ItemId(1)), 404),
             (QueueError::Conflict("it is leased".into()), 409),
             (QueueError::TooManyTopics(5), 409),
+            (QueueError::UndeclaredTopic, 404),
+            (QueueError::UnknownOperation, 404),
+            (QueueError::TooManyOperations, 429),
+            (QueueError::Stale { current: Some(1) }, 412),
             (QueueError::LogFull, 503),
             (QueueError::LogFailed, 503),
             (QueueError::Overloaded, 503),
+            (QueueError::HotUnavailable("gone".into()), 503),
+            (QueueError::Fenced, 503),
             (QueueError::ShuttingDown, 503),
         ] {
             assert_eq!(Problem::from(error).status(), status);

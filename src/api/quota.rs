@@ -84,7 +84,7 @@ pub(crate) async fn put(
     let quota: QuotaPatch = parse(&incoming.json(state.limits.small()).await?)?;
     state
         .queue
-        .put_quota(&namespace, Some(quota), &operator.subject)
+        .put_quota(&namespace, Some(quota), &caller.author_of(&operator.subject))
         .await?;
     show(state, &namespace)
 }
@@ -93,7 +93,10 @@ pub(crate) async fn put(
 pub(crate) async fn delete(state: &ApiState, caller: &Caller, namespace: &str) -> Result<Response, Problem> {
     let operator = caller.operator(state)?;
     let namespace = namespace_name(namespace)?;
-    state.queue.put_quota(&namespace, None, &operator.subject).await?;
+    state
+        .queue
+        .put_quota(&namespace, None, &caller.author_of(&operator.subject))
+        .await?;
     show(state, &namespace)
 }
 

@@ -65,6 +65,11 @@ problem_sets! {
     ActsOn = 400 401 403 404 409 412 428 429 500 503;
     /// Of routes that change something only when it is as their caller has seen it.
     TakesOn = 400 401 403 404 408 409 412 413 415 422 428 429 500 503;
+    /// Of routes that change something, when it is as their caller has seen it where that is asked for, and
+    /// take no body.
+    ActsIf = 400 401 403 404 409 412 429 500 503;
+    /// The same of routes that take a body.
+    TakesIf = 400 401 403 404 408 409 412 413 415 422 429 500 503;
     /// Of routes that need any token.
     Known = 401 429 500;
     /// Of routes that need no token.
@@ -75,6 +80,8 @@ problem_sets! {
     Streams = 401 429 500 503;
     /// Of routes that need a token that opens everything.
     Guarded = 401 403 429 500;
+    /// Of routes for those who look after the whole of it.
+    Governs = 401 403 429 500 503;
     /// Of the reload of the configuration.
     Configures = 401 403 422 429 500;
     /// Of the page about a problem.
@@ -112,6 +119,7 @@ fn success(
     MetaResponse {
         description: match status {
             201 => "Made",
+            202 => "Ordered",
             304 => "Not changed",
             _ => "Done",
         },
@@ -127,6 +135,17 @@ fn etag() -> MetaHeader {
     MetaHeader {
         name: "ETag".to_owned(),
         description: Some("Stands for what the answer shows; for If-Match.".to_owned()),
+        required: false,
+        deprecated: false,
+        schema: String::schema_ref(),
+    }
+}
+
+/// Where what was ordered is looked at.
+fn location() -> MetaHeader {
+    MetaHeader {
+        name: "Location".to_owned(),
+        description: Some("The path of the operation.".to_owned()),
         required: false,
         deprecated: false,
         schema: String::schema_ref(),
@@ -173,6 +192,8 @@ answers! {
     Answer<T> = vec![success(200, vec![(JSON, T::schema_ref())], vec![])];
     /// As [`Answer`], with an entity tag.
     Tagged<T> = vec![success(200, vec![(JSON, T::schema_ref())], vec![etag()])];
+    /// As [`Answer`], of something that goes on after the request.
+    Ordered<T> = vec![success(202, vec![(JSON, T::schema_ref())], vec![location()])];
     /// As [`Answer`]; 201 when something new was made.
     Saved<T> = vec![
         success(200, vec![(JSON, T::schema_ref())], vec![]),
@@ -193,6 +214,12 @@ answers! {
     Events<T> = vec![success(200, vec![("text/event-stream", T::schema_ref())], vec![])];
     /// A text answer, or one of the problems `P`.
     TextAnswer<> = vec![success(200, vec![("text/plain", String::schema_ref())], vec![])];
+    /// A text answer, or JSON of the documented shape `T` when the caller asks for more.
+    TextOrJson<T> = vec![success(
+        200,
+        vec![(JSON, T::schema_ref()), ("text/plain", String::schema_ref())],
+        vec![],
+    )];
     /// A WebAssembly module, or one of the problems `P`.
     Module<> = vec![
         success(200, vec![("application/wasm", binary())], vec![etag()]),

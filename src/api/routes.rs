@@ -1,23 +1,31 @@
 //! The route table, grouped by audience. Handlers are elsewhere; a method here names the path, documents
 //! it and calls one.
 
+mod tenants;
+
 use std::sync::Arc;
 
 use poem::endpoint::BoxEndpoint;
 use poem::{EndpointExt, Response, Result, Route};
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use tokio::sync::Semaphore;
 
-use super::body::JsonBody;
+use super::body::{JsonBody, OptionalBody};
 use super::caller::Caller;
+use super::cluster::routes::ClusterApi;
+use super::hooks::conditions::Conditions;
 use super::hooks::routes::{BindingsApi, HooksApi};
 use super::operator_routes::OperatorApi;
-use super::reply::{Acts, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Takes, TextAnswer};
+use super::reply::{
+    Acts, ActsIf, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Tagged, Takes, TakesIf,
+    TextAnswer, TextOrJson,
+};
 use super::settle::Settle;
 use super::topics::Paging;
-use super::{ApiState, classic, docs, dto, events, items, namespaces, openapi, ops, settle, topics};
+use super::{ApiState, classic, docs, dto, events, items, openapi, ops, settle, topics};
+use tenants::{NamespacesApi, OperationsApi};
 
 /// Who the routes are for.
 #[derive(Tags)]
@@ -82,7 +90,7 @@ impl ItemsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
-        body: JsonBody<dto::DequeueRequest>,
+        body: OptionalBody<dto::DequeueRequest>,
     ) -> JsonAnswer<dto::DequeueResponse, Takes> {
         Ok(items::dequeue(&self.0, &caller, (&ns, &topic), body.incoming)
             .await?
@@ -228,7 +236,7 @@ impl TopicsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
-    ) -> JsonAnswer<dto::TopicDetail, Looks> {
+    ) -> Result<Tagged<dto::TopicDetail, Looks>> {
         Ok(topics::get(&self.0, &caller, (&ns, &topic))?.into())
     }
 
@@ -245,14 +253,28 @@ impl TopicsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
+        /// Only if the settings are those of this ETag.
+        #[oai(name = "If-Match")]
+        if_match: Header<Option<String>>,
+        /// `*`: only if there is no such topic.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<Option<String>>,
         body: JsonBody<dto::Settings>,
-    ) -> JsonAnswer<dto::TopicDetail, Takes> {
-        Ok(topics::put(&self.0, &caller, (&ns, &topic), body.incoming)
-            .await?
-            .into())
+    ) -> Result<Tagged<dto::TopicDetail, TakesIf>> {
+        let conditions = Conditions {
+            if_match: if_match.0,
+            if_none_match: if_none_match.0,
+        };
+        Ok(
+            topics::put(&self.0, &caller, (&ns, &topic), &conditions, body.incoming)
+                .await?
+                .into(),
+        )
     }
 
     /// Delete a topic with everything in it
+    ///
+    /// Every item goes, leased ones and dead letters too, and so do the topic's settings.
     #[oai(
         path = "/v1/namespaces/:ns/topics/:topic",
         method = "delete",
@@ -263,8 +285,18 @@ impl TopicsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
-    ) -> JsonAnswer<dto::Count, Acts> {
-        Ok(topics::delete(&self.0, &caller, (&ns, &topic)).await?.into())
+        /// The topic's name once more.
+        confirm: Query<Option<String>>,
+        /// Only if the settings are those of this ETag.
+        #[oai(name = "If-Match")]
+        if_match: Header<Option<String>>,
+    ) -> JsonAnswer<dto::Count, ActsIf> {
+        let confirm = confirm.0.as_deref();
+        Ok(
+            topics::delete(&self.0, &caller, (&ns, &topic), confirm, if_match.0)
+                .await?
+                .into(),
+        )
     }
 
     /// A topic's numbers
@@ -451,34 +483,9 @@ impl TopicsApi {
         caller: Caller,
         ns: Path<String>,
         topic: Path<String>,
-        body: JsonBody<dto::RedriveRequest>,
+        body: OptionalBody<dto::RedriveRequest>,
     ) -> JsonAnswer<dto::RedriveResponse, Takes> {
         Ok(topics::redrive(&self.0, &caller, (&ns, &topic), body.incoming)
-            .await?
-            .into())
-    }
-}
-
-/// Those who look after tenants.
-struct NamespacesApi(Arc<ApiState>);
-
-#[OpenApi(tag = "Audience::Namespaces")]
-impl NamespacesApi {
-    /// Show a namespace
-    #[oai(path = "/v1/namespaces/:ns", method = "get", operation_id = "get_namespace")]
-    async fn get(&self, caller: Caller, ns: Path<String>) -> JsonAnswer<dto::NamespaceDetail, Looks> {
-        Ok(namespaces::get(&self.0, &caller, &ns)?.into())
-    }
-
-    /// Replace a namespace's own settings
-    #[oai(path = "/v1/namespaces/:ns", method = "put", operation_id = "put_namespace")]
-    async fn put(
-        &self,
-        caller: Caller,
-        ns: Path<String>,
-        body: JsonBody<dto::Settings>,
-    ) -> JsonAnswer<dto::NamespaceDetail, Takes> {
-        Ok(namespaces::put(&self.0, &caller, &ns, body.incoming)
             .await?
             .into())
     }
@@ -495,10 +502,10 @@ impl OpsApi {
         ops::health().into()
     }
 
-    /// Whether the process is alive
+    /// Whether the process can go on, or has to be restarted
     #[oai(path = "/livez", method = "get", operation_id = "livez")]
-    async fn live(&self) -> TextAnswer<Open> {
-        ops::live().into()
+    async fn live(&self) -> Result<TextAnswer<Ready>> {
+        Ok(ops::live(&self.0)?.into())
     }
 
     /// Whether the node accepts items
@@ -510,7 +517,7 @@ impl OpsApi {
         request: &poem::Request,
         /// Present, with or without a value: show each part.
         verbose: Query<Option<String>>,
-    ) -> JsonAnswer<dto::Readiness, Ready> {
+    ) -> Result<TextOrJson<dto::Readiness, Ready>> {
         let verbose = verbose.0.is_some_and(|value| value != "false");
         Ok(ops::ready(&self.0, &Caller::of(request), verbose)?.into())
     }
@@ -544,7 +551,7 @@ impl EventsApi {
     /// Server-sent events named `snapshot`, each whole by itself, the first at once. The stream ends when
     /// the token expires and when the node stops.
     #[oai(path = "/v1/events", method = "get", operation_id = "events")]
-    async fn events(&self, caller: Caller) -> Result<Events<dto::Event, Streams>> {
+    async fn events(&self, caller: Caller) -> Result<Events<dto::Snapshot, Streams>> {
         Ok(events::events(&self.state, caller, &self.seats)?.into())
     }
 }
@@ -638,9 +645,11 @@ type Apis = (
     TopicsApi,
     NamespacesApi,
     OperatorApi,
+    OperationsApi,
     HooksApi,
     BindingsApi,
     OpsApi,
+    ClusterApi,
     EventsApi,
     ClassicApi,
 );
@@ -680,9 +689,11 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         TopicsApi(state()),
         NamespacesApi(state()),
         OperatorApi(state()),
+        OperationsApi(state()),
         HooksApi(state()),
         BindingsApi(state()),
         OpsApi(state()),
+        ClusterApi(state()),
         EventsApi {
             state: state(),
             seats: Arc::new(Semaphore::new(events::STREAMS_MAX)),

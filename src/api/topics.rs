@@ -2,19 +2,23 @@
 
 use poem::Response;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::ApiState;
+use super::audit::note;
 use super::body::{Incoming, Object, parse, parse_or_default};
-use super::caller::{Caller, topic_name};
+use super::caller::{Caller, requester, topic_name};
+use super::hooks::conditions::{Conditions, failed, tagged};
+use super::hooks::{hook_version, rehearse_dead};
 use super::problem::{Code, Problem};
 use super::reply::json;
 use super::views::{
     CountView, ExplainView, ItemDetailView, ItemListView, RedriveView, StatsView, TopicDetailView,
     TopicListView, item_cursor, read_item_cursor, read_topic_cursor, topic_cursor,
 };
-use crate::clock::Timestamp;
-use crate::model::{DeadReason, ItemId, ItemState, SettingsPatch, TopicKey, TopicName, limits};
-use crate::queue::Redrive;
+use crate::hooks::registry::Expected;
+use crate::model::{ItemFilter, ItemId, ItemState, SettingsPatch, TopicKey, TopicName};
+use crate::queue::{Expectation, Redrive, TopicView};
 use crate::tenant::Scope;
 
 /// Entries of a list when the request names no number.
@@ -35,7 +39,11 @@ pub(crate) struct Paging {
 }
 
 impl Paging {
-    fn limit(&self) -> Result<usize, Problem> {
+    /// The most entries, the default where none is named.
+    ///
+    /// # Errors
+    /// 400 when it is out of range.
+    pub(crate) fn limit(&self) -> Result<usize, Problem> {
         match self.limit.map_or(LIMIT_DEFAULT, |limit| limit as usize) {
             limit @ 1..=LIMIT_MAX => Ok(limit),
             _ => {
@@ -50,8 +58,8 @@ impl Paging {
 ///
 /// # Errors
 /// 422 with the field and its limits.
-pub(crate) fn check_settings(settings: &SettingsPatch) -> Result<(), Problem> {
-    match settings.problem() {
+pub(crate) fn check_settings(problem: Option<String>) -> Result<(), Problem> {
+    match problem {
         None => Ok(()),
         Some(text) => {
             let (field, detail) = text.split_once(": ").unwrap_or(("settings", &text));
@@ -81,10 +89,7 @@ pub(crate) fn list(
 /// `GET …/topics/{topic}`.
 pub(crate) fn get(state: &ApiState, caller: &Caller, names: Names<'_>) -> Result<Response, Problem> {
     let topic = caller.look_at(state, names.0, names.1)?;
-    json(&TopicDetailView::new(
-        topic.topic().clone(),
-        state.queue.topic(&topic)?,
-    ))
+    detail(&topic, state.queue.topic(&topic)?)
 }
 
 /// `PUT …/topics/{topic}`.
@@ -92,20 +97,78 @@ pub(crate) async fn put(
     state: &ApiState,
     caller: &Caller,
     names: Names<'_>,
+    conditions: &Conditions,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    let (_, topic) = caller.topic(state, names, Scope::Admin)?;
+    let (authorised, topic) = caller.topic(state, names, Scope::Admin)?;
     let settings: SettingsPatch = parse(&incoming.json(state.limits.small()).await?)?;
-    check_settings(&settings)?;
-    let view = state.queue.put_topic(&topic, settings).await?;
-    json(&TopicDetailView::new(topic.topic().clone(), view))
+    check_settings(settings.problem())?;
+    let before = state.queue.topic(&topic).ok().map(|view| view.settings);
+    let expected = expectation(conditions, before.as_ref().map(SettingsPatch::revision))?;
+    let view = state.queue.put_topic_if(&topic, settings, expected).await?;
+    let change = (before.map(|before| json!(before)), Some(json!(view.settings)));
+    note(state, (caller, &authorised), "topic.put", topic.topic(), change).await;
+    detail(&topic, view)
 }
 
 /// `DELETE …/topics/{topic}`.
-pub(crate) async fn delete(state: &ApiState, caller: &Caller, names: Names<'_>) -> Result<Response, Problem> {
-    let (_, topic) = caller.topic(state, names, Scope::Admin)?;
+pub(crate) async fn delete(
+    state: &ApiState,
+    caller: &Caller,
+    names: Names<'_>,
+    confirm: Option<&str>,
+    if_match: Option<String>,
+) -> Result<Response, Problem> {
+    let (authorised, topic) = caller.topic(state, names, Scope::Admin)?;
+    let before = state.queue.topic(&topic)?;
+    let what = "deleting a topic drops every item in it, leased ones and dead letters too, and its settings";
+    confirmed(confirm, topic.topic().as_str(), what)?;
+    let conditions = Conditions {
+        if_match,
+        if_none_match: None,
+    };
+    let revision = before.settings.revision();
+    if let Expectation::Revision(expected) = expectation(&conditions, Some(revision))?
+        && expected != revision
+    {
+        return Err(failed(Some(revision)));
+    }
     let count = state.queue.delete_topic(&topic).await?;
+    let change = (
+        Some(json!(before.settings)),
+        Some(json!({"items_dropped": count})),
+    );
+    note(
+        state,
+        (caller, &authorised),
+        "topic.delete",
+        topic.topic(),
+        change,
+    )
+    .await;
     json(&CountView { count })
+}
+
+/// A topic's page, with the entity tag of its settings.
+fn detail(topic: &TopicKey, view: TopicView) -> Result<Response, Problem> {
+    let revision = view.settings.revision();
+    let response = json(&TopicDetailView::new(topic.topic().clone(), view))?;
+    Ok(tagged(response, revision))
+}
+
+/// What the headers of a change expect to find; whatever there is when they say nothing.
+///
+/// # Errors
+/// As [`Conditions::expected`], but for a request without conditions.
+pub(crate) fn expectation(conditions: &Conditions, current: Option<u64>) -> Result<Expectation, Problem> {
+    if conditions.if_match.is_none() && conditions.if_none_match.is_none() {
+        return Ok(Expectation::Whatever);
+    }
+    Ok(match conditions.expected(current)? {
+        Expected::Absent => Expectation::Absent,
+        Expected::Anything => Expectation::Present,
+        Expected::Revision(revision) => Expectation::Revision(revision),
+    })
 }
 
 /// `GET …/topics/{topic}/stats`.
@@ -121,18 +184,21 @@ pub(crate) async fn pause(
     names: Names<'_>,
     paused: bool,
 ) -> Result<Response, Problem> {
-    let (_, topic) = caller.topic(state, names, Scope::Admin)?;
+    let (authorised, topic) = caller.topic(state, names, Scope::Admin)?;
+    let before = state.queue.topic(&topic)?.paused;
     state.queue.pause(&topic, paused).await?;
-    json(&TopicDetailView::new(
-        topic.topic().clone(),
-        state.queue.topic(&topic)?,
-    ))
+    let action = if paused { "topic.pause" } else { "topic.resume" };
+    let change = (Some(json!({"paused": before})), Some(json!({"paused": paused})));
+    note(state, (caller, &authorised), action, topic.topic(), change).await;
+    detail(&topic, state.queue.topic(&topic)?)
 }
 
 /// `POST …/topics/{topic}/purge`.
 pub(crate) async fn purge(state: &ApiState, caller: &Caller, names: Names<'_>) -> Result<Response, Problem> {
-    let (_, topic) = caller.topic(state, names, Scope::Admin)?;
+    let (authorised, topic) = caller.topic(state, names, Scope::Admin)?;
     let count = state.queue.purge(&topic).await?;
+    let change = (None, Some(json!({"items_dropped": count})));
+    note(state, (caller, &authorised), "topic.purge", topic.topic(), change).await;
     json(&CountView { count })
 }
 
@@ -208,8 +274,8 @@ pub(crate) async fn explain(
     id: &str,
 ) -> Result<Response, Problem> {
     let topic = caller.look_at(state, names.0, names.1)?;
-    let view = state.queue.item(&topic, item_id(id)?).await?;
-    json(&ExplainView::new(&view, state.queue.topic(&topic)?.paused))
+    let explained = state.queue.explain(&topic, item_id(id)?).await?;
+    json(&ExplainView::from(&explained))
 }
 
 /// `DELETE …/items/{id}`.
@@ -219,8 +285,11 @@ pub(crate) async fn cancel(
     names: Names<'_>,
     id: &str,
 ) -> Result<Response, Problem> {
-    let (_, topic) = caller.topic(state, names, Scope::Admin)?;
-    state.queue.cancel(&topic, item_id(id)?).await?;
+    let (authorised, topic) = caller.topic(state, names, Scope::Admin)?;
+    let id = item_id(id)?;
+    state.queue.cancel(&topic, id).await?;
+    let change = (Some(json!({"item": id})), None);
+    note(state, (caller, &authorised), "item.cancel", topic.topic(), change).await;
     json(&CountView { count: 1 })
 }
 
@@ -230,29 +299,29 @@ pub(crate) async fn discard_dead(
     caller: &Caller,
     names: Names<'_>,
 ) -> Result<Response, Problem> {
-    let (_, topic) = caller.topic(state, names, Scope::Admin)?;
+    let (authorised, topic) = caller.topic(state, names, Scope::Admin)?;
     let count = state.queue.discard_dead(&topic).await?;
+    let change = (None, Some(json!({"items_dropped": count})));
+    note(
+        state,
+        (caller, &authorised),
+        "dead.discard",
+        topic.topic(),
+        change,
+    )
+    .await;
     json(&CountView { count })
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RedriveBody {
-    filter: Object<RedriveFilter>,
+    filter: Object<ItemFilter>,
     to_topic: Option<String>,
     rate_per_s: Option<u32>,
     limit: Option<u64>,
+    hook: Option<String>,
     dry_run: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RedriveFilter {
-    ids: Option<Vec<ItemId>>,
-    reason: Option<DeadReason>,
-    error_contains: Option<String>,
-    died_after: Option<Timestamp>,
-    died_before: Option<Timestamp>,
 }
 
 /// `POST …/topics/{topic}/dead/redrive`.
@@ -264,43 +333,83 @@ pub(crate) async fn redrive(
 ) -> Result<Response, Problem> {
     let (authorised, topic) = caller.topic(state, names, Scope::Admin)?;
     let body: RedriveBody = parse_or_default(&incoming.json(state.limits.small()).await?)?;
-    let dry_run = body.dry_run;
+    check_sweep(&body.filter, body.limit, body.rate_per_s)?;
     let to_topic: Option<TopicName> = body.to_topic.as_deref().map(topic_name).transpose()?;
-    let redrive = redrive_of(body, to_topic.map(|name| authorised.topic(name)))?;
+    let hook = match &body.hook {
+        Some(hook) => Some(hook_version(state, authorised.namespace(), hook)?),
+        None => None,
+    };
+    let redrive = Redrive {
+        filter: body.filter.0.as_of(state.clock.now()),
+        limit: body.limit,
+        to_topic: to_topic.map(|name| authorised.topic(name)),
+        rate_per_s: body.rate_per_s,
+        hook: hook.clone(),
+        by: Some(requester(&authorised)),
+        dry_run: body.dry_run,
+    };
+    let home = redrive.to_topic.clone().unwrap_or_else(|| topic.clone());
     let redriven = state.queue.redrive(&topic, redrive).await?;
+    if !body.dry_run {
+        let after = json!({
+            "count": redriven.count, "kept": redriven.kept, "to_topic": body.to_topic, "hook": body.hook,
+        });
+        note(
+            state,
+            (caller, &authorised),
+            "dead.redrive",
+            topic.topic(),
+            (None, Some(after)),
+        )
+        .await;
+    }
+    let rehearsals = match hook.filter(|_| body.dry_run) {
+        Some(hook) => rehearse_dead(state, &authorised, &home, &hook, &redriven.sample).await?,
+        None => Vec::new(),
+    };
     json(&RedriveView {
         count: redriven.count,
-        dry_run,
+        kept: redriven.kept,
+        dry_run: body.dry_run,
+        more: redriven.more,
         sample: redriven.sample.iter().map(Into::into).collect(),
+        rehearsals,
     })
 }
 
-fn redrive_of(body: RedriveBody, to_topic: Option<TopicKey>) -> Result<Redrive, Problem> {
-    let invalid = |field: &str, detail: String| Err(Problem::field(Code::InvalidField, field, detail));
-    if body.rate_per_s == Some(0) {
-        return invalid("rate_per_s", "must be at least 1".to_owned());
+/// Refuses what no sweep through items can keep to, naming the field.
+///
+/// # Errors
+/// 422 with the field and what to change.
+pub(crate) fn check_sweep(
+    filter: &ItemFilter,
+    limit: Option<u64>,
+    rate_per_s: Option<u32>,
+) -> Result<(), Problem> {
+    let invalid = |field: &str, detail: &str| Err(Problem::field(Code::InvalidField, field, detail));
+    if rate_per_s == Some(0) {
+        return invalid("rate_per_s", "must be at least 1");
     }
-    if body.limit == Some(0) {
-        return invalid("limit", "must be at least 1".to_owned());
+    if limit == Some(0) {
+        return invalid("limit", "must be at least 1");
     }
-    let filter = body.filter.0;
-    if filter
-        .ids
-        .as_ref()
-        .is_some_and(|ids| ids.is_empty() || ids.len() > limits::BATCH_ITEMS_MAX)
-    {
-        let detail = format!("must hold 1 to {} ids", limits::BATCH_ITEMS_MAX);
-        return invalid("filter.ids", detail);
+    match filter.problem() {
+        Some(problem) => {
+            let (field, detail) = problem.split_once(": ").unwrap_or(("filter", &problem));
+            invalid(field, detail)
+        }
+        None => Ok(()),
     }
-    Ok(Redrive {
-        ids: filter.ids,
-        reason: filter.reason,
-        error_contains: filter.error_contains,
-        died_after: filter.died_after,
-        died_before: filter.died_before,
-        limit: body.limit,
-        to_topic,
-        rate_per_s: body.rate_per_s,
-        dry_run: body.dry_run,
-    })
+}
+
+/// Refuses to delete what its caller has not named.
+///
+/// # Errors
+/// 400 when `given` is not `name`.
+pub(crate) fn confirmed(given: Option<&str>, name: &str, what: &str) -> Result<(), Problem> {
+    if given == Some(name) {
+        return Ok(());
+    }
+    let detail = format!("{what}; send confirm={name} if that is what you want");
+    Err(Problem::new(Code::ConfirmationRequired, detail))
 }

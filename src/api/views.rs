@@ -7,7 +7,12 @@ use crate::clock::Timestamp;
 use crate::model::{Death, ItemId, ItemState, OrderKey, PayloadKind, Settings, SettingsPatch, TopicName};
 use crate::queue::{ItemView, TopicStats, TopicSummary, TopicView};
 
+use super::hooks::DryRunItemView;
 use super::problem::{Code, Problem};
+
+mod admin;
+
+pub(crate) use admin::*;
 
 /// A topic's numbers, flat, so that scalers can read each by its name.
 #[derive(Serialize)]
@@ -96,14 +101,6 @@ impl TopicDetailView {
             stats: StatsView::from(&view.stats),
         }
     }
-}
-
-/// A namespace with its settings.
-#[derive(Serialize)]
-pub(crate) struct NamespaceDetailView {
-    pub(crate) namespace: String,
-    pub(crate) settings: SettingsPatch,
-    pub(crate) effective: Settings,
 }
 
 /// One item in full.
@@ -203,60 +200,12 @@ pub(crate) struct CountView {
 #[derive(Serialize)]
 pub(crate) struct RedriveView<'a> {
     pub(crate) count: u64,
+    pub(crate) kept: u64,
     pub(crate) dry_run: bool,
+    pub(crate) more: bool,
     pub(crate) sample: Vec<ItemDetailView<'a>>,
-}
-
-/// Why an item is or is not delivered.
-#[derive(Serialize)]
-pub(crate) struct ExplainView {
-    id: ItemId,
-    state: ItemState,
-    deliverable: bool,
-    reasons: Vec<String>,
-}
-
-impl ExplainView {
-    /// Explains `item` of a topic that is `paused` or not.
-    pub(crate) fn new(item: &ItemView, paused: bool) -> Self {
-        let mut reasons = Vec::new();
-        if paused {
-            reasons.push("the topic is paused; resume it".to_owned());
-        }
-        match item.state {
-            ItemState::Scheduled => reasons.push(format!("it is not due before {}", item.due)),
-            ItemState::Leased => reasons.push(match item.lease_expires_at {
-                Some(until) => format!("a consumer holds it until {until}, unless it settles it earlier"),
-                None => "a consumer holds it".to_owned(),
-            }),
-            ItemState::Dead => reasons.push(match &item.dead {
-                Some(death) => {
-                    let reason = serde_json::to_string(&death.reason).unwrap_or_default();
-                    format!(
-                        "it is a dead letter since {} ({}); redrive it",
-                        death.at,
-                        reason.trim_matches('"')
-                    )
-                }
-                None => "it is a dead letter; redrive it".to_owned(),
-            }),
-            ItemState::Ready => {}
-        }
-        let deliverable = reasons.is_empty();
-        if deliverable {
-            reasons.push(
-                "it goes out with the next dequeue, after items of the topic with a smaller priority number, \
-                 an earlier due time or a smaller id"
-                    .to_owned(),
-            );
-        }
-        Self {
-            id: item.item.id,
-            state: item.state,
-            deliverable,
-            reasons,
-        }
-    }
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rehearsals: Vec<DryRunItemView>,
 }
 
 const CURSOR_VERSION: u8 = 1;
@@ -321,7 +270,6 @@ mod tests {
 
     use super::super::write_items::tests::delivery;
     use super::*;
-    use crate::model::DeadReason;
 
     fn view(state: ItemState) -> ItemView {
         ItemView {
@@ -343,20 +291,6 @@ mod tests {
         assert_eq!(shown["deliver_after"], json!("1970-01-01T00:00:00.005Z"));
         assert_eq!(shown["headers"], json!({"a\"b": "c"}));
         assert!(shown.get("payload").is_none() && shown.get("dead").is_none());
-    }
-
-    #[test]
-    fn explanations_name_every_reason() {
-        let ready = ExplainView::new(&view(ItemState::Ready), false);
-        assert!(ready.deliverable && ready.reasons.len() == 1);
-        let scheduled = ExplainView::new(&view(ItemState::Scheduled), true);
-        assert!(!scheduled.deliverable && scheduled.reasons.len() == 2);
-        let mut dead = view(ItemState::Dead);
-        dead.dead = Some(Death {
-            reason: DeadReason::AttemptsExhausted,
-            at: Timestamp::from_ms(0),
-        });
-        assert!(ExplainView::new(&dead, false).reasons[0].contains("(attempts_exhausted)"));
     }
 
     #[test]

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use secrecy::SecretString;
-
+use super::follow::follow;
+use super::nodes;
+use super::shards::{assigned_slots, check_slots, open_shards};
 use super::{HookParts, StartError};
 use crate::clock::Clock;
-use crate::config::{Config, LiveConfig, StorageConfig};
-use crate::hot::{MemoryOptions, MemoryTier};
+use crate::config::{Config, LiveConfig};
+use crate::hot::{HotTier, MemoryOptions, MemoryTier, RedisError, RedisOptions, RedisTier};
 use crate::model::{IdGenerator, ItemId, LeaseKey};
-use crate::queue::{ItemLimits, LiveLimits, Parts, Queue, QueueLimits, Recovered, Replay};
-use crate::shard::{Catalog, SeaShard, Shard, ShardError, ShardOptions, Shards, SlotMap};
+use crate::queue::{ItemLimits, LiveLimits, Parts, Queue, QueueLimits, Recovered, Replay, SharedSlots};
 use crate::tenant::Quotas;
 use crate::wal::disk::Disk;
 use crate::wal::{Wal, WalOptions};
@@ -42,15 +42,10 @@ pub async fn assemble(
     quotas: Arc<Quotas>,
     program: &Path,
 ) -> Result<Node, StartError> {
-    if !config.start.redis.addrs.is_empty() {
-        let detail = "a shared Redis hot tier is not supported in this version; leave REDIS_ADDRS empty";
-        return Err(StartError::Setting {
-            key: "redis.addrs",
-            detail: detail.into(),
-        });
-    }
-    let node = config.start.node.id;
-    let (shards, catalog) = open_shards(&config.start.storage).await?;
+    let claim = nodes::claim_of(config)?;
+    let node = claim.node;
+    let (shards, catalog) = open_shards(&config.start.storage, &clock).await?;
+    nodes::check_is_free(claim, &catalog).await?;
     let hooks = HookParts::start(config, secret, program, &clock, &catalog, quotas.clone()).await?;
     let slots = assigned_slots(&catalog, shards.len()).await?;
     let mut progress = Vec::with_capacity(shards.len());
@@ -63,33 +58,84 @@ pub async fn assemble(
         );
     }
     let high_water = Arc::new(AtomicU64::new(0));
-    let replay = Replay::new(progress, slots.clone());
+    let replay = Replay::new(progress.clone(), slots.clone());
+    let replay = if config.start.redis.addrs.is_empty() {
+        replay
+    } else {
+        replay.into_shared_tier()
+    };
     let (wal, recovered) = open_log(config, disk, high_water.clone(), clock.clone(), replay).await?;
+    let tenure = nodes::take(claim, config, &clock, &catalog, &shards, &progress).await?;
+    check_slots(&catalog, &slots).await?;
     let floor = ItemId(high_water.load(Ordering::Relaxed));
     let ids = Arc::new(IdGenerator::new(node, clock.clone(), floor, high_water));
-    let shard_of = slots.clone();
-    let hot = MemoryTier::new(MemoryOptions {
-        clock: clock.clone(),
-        shard_of: Box::new(move |slot| shard_of.shard_of(slot) as u16),
-        prefetch_items: PREFETCH_ITEMS,
-    });
+    let slots = SharedSlots::new(slots);
+    let hot = hot_tier(config, &clock, &slots, &wal).await?;
     let parts = Parts {
         clock,
-        node,
+        tenure,
         ids,
         lease_key: LeaseKey::derive(secret),
         wal,
-        hot: Arc::new(hot),
+        hot,
         shards,
         slots,
-        catalog,
+        catalog: catalog.clone(),
         defaults: config.live.topics.defaults.clone(),
         limits: limits(config),
         hooks: hooks.chains.clone(),
         quotas,
     };
     let queue = Queue::start(parts, recovered).await?;
+    follow(catalog, queue.clone(), hooks.registry.clone());
     Ok(Node { queue, hooks })
+}
+
+/// The Redis that nodes share, or this node's memory.
+async fn hot_tier(
+    config: &Config,
+    clock: &Clock,
+    slots: &SharedSlots,
+    wal: &Wal,
+) -> Result<Arc<dyn HotTier>, StartError> {
+    let (clock, slots, wal) = (clock.clone(), slots.clone(), wal.clone());
+    let shard_of = Box::new(move |slot| slots.shard_of(slot) as u16);
+    let redis = &config.start.redis;
+    if redis.addrs.is_empty() {
+        return Ok(Arc::new(MemoryTier::new(MemoryOptions {
+            clock,
+            shard_of,
+            prefetch_items: PREFETCH_ITEMS,
+        })));
+    }
+    let ca = match &redis.tls_ca_file {
+        Some(file) => Some(
+            std::fs::read(file)
+                .map_err(|error| StartError::io(format!("cannot read {}", file.display()), error))?,
+        ),
+        None => None,
+    };
+    let options = RedisOptions {
+        addrs: redis.addrs.clone(),
+        username: redis.username.clone(),
+        password: redis.password.clone(),
+        ca,
+        prefix: redis.prefix.clone(),
+        timeout: redis.timeout,
+        clock,
+        node: config.start.node.id,
+        shard_of,
+        prefetch_items: PREFETCH_ITEMS,
+        applied: Box::new(move || wal.applied_lsn()),
+    };
+    match RedisTier::open(options).await {
+        Ok(tier) => Ok(tier),
+        Err(RedisError::Setting(detail)) => Err(StartError::Setting {
+            key: "redis.addrs",
+            detail,
+        }),
+        Err(RedisError::Unavailable(why)) => Err(StartError::io("cannot use the Redis of REDIS_ADDRS", why)),
+    }
 }
 
 /// The limits of `live`, for the start and for every change.
@@ -115,55 +161,6 @@ fn limits(config: &Config) -> QueueLimits {
         flush_items: hot.flush_chunk,
         refill_items: REFILL_ITEMS,
     }
-}
-
-/// The shards in the order of `DATABASE_URLS`, embedded ones when there are none, and the first one's
-/// catalog.
-async fn open_shards(storage: &StorageConfig) -> Result<(Shards, Catalog), StartError> {
-    std::fs::create_dir_all(&storage.data_dir)
-        .map_err(|error| StartError::io(format!("cannot make {}", storage.data_dir.display()), error))?;
-    let embedded = |number: u16| {
-        let path = storage.data_dir.join(format!("shard-{number}.db"));
-        SecretString::from(format!("sqlite://{}?mode=rwc", path.display()))
-    };
-    let urls = match storage.database_urls.as_slice() {
-        [] => (0..storage.sqlite_shards).map(embedded).collect(),
-        urls => urls.to_vec(),
-    };
-    let options = ShardOptions {
-        postgres_connections: storage.pool_connections_max,
-        statement_timeout: storage.statement_timeout,
-        connect_timeout: storage.acquire_timeout,
-        ..ShardOptions::default()
-    };
-    let mut shards: Shards = Vec::with_capacity(urls.len());
-    let mut catalog = None;
-    for (number, url) in urls.iter().enumerate() {
-        let shard = SeaShard::open(url, &options)
-            .await
-            .map_err(|error| StartError::Shard { number, error })?;
-        catalog.get_or_insert_with(|| shard.catalog());
-        shards.push(Arc::new(shard) as Arc<dyn Shard>);
-    }
-    match catalog {
-        Some(catalog) => Ok((shards, catalog)),
-        None => Err(StartError::Setting {
-            key: "storage.sqlite_shards",
-            detail: "must be at least 1".into(),
-        }),
-    }
-}
-
-/// The persisted assignment of slots, made on the first start.
-async fn assigned_slots(catalog: &Catalog, shard_count: usize) -> Result<SlotMap, StartError> {
-    let failed = |error: ShardError| StartError::Shard { number: 0, error };
-    let owners = catalog.load().await.map_err(failed)?.slots;
-    if !owners.is_empty() {
-        return Ok(SlotMap::persisted(owners, shard_count)?);
-    }
-    let slots = SlotMap::initial(shard_count)?;
-    catalog.put_slots(slots.owners()).await.map_err(failed)?;
-    Ok(slots)
 }
 
 /// Opens and replays the log on a thread of its own: reading a large one takes seconds.

@@ -60,6 +60,10 @@ impl HookParts {
         );
         let table = chains.clone();
         registry.publish_to(Box::new(move |namespace, bound| table.replace(namespace, bound)));
+        let versions = Arc::downgrade(&registry);
+        chains.find_versions_with(Box::new(move |namespace, hook| {
+            versions.upgrade()?.version(namespace, &hook.hook, hook.version)
+        }));
         Ok(Self {
             registry,
             engine,
@@ -67,7 +71,7 @@ impl HookParts {
         })
     }
 
-    /// Keeps up with other nodes and with the plugins folder, in the background.
+    /// Keeps up with the plugins folder, and compiles what is bound, in the background.
     pub fn keep_up(&self, folder: Option<&Path>) {
         tokio::spawn(self.registry.clone().keep_up());
         // A folder that is made later is for the next start.
@@ -123,6 +127,7 @@ fn numbers((namespace, hook, stats): (Namespace, HookName, VersionStats)) -> Hoo
             ("failed", shadow_failed),
         ],
         run_seconds: stats.run.as_secs_f64(),
+        memory_bytes_max: stats.memory_bytes_max,
         log_lines_dropped: stats.log_lines_dropped,
         breaker_open: stats.breaker_open,
     }

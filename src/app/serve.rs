@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::{LiveParts, Reloader};
 use super::shutdown::{Deadline, Signals};
-use super::{Node, StartError, assemble, tenancy};
+use super::{Node, StartError, assemble, nodes, tenancy};
 use crate::api::accept::{self, ListenOptions, Tls};
 use crate::api::{self, ApiLimits, ApiState, HooksState};
 use crate::clock::Clock;
@@ -108,10 +108,16 @@ pub async fn run(config: Config, origin: Origin, log_level: LevelHandle) -> Resu
         stop.clone(),
         time,
     ));
-    signals.requested().await;
-    stop_in_order(&queue, &stop, serving, time).await?;
+    let ended = tokio::select! {
+        () = signals.requested() => stop_in_order(&queue, &stop, serving, time).await,
+        () = queue.displaced() => {
+            stop.cancel();
+            queue.halt().await;
+            Err(nodes::displaced(config.start.node.id))
+        }
+    };
     hooks.stop().await;
-    Ok(())
+    ended
 }
 
 /// Not ready, then no more requests, then nothing left unstored.

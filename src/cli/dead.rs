@@ -55,6 +55,9 @@ pub(super) struct RedriveArgs {
     /// Into another topic of the namespace
     #[arg(long = "to", value_name = "TOPIC")]
     to_topic: Option<TopicName>,
+    /// Through a hook, as if they were enqueued again: NAME for its newest version, or NAME@VERSION
+    #[arg(long)]
+    hook: Option<String>,
     /// At most this many per second
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
@@ -119,6 +122,9 @@ fn redrive(args: &RedriveArgs) -> Value {
     }
     if let Some(topic) = &args.to_topic {
         body["to_topic"] = json!(topic);
+    }
+    if let Some(hook) = &args.hook {
+        body["hook"] = json!(hook);
     }
     if let Some(rate) = args.rate {
         body["rate_per_s"] = json!(rate);

@@ -5,8 +5,9 @@ use clap::Args;
 use super::CliError;
 use super::settings::{ConfigArgs, assignment};
 use crate::app;
-use crate::config::{Assignment, JwtSecret};
+use crate::config::{Assignment, Config, JwtSecret};
 use crate::telemetry::logs;
+use crate::telemetry::traces::{Exporter, TraceOptions};
 
 /// Flags of a node: the most used keys by name, every other one through `--set`.
 #[derive(Debug, Clone, Default, Args)]
@@ -65,8 +66,26 @@ impl ServeArgs {
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let origin = args.config.origin(args.assignments()?)?;
     let config = origin.read()?;
-    let log_level = logs::start(config.start.log_encoding, config.live.log_level)
-        .map_err(|error| CliError::failed("cannot start the log", error))?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
+        .thread_name("mqueue")
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed("cannot start worker threads", error))?;
+    let exporter = {
+        let _within = runtime.enter();
+        trace_options(&config)
+            .map(|options| Exporter::start(&options))
+            .transpose()
+            .map_err(|error| CliError::failed("cannot export traces", error))?
+    };
+    let log_level = logs::start(
+        config.start.log_encoding,
+        config.live.log_level,
+        exporter.as_ref(),
+    )
+    .map_err(|error| CliError::failed("cannot start the log", error))?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -77,12 +96,18 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
              commands on this machine do so by themselves"
         );
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores)
-        .thread_name("mqueue")
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::failed("cannot start worker threads", error))?;
-    Ok(runtime.block_on(app::run(config, origin, log_level))?)
+    let ended = runtime.block_on(app::run(config, origin, log_level));
+    if let Some(exporter) = exporter {
+        exporter.shut_down();
+    }
+    Ok(ended?)
+}
+
+fn trace_options(config: &Config) -> Option<TraceOptions> {
+    let endpoint = config.start.tracing.otlp_endpoint.clone()?;
+    Some(TraceOptions {
+        endpoint,
+        sample_ratio: config.start.tracing.sample_ratio,
+        node: config.start.node.id.number(),
+    })
 }

@@ -10,7 +10,7 @@ use super::variables::{self, Meaning, nearest};
 use super::{
     AuthConfig, Config, ConfigError, DEFAULTS, HooksConfig, HotConfig, LimitsConfig, LiveConfig, LogEncoding,
     LogLevel, NodeConfig, Problem, QuotasConfig, RedisConfig, ServerConfig, Source, StartConfig,
-    StorageConfig, TopicsConfig, WalConfig, exposure,
+    StorageConfig, TopicsConfig, TracingConfig, WalConfig, exposure,
 };
 
 /// Tables whose keys are the user's own: their content is one value.
@@ -173,6 +173,7 @@ fn sections(reader: &mut Reader<'_>) -> (StartConfig, LiveConfig) {
         node: NodeConfig::read(reader),
         redis: RedisConfig::read(reader),
         hooks: HooksConfig::read(reader),
+        tracing: TracingConfig::read(reader),
         log_encoding: reader.choice("log.encoding", LogEncoding::Json),
     };
     let live = LiveConfig {

@@ -212,10 +212,7 @@ fn values_that_do_not_go_together_are_refused() {
         ),
         ("[wal]\nbytes_max = '64MiB'", "twice wal.segment_bytes"),
         ("[hot]\nlow_water = 0.85", "below hot.high_water"),
-        (
-            "[redis]\naddrs = ['127.0.0.1:6379']",
-            "not supported in this version",
-        ),
+        ("[redis]\nprefix = 'a{b}'", "letters, digits, dots"),
         (
             "[quotas.namespaces]\na = { per_min = 5 }",
             "no such field per_min",

@@ -23,6 +23,12 @@ pub struct StorageConfig {
     pub acquire_timeout: Duration,
     /// Open connections to each PostgreSQL shard.
     pub pool_connections_max: u32,
+    /// Fewest calls of a shard that fail before it is left alone.
+    pub breaker_failures: u32,
+    /// How long a failed call counts.
+    pub breaker_window: Duration,
+    /// How long a call of a PostgreSQL shard may take before it counts as failed.
+    pub breaker_slow: Duration,
 }
 
 impl StorageConfig {
@@ -58,6 +64,15 @@ impl StorageConfig {
             statement_timeout: reader.duration("storage.statement_timeout", timeout.clone()),
             acquire_timeout: reader.duration("storage.acquire_timeout", timeout),
             pool_connections_max: reader.integer("storage.pool_connections_max", 1..=1_000),
+            breaker_failures: reader.integer("storage.breaker_failures", 1..=1_000),
+            breaker_window: reader.duration(
+                "storage.breaker_window",
+                Duration::from_secs(1)..=Duration::from_secs(600),
+            ),
+            breaker_slow: reader.duration(
+                "storage.breaker_slow",
+                Duration::from_millis(50)..=Duration::from_secs(60),
+            ),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which environment variable sets which key.
 
 /// The seed's variables and the short ones beside them.
-const ALIASES: [(&str, &str); 12] = [
+const ALIASES: [(&str, &str); 13] = [
     ("DATABASE_URLS", "storage.database_urls"),
     ("REDIS_ADDRS", "redis.addrs"),
     ("REDIS_PASSWORD", "redis.password"),
@@ -14,6 +14,7 @@ const ALIASES: [(&str, &str); 12] = [
     ("BUFFER_TTL", "hot.buffer_ttl"),
     ("MQUEUE_LISTEN", "server.listen"),
     ("MQUEUE_DATA_DIR", "storage.data_dir"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "tracing.otlp_endpoint"),
 ];
 
 /// Variables of the command line's clients, which are no configuration of the server.

@@ -15,16 +15,18 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{Bound, Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Observer, Runner};
+use super::{
+    Bound, Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Observer, Runner, Version,
+};
 use crate::clock::Clock;
-use crate::model::{Namespace, Side, TopicKey};
+use crate::model::{Binding, HookRef, Namespace, Policies, Policy, Side, TopicKey, TopicPattern};
 use breaker::Breakers;
 use table::HookTable;
 
@@ -32,6 +34,9 @@ pub use breaker::BreakerState;
 
 /// Shadows under way at once; what comes while all are busy is not compared.
 const SHADOWS_MAX: usize = 4;
+
+/// Finds a version of a hook, bound or not.
+pub type Versions = Box<dyn Fn(&Namespace, &HookRef) -> Option<Arc<Version>> + Send + Sync>;
 
 /// The bindings in force, and what runs items through them.
 pub struct Chains {
@@ -42,6 +47,7 @@ pub struct Chains {
     table: HookTable,
     breakers: Mutex<Breakers>,
     shadows: Arc<Semaphore>,
+    versions: OnceLock<Versions>,
 }
 
 impl std::fmt::Debug for Chains {
@@ -66,6 +72,7 @@ impl Chains {
             table: HookTable::default(),
             breakers: Mutex::default(),
             shadows: Arc::new(Semaphore::new(SHADOWS_MAX)),
+            versions: OnceLock::new(),
         })
     }
 
@@ -80,6 +87,11 @@ impl Chains {
         self.table.replace(namespace, bindings);
         let bound = self.table.bound(namespace);
         self.breakers.lock().keep_only(namespace, &bound);
+    }
+
+    /// Says where versions are found that are asked for by name. Only the first word counts.
+    pub fn find_versions_with(&self, versions: Versions) {
+        let _ = self.versions.set(versions);
     }
 
     /// The bindings of `namespace`, those that are off included, in the order they run.
@@ -98,6 +110,34 @@ impl Chains {
 impl Hooks for Chains {
     fn chain(&self, topic: &TopicKey, side: Side) -> Option<Chain> {
         self.table.chain(topic, side)
+    }
+
+    fn named(&self, namespace: &Namespace, hook: &HookRef) -> Option<Chain> {
+        let active = self.versions.get()?(namespace, hook)?;
+        let binding = Binding {
+            id: hook.hook.clone(),
+            topic: TopicPattern::Prefix("".into()),
+            side: Side::Enqueue,
+            position: 0,
+            hook: hook.hook.clone(),
+            version: hook.version,
+            previous: None,
+            canary: None,
+            shadow: None,
+            policies: Policies::all(Policy::Closed),
+            auto_rollback: false,
+            enabled: true,
+            activated_at: self.clock.now(),
+            revision: 0,
+        };
+        Some(Chain(Arc::new([Arc::new(Bound {
+            namespace: namespace.clone(),
+            binding,
+            active,
+            canary: None,
+            shadow: None,
+            previous: None,
+        })])))
     }
 
     async fn on_enqueue(

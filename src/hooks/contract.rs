@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::Bound;
 use crate::clock::Timestamp;
-use crate::model::{HookRef, Item, Side, TopicKey, TopicName};
+use crate::model::{HookRef, Item, Namespace, Side, TopicKey, TopicName};
 
 /// What is the same for every item of a run.
 #[derive(Debug, Clone)]
@@ -109,6 +109,10 @@ pub struct Chain(pub Arc<[Arc<Bound>]>);
 pub trait Hooks: Send + Sync + 'static {
     /// The chain of `topic` on `side`; nothing, at the cost of a load and a compare, when nothing is bound.
     fn chain(&self, topic: &TopicKey, side: Side) -> Option<Chain>;
+
+    /// A chain of one version of a hook on the enqueue side, whether it is bound to anything or not; nothing
+    /// when there is no such version. What it fails on does not pass.
+    fn named(&self, namespace: &Namespace, hook: &HookRef) -> Option<Chain>;
 
     /// Runs items on their way in through `chain`; one outcome each, in order. A dropped future loses the
     /// outcomes; the call under way ends on its thread.

@@ -39,14 +39,12 @@ use crate::shard::{Catalog, ShardError};
 pub use engine::{CatalogModules, Preparer, artefact_key};
 pub use error::RegistryError;
 pub use view::{
-    Activation, AddedVersion, AuditEntry, BindingDraft, Expected, HookSummary, HookView, KeptFailure,
-    LimitsView, LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
+    Activation, AddedVersion, BindingDraft, Expected, HookSummary, HookView, KeptFailure, LimitsView,
+    LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
 };
 
-/// How often a shared catalog is asked whether another node changed something.
-const POLL_EVERY: Duration = Duration::from_secs(1);
-/// How often what hooks did is tidied, in polls.
-const TIDY_POLLS: u32 = 60;
+/// How often what hooks did is tidied.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 type Result<T> = std::result::Result<T, RegistryError>;
 
@@ -146,21 +144,17 @@ impl Registry {
         }
     }
 
-    /// Keeps up with other nodes, and tidies; for as long as the process runs.
+    /// The number of the last change that is known here.
+    pub fn generation(&self) -> u64 {
+        self.state.read().generation
+    }
+
+    /// Compiles what is bound, and tidies for as long as the process runs.
     pub async fn keep_up(self: Arc<Self>) {
         self.warm_up().await;
-        let mut polls = 0u32;
         loop {
-            tokio::time::sleep(POLL_EVERY).await;
-            if self.catalog.is_shared()
-                && let Err(error) = self.catch_up().await
-            {
-                tracing::warn!(%error, "hooks of other nodes cannot be looked up; what is in force stays");
-            }
-            polls = polls.wrapping_add(1);
-            if polls.is_multiple_of(TIDY_POLLS) {
-                self.tidy();
-            }
+            tokio::time::sleep(TIDY_EVERY).await;
+            self.tidy();
         }
     }
 
@@ -217,20 +211,24 @@ impl Registry {
         self.activity.failures(namespace, hook)
     }
 
-    /// Up to `limit` changes of a namespace after the one numbered `after`, the oldest first.
-    pub async fn audit(&self, namespace: &Namespace, after: u64, limit: usize) -> Result<Vec<AuditEntry>> {
-        let records = self.catalog.audit(namespace, after, limit).await?;
-        let entries = records.into_iter().map(|record| AuditEntry {
-            id: record.id,
-            at: record.at,
-            namespace: namespace.clone(),
-            actor: record.actor,
-            action: record.action,
-            target: record.target,
-            before: record.before,
-            after: record.after,
-        });
-        Ok(entries.collect())
+    /// Whether everything in the plugins folder is in force, and in words how hooks are.
+    pub fn health(&self) -> (bool, String) {
+        let hooks: usize = self
+            .state
+            .read()
+            .tenants
+            .values()
+            .map(|tenant| tenant.hooks.len())
+            .sum();
+        let refused = self.folders.rejected_count();
+        let open = self
+            .all_stats()
+            .iter()
+            .filter(|(.., stats)| stats.breaker_open)
+            .count();
+        let text =
+            format!("{hooks} hooks, {open} versions paused by their breaker, {refused} folders refused");
+        (refused == 0, text)
     }
 
     /// The limits in force.

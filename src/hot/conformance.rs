@@ -19,6 +19,12 @@ macro_rules! on_every_tier {
                 super::$case(super::Fixture::memory()).await;
             })+
         }
+        mod redis {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(super::Fixture::redis().await).await;
+            })+
+        }
     };
 }
 use on_every_tier;

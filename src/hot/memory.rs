@@ -8,6 +8,7 @@ mod flush;
 mod holdings;
 mod keys;
 mod ordered;
+mod purge;
 mod settle;
 mod settled;
 mod tier;

@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// A hook's name and one of its versions, shown as `name@version`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HookRef {
     /// The hook.
     pub hook: HookName,

@@ -131,7 +131,55 @@ pub struct SettingsPatch {
     pub dead_retention_ms: Option<i64>,
 }
 
+/// What a namespace decides for itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamespaceSettings {
+    /// What its topics have unless they say otherwise.
+    #[serde(flatten)]
+    pub topics: SettingsPatch,
+    /// Whether a topic appears with its first item; true when absent. Where it is false, topics are made by
+    /// putting their settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topics_on_first_use: Option<bool>,
+    /// Most topics; the configuration's limit when absent or above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topics_max: Option<u32>,
+}
+
+impl NamespaceSettings {
+    /// What is out of range, as [`SettingsPatch::problem`] says it.
+    pub fn problem(&self) -> Option<String> {
+        self.topics.problem()
+    }
+
+    /// Whether topics appear with their first item.
+    pub fn makes_topics(&self) -> bool {
+        self.topics_on_first_use.unwrap_or(true)
+    }
+
+    /// A number that stands for these settings: others have another one.
+    pub fn revision(&self) -> u64 {
+        revision(self)
+    }
+}
+
+/// The first 63 bits of a hash of what `settings` are as JSON.
+fn revision(settings: &impl Serialize) -> u64 {
+    // Settings always can be written; what could not would never match.
+    let text = serde_json::to_vec(settings).unwrap_or_default();
+    let hash = blake3::hash(&text);
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.as_bytes()[..8]);
+    u64::from_be_bytes(first) >> 1
+}
+
 impl SettingsPatch {
+    /// As [`NamespaceSettings::revision`].
+    pub fn revision(&self) -> u64 {
+        revision(self)
+    }
+
     /// `base` with this patch's own fields over it.
     pub fn over(&self, base: &Settings) -> Settings {
         let forever = |own: Option<i64>, base: Option<i64>| match own {
@@ -205,6 +253,28 @@ mod tests {
             .into();
         assert_eq!(delays, [1_000, 2_000, 4_000, 600_000, 600_000]);
         assert_eq!((backoff.delay_ms(1, 0.0), backoff.delay_ms(1, 1.0)), (800, 1_200));
+    }
+
+    #[test]
+    fn a_namespace_takes_its_topics_settings_beside_its_own() {
+        let text = r#"{"ttl_ms":5,"topics_on_first_use":false,"topics_max":3}"#;
+        let settings: NamespaceSettings = serde_json::from_str(text).unwrap();
+        assert_eq!((settings.topics.ttl_ms, settings.topics_max), (Some(5), Some(3)));
+        assert!(!settings.makes_topics());
+        assert_eq!(serde_json::to_string(&settings).unwrap(), text);
+        for bad in [
+            r#"{"tll_ms":5}"#,
+            r#"{"ttl_ms":5,"ttl_ms":6}"#,
+            r#"{"topics":{}}"#,
+        ] {
+            assert!(serde_json::from_str::<NamespaceSettings>(bad).is_err(), "{bad}");
+        }
+        let other = NamespaceSettings {
+            topics_max: Some(4),
+            ..settings.clone()
+        };
+        assert_ne!(settings.revision(), other.revision());
+        assert_eq!(settings.revision(), settings.clone().revision());
     }
 
     #[test]

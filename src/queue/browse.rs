@@ -4,14 +4,24 @@ use std::sync::Arc;
 
 use super::core::{Core, Queue};
 use super::error::QueueError;
+use super::prefetcher::note_size;
 use super::request::{ItemView, Page};
+use super::topics::TopicHandle;
 use crate::clock::Timestamp;
-use crate::hot::HotView;
+use crate::hot::{HotView, item_bytes};
 use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, SettleCause, TopicKey};
 use crate::shard::PageOf;
 
+/// Most rows of a shard that are read in one statement.
+const STEP: usize = 128;
+/// Statements that one page may take: what a shard shows may be hot or gone, and counts for nothing.
+const STEPS_MAX: usize = 64;
+/// A page ends with the item that fills this many bytes.
+const PAGE_BYTES: usize = 8 << 20;
+
 impl Queue {
-    /// Up to `limit` items of a topic in `state` from `from` on, in delivery order, without leasing any.
+    /// Up to `limit` items of a topic in `state` from `from` on, in delivery order, without leasing any; fewer
+    /// when they are large.
     pub async fn browse(
         &self,
         topic: &TopicKey,
@@ -19,40 +29,7 @@ impl Queue {
         from: Option<OrderKey>,
         limit: usize,
     ) -> Result<Page<ItemView>, QueueError> {
-        let core = &self.core;
-        core.topic(topic)?;
-        let from = from.unwrap_or(OrderKey::MIN);
-        let now = core.clock.now();
-        let mut views = core.hot.browse(topic, state, from, limit + 1).await;
-        let of = match state {
-            ItemState::Ready => Some(PageOf::Due(now)),
-            ItemState::Scheduled => Some(PageOf::Later(now)),
-            ItemState::Dead => Some(PageOf::Dead),
-            ItemState::Leased => None,
-        };
-        let mut horizon = None;
-        if let Some(of) = of {
-            let cold = core.shard(topic).page(topic, of, from, limit + 1).await?;
-            horizon = cold.get(limit).map(QueuedItem::key);
-            let cold = core.hot.only_cold(topic, cold).await;
-            views.extend(cold.into_iter().map(|queued| HotView {
-                state: cold_state(&queued, now),
-                queued,
-            }));
-            if let Some(horizon) = horizon {
-                // Past the last row read there may be more cold ones: a hot item beyond it waits.
-                views.retain(|view| view.queued.key() <= horizon);
-            }
-        }
-        views.sort_unstable_by_key(|view| view.queued.key());
-        // What the shard showed may be hot or gone: then the page is short and yet not the last.
-        let beyond = horizon.map(OrderKey::successor);
-        let next = views.get(limit).map(|view| view.queued.key()).or(beyond);
-        views.truncate(limit);
-        Ok(Page {
-            entries: views.into_iter().map(view).collect(),
-            next,
-        })
+        self.core.browse(topic, state, from, limit).await
     }
 
     /// One item.
@@ -84,9 +61,88 @@ impl Queue {
 }
 
 impl Core {
+    /// See [`Queue::browse`].
+    pub(super) async fn browse(
+        &self,
+        topic: &TopicKey,
+        state: ItemState,
+        from: Option<OrderKey>,
+        limit: usize,
+    ) -> Result<Page<ItemView>, QueueError> {
+        let handle = self.topic(topic)?;
+        let mut page = Page {
+            entries: Vec::new(),
+            next: Some(from.unwrap_or(OrderKey::MIN)),
+        };
+        let mut bytes = 0;
+        for _ in 0..STEPS_MAX {
+            let Some(from) = page.next else { break };
+            let most = (limit - page.entries.len())
+                .min(STEP)
+                .min(self.page_items(&handle));
+            let step = self.browse_step(&handle, state, from, most).await?;
+            page.next = step.next;
+            for view in step.entries {
+                if bytes >= PAGE_BYTES {
+                    page.next = Some(view.key());
+                    return Ok(page);
+                }
+                bytes += item_bytes(&view.item);
+                page.entries.push(view);
+            }
+            if page.entries.len() == limit || bytes >= PAGE_BYTES {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// A part of a page, which may be short and yet not the last.
+    async fn browse_step(
+        &self,
+        handle: &TopicHandle,
+        state: ItemState,
+        from: OrderKey,
+        limit: usize,
+    ) -> Result<Page<ItemView>, QueueError> {
+        let topic = &handle.key;
+        let now = self.clock.now();
+        let mut views = self.hot.browse(topic, state, from, limit + 1).await?;
+        let of = match state {
+            ItemState::Ready => Some(PageOf::Due(now)),
+            ItemState::Scheduled => Some(PageOf::Later(now)),
+            ItemState::Dead => Some(PageOf::Dead),
+            ItemState::Leased => None,
+        };
+        let mut horizon = None;
+        if let Some(of) = of {
+            let cold = self.shard(topic).page(topic, of, from, limit + 1).await?;
+            note_size(handle, &cold);
+            horizon = cold.get(limit).map(QueuedItem::key);
+            let cold = self.hot.only_cold(topic, cold).await?;
+            views.extend(cold.into_iter().map(|queued| HotView {
+                state: cold_state(&queued, now),
+                queued,
+            }));
+            if let Some(horizon) = horizon {
+                // Past the last row read there may be more cold ones: a hot item beyond it waits.
+                views.retain(|view| view.queued.key() <= horizon);
+            }
+        }
+        views.sort_unstable_by_key(|view| view.queued.key());
+        // What the shard showed may be hot or gone: then the step is short and yet not the last.
+        let beyond = horizon.map(OrderKey::successor);
+        let next = views.get(limit).map(|view| view.queued.key()).or(beyond);
+        views.truncate(limit);
+        Ok(Page {
+            entries: views.into_iter().map(view).collect(),
+            next,
+        })
+    }
+
     /// One item, hot or cold.
     pub(super) async fn find(&self, topic: &TopicKey, id: ItemId) -> Result<Option<HotView>, QueueError> {
-        if let Some(view) = self.hot.find(topic, id).await {
+        if let Some(view) = self.hot.find(topic, id).await? {
             return Ok(Some(view));
         }
         let rows = self.shard(topic).fetch(&[id]).await?;
@@ -95,7 +151,7 @@ impl Core {
             .filter(|(key, _)| key == topic)
             .map(|(_, item)| item)
             .collect();
-        let found = self.hot.only_cold(topic, items).await.pop();
+        let found = self.hot.only_cold(topic, items).await?.pop();
         let now = self.clock.now();
         Ok(found.map(|queued| HotView {
             state: cold_state(&queued, now),

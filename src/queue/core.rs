@@ -1,26 +1,38 @@
 //! What every use case works with.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Counted;
 use super::admission::ItemLimits;
 use super::dequeue_hooks::Strikes;
 use super::error::QueueError;
 use super::flusher::FlushControl;
+use super::moves::Moving;
+use super::operate::Operations;
 use super::quotas::{LeasesInHand, Measured};
 use super::receipts::Receipts;
+use super::shards::ShardWatch;
+use super::slots::SharedSlots;
+use super::tenure::Tenure;
 use super::topics::{TopicHandle, Topics};
+use super::uncancelled::uncancelled;
 use crate::clock::Clock;
 use crate::hooks::Hooks;
 use crate::hot::HotTier;
 use crate::model::{IdGenerator, LeaseKey, LeaseRef, NodeId, Settings, TopicKey};
-use crate::shard::{Catalog, Shard, Shards, SlotMap, TopicRow};
+use crate::shard::{Catalog, Shard, Shards, TopicRow};
 use crate::tenant::Quotas;
 use crate::wal::Wal;
+
+/// How long an answer waits for a hot tier that is away, when the log has what it says.
+const APPLY_WAIT: Duration = Duration::from_secs(1);
 
 /// The queue of this node. Cheap to clone; every clone is the same queue.
 #[derive(Clone)]
@@ -62,8 +74,8 @@ pub struct LiveLimits {
 pub struct Parts {
     /// The time.
     pub clock: Clock,
-    /// This node's number.
-    pub node: NodeId,
+    /// This node's hold on its number.
+    pub tenure: Tenure,
     /// Makes item ids.
     pub ids: Arc<IdGenerator>,
     /// Authenticates lease ids.
@@ -75,7 +87,7 @@ pub struct Parts {
     /// The shards.
     pub shards: Shards,
     /// Which shard each slot is in.
-    pub slots: SlotMap,
+    pub slots: SharedSlots,
     /// Topics and namespaces.
     pub catalog: Catalog,
     /// Settings under every namespace's and topic's own.
@@ -91,12 +103,15 @@ pub struct Parts {
 pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) node: NodeId,
+    pub(super) tenure: Tenure,
     pub(super) ids: Arc<IdGenerator>,
     pub(super) lease_key: LeaseKey,
     pub(super) wal: Wal,
     pub(super) hot: Arc<dyn HotTier>,
     pub(super) shards: Shards,
-    pub(super) slots: SlotMap,
+    pub(super) slots: SharedSlots,
+    /// What is known of slots on their way.
+    pub(super) moving: Moving,
     pub(super) catalog: Catalog,
     pub(super) topics: Topics,
     pub(super) limits: QueueLimits,
@@ -110,10 +125,16 @@ pub(super) struct Core {
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
     pub(super) receipts: Receipts,
+    pub(super) counted: Counted,
+    /// Held by flushers, and alone by whoever brings back what the hot tier lost.
+    pub(super) restoring: tokio::sync::RwLock<()>,
+    pub(super) operations: Operations,
     /// Raised when memory was freed.
     pub(super) room: Notify,
-    /// Raised when a topic ran low on ready items in memory.
-    pub(super) running_low: Notify,
+    /// Raised when a topic of the shard ran low on ready items in memory.
+    pub(super) running_low: Vec<Notify>,
+    /// What was last said of each shard.
+    pub(super) watched: Vec<ShardWatch>,
     draining: AtomicBool,
     /// Cancelled when waiting consumers must be answered because the node goes away.
     pub(super) stop_waiting: CancellationToken,
@@ -126,6 +147,8 @@ impl Queue {
     /// Puts a queue together and starts its loops.
     pub async fn start(parts: Parts, recovered: super::Recovered) -> Result<Self, QueueError> {
         let queue = Self::open(parts, recovered).await?;
+        // What this node worked on when it went away is free for the next who asks, itself included.
+        queue.core.catalog.release_operations(queue.core.node).await?;
         queue.start_loops();
         Ok(queue)
     }
@@ -135,15 +158,19 @@ impl Queue {
         let contents = parts.catalog.load().await?;
         let core = Core {
             flush: parts.shards.iter().map(|_| FlushControl::new()).collect(),
+            running_low: parts.shards.iter().map(|_| Notify::new()).collect(),
+            watched: parts.shards.iter().map(|_| ShardWatch::default()).collect(),
             topics: Topics::new(&contents, parts.defaults),
             clock: parts.clock,
-            node: parts.node,
+            node: parts.tenure.node(),
+            tenure: parts.tenure,
             ids: parts.ids,
             lease_key: parts.lease_key,
             wal: parts.wal,
             hot: parts.hot,
             shards: parts.shards,
             slots: parts.slots,
+            moving: Moving::default(),
             catalog: parts.catalog,
             limits: parts.limits,
             live: ArcSwap::from_pointee(parts.limits.live),
@@ -153,8 +180,11 @@ impl Queue {
             measured: Measured::default(),
             strikes: Strikes::default(),
             receipts: Receipts::default(),
+            counted: Counted::default(),
+            restoring: tokio::sync::RwLock::default(),
+            operations: Operations::default(),
             room: Notify::new(),
-            running_low: Notify::new(),
+
             draining: AtomicBool::new(false),
             stop_waiting: CancellationToken::new(),
             stop_loops: CancellationToken::new(),
@@ -199,13 +229,17 @@ impl Queue {
 
     /// Stores everything that is only in the log, and closes it. What does not get stored in time stays in
     /// the log and is there at the next start.
-    pub async fn drain(&self, deadline: std::time::Duration) {
+    pub async fn drain(&self, deadline: Duration) {
         self.begin_shutdown();
-        if tokio::time::timeout(deadline, self.core.store_everything())
-            .await
-            .is_err()
-        {
-            tracing::warn!("the shards took too long; the rest stays in the log");
+        match tokio::time::timeout(deadline, self.core.store_everything()).await {
+            // Only who has stored everything gives the number back: nobody waits for what such a node has.
+            Ok(Ok(())) => {
+                if let Err(error) = self.core.catalog.release_node(self.core.tenure.claim).await {
+                    tracing::warn!(%error, "the node's number was not given back");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the shards are not told how far the log is stored"),
+            Err(_) => tracing::warn!("the shards took too long; the rest stays in the log"),
         }
         self.halt().await;
     }
@@ -217,6 +251,7 @@ impl Queue {
         self.core.stop_loops.cancel();
         self.core.loops.close();
         self.core.loops.wait().await;
+        self.core.hot.close();
         let wal = self.core.wal.clone();
         // Closing waits for the log's threads.
         let _ = tokio::task::spawn_blocking(move || wal.close()).await;
@@ -234,15 +269,27 @@ impl Core {
         self.topics.get(key).ok_or(QueueError::UnknownTopic)
     }
 
-    /// The topic; it appears on its first use.
+    /// The topic; it appears on its first use unless its namespace forbids that.
     pub(super) async fn topic_or_new(&self, key: &TopicKey) -> Result<Arc<TopicHandle>, QueueError> {
         if let Some(handle) = self.topics.get(key) {
             return Ok(handle);
         }
-        let most = self.live.load().topics_per_namespace_max;
+        if !self.topics.namespace(key.namespace()).makes_topics() {
+            return Err(QueueError::UndeclaredTopic);
+        }
+        self.topic_declared(key).await
+    }
+
+    /// The topic, which appears because somebody asked for it.
+    pub(super) async fn topic_declared(&self, key: &TopicKey) -> Result<Arc<TopicHandle>, QueueError> {
+        if let Some(handle) = self.topics.get(key) {
+            return Ok(handle);
+        }
+        let most = self.topics_max(key.namespace());
         if self.topics.count_in(key.namespace()) >= most {
             return Err(QueueError::TooManyTopics(most));
         }
+        self.check_catalog()?;
         self.catalog.ensure_topics(std::slice::from_ref(key)).await?;
         Ok(self.topics.insert(key, &TopicRow::default()))
     }
@@ -255,6 +302,19 @@ impl Core {
     /// The shard that holds `key`.
     pub(super) fn shard(&self, key: &TopicKey) -> &Arc<dyn Shard> {
         &self.shards[usize::from(self.shard_number(key))]
+    }
+
+    /// Applies to the hot tier what a durable record says. A tier that is away does not keep the caller waiting,
+    /// because the log has it: the work goes on by itself, and there is no result.
+    pub(super) async fn applied<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        if self.hot.outlives_the_node() {
+            tokio::time::timeout(APPLY_WAIT, uncancelled(work)).await.ok()
+        } else {
+            Some(work.await)
+        }
     }
 
     /// Refuses work once the node is going away.

@@ -1,128 +1,161 @@
-//! Dead letters: bringing them back, in place or into another topic.
+//! Dead letters: bringing them back, in place or into another topic, as they are or as a hook makes them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::core::{Core, Queue};
 use super::error::QueueError;
-use super::request::{ItemView, Redrive, Redriven};
+use super::request::{ItemView, Redrive, Redriven, Requester};
+use super::sweep::{Deed, Sweep, Sweeper};
 use super::topics::{TopicHandle, count};
 use super::transition::redriven;
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
-use crate::hot::{Finish, Held, HoldRequest, item_bytes};
-use crate::model::{Item, ItemId, ItemState, OrderKey, QueuedItem, SettleCause, TopicKey};
+use crate::hooks::{Chain, EnqueueOutcome, HookContext, HookItem, Shaped};
+use crate::hot::{Finish, Held, HoldRequest};
+use crate::model::{HookRef, Item, ItemId, ItemState, Namespace, QueuedItem, SettleCause, TopicKey};
 use crate::wal::{FrameBuilder, PatchEntry};
 
-/// Dead letters looked at in one step.
-const STEP: usize = 500;
-/// Most bytes that come back in one frame of the log.
-const GROUP_BYTES: usize = 512 << 10;
-/// How many of the affected items an answer shows.
-const SAMPLE: usize = 10;
 /// How long one call works before it answers that there is more.
 const CALL_MS: i64 = 20_000;
+
+/// What becomes of dead letters that are held.
+#[derive(Default)]
+struct Return {
+    /// They come back as they are, where they are.
+    lasting: Vec<QueuedItem>,
+    /// New items in their place, by topic.
+    renewed: Vec<(Arc<TopicHandle>, Vec<Renewed>)>,
+    /// They are gone: new ones are in their place, or none.
+    gone: Vec<ItemId>,
+    /// They stay dead.
+    kept: Vec<ItemId>,
+}
+
+/// A new item in the place of a dead one.
+struct Renewed {
+    item: Arc<Item>,
+    /// When the dead one was to be delivered first: another instant is a hook's wish.
+    was_due: Timestamp,
+}
+
+impl Return {
+    fn renew(&mut self, target: &Arc<TopicHandle>, item: Arc<Item>, dead: &QueuedItem) {
+        let renewed = Renewed {
+            item,
+            was_due: dead.item.deliver_after,
+        };
+        match self.renewed.iter_mut().find(|(known, _)| known.key == target.key) {
+            Some((_, items)) => items.push(renewed),
+            None => self.renewed.push((target.clone(), vec![renewed])),
+        }
+    }
+}
 
 impl Queue {
     /// Brings dead letters back as `redrive` says. A call works for at most 20 seconds and then says that
     /// there is more.
     pub async fn redrive(&self, topic: &TopicKey, redrive: Redrive) -> Result<Redriven, QueueError> {
         let core = &self.core;
-        let handle = core.topic(topic)?;
-        let target = match &redrive.to_topic {
-            Some(target) if target == topic => None,
-            Some(target) => Some(core.topic_or_new(target).await?),
-            None => None,
-        };
-        let began = core.clock.monotonic();
-        let mut done = Redriven {
-            count: 0,
-            sample: Vec::new(),
-            more: false,
-        };
-        let mut from = Some(OrderKey::MIN);
-        while let Some(key) = from {
-            let page = self.browse(topic, ItemState::Dead, Some(key), STEP).await?;
-            from = page.next;
-            let mut wanted: Vec<_> = page
-                .entries
-                .into_iter()
-                .filter(|item| matches(&redrive, item))
-                .collect();
-            let left = redrive.limit.map_or(u64::MAX, |limit| limit - done.count);
-            wanted.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            let step = redrive
-                .rate_per_s
-                .map_or(STEP, |rate| (rate as usize).clamp(1, STEP));
-            for chunk in groups(&wanted, step) {
-                if core.clock.monotonic() > began.plus_ms(CALL_MS) {
-                    done.more = true;
-                    return Ok(done);
-                }
-                let moved = if redrive.dry_run {
-                    chunk.len()
-                } else {
-                    core.clone().revive(&handle, target.as_ref(), chunk).await?
-                };
-                done.count += moved as u64;
-                done.sample
-                    .extend(chunk.iter().take(SAMPLE - done.sample.len()).cloned());
-                if let Some(rate) = redrive.rate_per_s.filter(|_| !redrive.dry_run) {
-                    tokio::time::sleep(Duration::from_secs_f64(moved as f64 / f64::from(rate.max(1)))).await;
-                }
-            }
-            if redrive.limit.is_some_and(|limit| done.count >= limit) {
-                done.more = from.is_some();
-                break;
+        let sweep = core.redrive_sweep(topic, &redrive).await?;
+        let mut sweeper = Sweeper::new(sweep, 0);
+        let until = core.clock.monotonic().plus_ms(CALL_MS);
+        while !sweeper.is_over() && core.clock.monotonic() <= until {
+            let rest = sweeper.step(core).await?;
+            if !rest.is_zero() {
+                tokio::time::sleep(rest).await;
             }
         }
-        Ok(done)
+        let more = sweeper.has_more();
+        let swept = sweeper.swept;
+        Ok(Redriven {
+            count: swept.done,
+            kept: swept.kept,
+            sample: swept.sample,
+            more,
+        })
     }
 }
 
-fn matches(redrive: &Redrive, item: &ItemView) -> bool {
-    let Some(death) = item.dead else { return false };
-    let error = item.last_error.as_deref().unwrap_or_default();
-    redrive.ids.as_ref().is_none_or(|ids| ids.contains(&item.item.id))
-        && redrive.reason.is_none_or(|reason| reason == death.reason)
-        && redrive
-            .error_contains
-            .as_ref()
-            .is_none_or(|text| error.contains(text.as_str()))
-        && redrive.died_after.is_none_or(|after| death.at >= after)
-        && redrive.died_before.is_none_or(|before| death.at <= before)
-}
-
 impl Core {
-    /// Brings a few dead letters back, in place or as new items of `target`; returns how many. One whose time
-    /// to live passed would die again at once: it comes back as a new item of its own topic.
-    async fn revive(
+    /// The sweep that `redrive` asks for.
+    pub(super) async fn redrive_sweep(
+        &self,
+        topic: &TopicKey,
+        redrive: &Redrive,
+    ) -> Result<Sweep, QueueError> {
+        let handle = self.topic(topic)?;
+        let target = match &redrive.to_topic {
+            Some(target) if target == topic => None,
+            Some(target) if redrive.dry_run => self.topics.get(target),
+            Some(target) => Some(self.topic_or_new(target).await?),
+            None => None,
+        };
+        let deed = if redrive.dry_run {
+            Deed::Count
+        } else {
+            let through = match &redrive.hook {
+                Some(hook) => {
+                    let chain = self.named_chain(topic.namespace(), hook)?;
+                    let nobody = || Requester {
+                        subject: "mqueue".into(),
+                        scopes: [].into(),
+                    };
+                    Some((chain, redrive.by.clone().unwrap_or_else(nobody)))
+                }
+                None => None,
+            };
+            Deed::Revive { target, through }
+        };
+        Ok(Sweep {
+            handle,
+            state: ItemState::Dead,
+            filter: redrive.filter.clone(),
+            limit: redrive.limit,
+            rate_per_s: redrive.rate_per_s,
+            deed,
+        })
+    }
+
+    /// A chain of one version of a hook, whether it is bound to anything or not.
+    fn named_chain(&self, namespace: &Namespace, hook: &HookRef) -> Result<Chain, QueueError> {
+        self.hooks.named(namespace, hook).ok_or_else(|| {
+            let detail = format!("there is no {hook}; list the hook's versions");
+            QueueError::invalid("hook", detail)
+        })
+    }
+
+    /// Brings a few dead letters back, in place or as new items of `target`; returns how many, and how many
+    /// hooks kept. One whose time to live passed would die again at once: it comes back as a new item.
+    pub(super) async fn revive(
         self: Arc<Self>,
         handle: &Arc<TopicHandle>,
         target: Option<&Arc<TopicHandle>>,
+        through: Option<&(Chain, Requester)>,
         items: &[ItemView],
-    ) -> Result<usize, QueueError> {
+    ) -> Result<(usize, usize), QueueError> {
         let ids: Vec<_> = items.iter().map(|item| item.item.id).collect();
-        let (handle, target) = (handle.clone(), target.cloned());
+        let (handle, target, through) = (handle.clone(), target.cloned(), through.cloned());
         uncancelled(async move {
             let dead = self.hold_dead(&handle, &ids).await?;
-            let held: Vec<_> = dead.iter().map(|queued| queued.item.id).collect();
-            if held.is_empty() {
-                return Ok(0);
+            if dead.is_empty() {
+                return Ok((0, 0));
             }
-            let now = self.clock.now();
-            let has_lapsed = |queued: &QueuedItem| queued.item.expires_at.is_some_and(|end| end <= now);
-            let result = match target {
-                Some(target) => self.bring_back(&handle, &[], &target, &dead).await,
-                None => {
-                    let (lapsed, lasting): (Vec<_>, Vec<_>) = dead.into_iter().partition(has_lapsed);
-                    self.bring_back(&handle, &lasting, &handle, &lapsed).await
+            let held: Vec<_> = dead.iter().map(|queued| queued.item.id).collect();
+            let back = match through {
+                None => self.as_they_are(&handle, target.as_ref(), dead),
+                Some((chain, by)) => {
+                    self.as_hooks_say(&handle, target.as_ref(), &chain, by, dead)
+                        .await
                 }
             };
-            if result.is_err() {
-                self.hot.unhold(&handle.key, &held).await;
-            }
-            result.map(|()| held.len())
+            let (kept, all) = (back.kept.clone(), held.len());
+            let result = match back.lasting.is_empty() && back.gone.is_empty() {
+                true => Ok(()),
+                false => self.bring_back(&handle, back).await,
+            };
+            let left = if result.is_err() { &held } else { &kept };
+            self.hot.unhold(&handle.key, left).await;
+            result.map(|()| (all - kept.len(), kept.len()))
         })
         .await
     }
@@ -146,121 +179,185 @@ impl Core {
         Ok(dead)
     }
 
-    /// Revives items in place, and makes new ones in `target` of others. One frame says all of it: that the
-    /// new ones are there and that the old ones are gone.
-    async fn bring_back(
+    fn as_they_are(
         &self,
-        handle: &TopicHandle,
-        lasting: &[QueuedItem],
-        target: &TopicHandle,
-        moved: &[QueuedItem],
-    ) -> Result<(), QueueError> {
+        handle: &Arc<TopicHandle>,
+        target: Option<&Arc<TopicHandle>>,
+        dead: Vec<QueuedItem>,
+    ) -> Return {
+        let now = self.clock.now();
+        let mut back = Return::default();
+        for queued in dead {
+            if target.is_none() && !has_lapsed(&queued, now) {
+                back.lasting.push(queued);
+            } else {
+                back.renew(target.unwrap_or(handle), queued.item.clone(), &queued);
+                back.gone.push(queued.item.id);
+            }
+        }
+        back
+    }
+
+    /// Shows dead letters to hooks as if they were enqueued again. What a hook changes comes back as new
+    /// items; what it drops is gone; what it refuses, buries or fails on stays dead.
+    async fn as_hooks_say(
+        &self,
+        handle: &Arc<TopicHandle>,
+        target: Option<&Arc<TopicHandle>>,
+        chain: &Chain,
+        by: Requester,
+        dead: Vec<QueuedItem>,
+    ) -> Return {
+        let now = self.clock.now();
+        let home = target.unwrap_or(handle);
+        let context = HookContext {
+            topic: home.key.clone(),
+            now,
+            principal: by.subject,
+            scopes: by.scopes,
+        };
+        let asked = dead.iter().map(|queued| HookItem {
+            item: queued.item.clone(),
+            attempt: 0,
+            hops: 0,
+        });
+        let outcomes = self.hooks.on_enqueue(chain, context, asked.collect()).await;
+        let mut back = Return::default();
+        for (queued, outcome) in dead.into_iter().zip(outcomes) {
+            let id = queued.item.id;
+            let parts = match outcome {
+                EnqueueOutcome::Store(shaped) if self.is_untouched(&shaped, &queued, target, now) => {
+                    back.lasting.push(queued);
+                    continue;
+                }
+                EnqueueOutcome::Store(shaped) => vec![shaped],
+                EnqueueOutcome::Split(parts) => parts,
+                EnqueueOutcome::Filtered(..) => vec![],
+                EnqueueOutcome::Rejected(..)
+                | EnqueueOutcome::DeadLetter(..)
+                | EnqueueOutcome::Failed { .. } => {
+                    back.kept.push(id);
+                    continue;
+                }
+            };
+            match self.homes(home, &parts).await {
+                Ok(homes) => {
+                    for (home, part) in homes.iter().zip(parts) {
+                        back.renew(home, part.item, &queued);
+                    }
+                    back.gone.push(id);
+                }
+                Err(error) => {
+                    tracing::debug!(%id, %error, "a dead letter stays: its hook sends it where it cannot go");
+                    back.kept.push(id);
+                }
+            }
+        }
+        back
+    }
+
+    fn is_untouched(
+        &self,
+        shaped: &Shaped,
+        dead: &QueuedItem,
+        target: Option<&Arc<TopicHandle>>,
+        now: Timestamp,
+    ) -> bool {
+        let is_same = Arc::ptr_eq(&shaped.item, &dead.item) && shaped.route.is_none();
+        is_same && target.is_none() && !has_lapsed(dead, now)
+    }
+
+    /// Where each of `parts` goes.
+    async fn homes(
+        &self,
+        home: &Arc<TopicHandle>,
+        parts: &[Shaped],
+    ) -> Result<Vec<Arc<TopicHandle>>, QueueError> {
+        let mut homes = Vec::with_capacity(parts.len());
+        for part in parts {
+            homes.push(match &part.route {
+                None => home.clone(),
+                Some(route) => {
+                    let key = TopicKey::new(home.key.namespace().clone(), route.clone());
+                    self.topic_or_new(&key).await?
+                }
+            });
+        }
+        Ok(homes)
+    }
+
+    /// Makes `back` true. One frame says all of it: that the new ones are there and that the old ones are
+    /// gone.
+    async fn bring_back(self: &Arc<Self>, handle: &Arc<TopicHandle>, back: Return) -> Result<(), QueueError> {
         let now = self.clock.now();
         let patch = |queued: &QueuedItem| PatchEntry {
             id: queued.item.id,
             standing: redriven(&queued.standing, now),
         };
-        let patches: Vec<_> = lasting.iter().map(patch).collect();
-        let ids = self.ids.next(moved.len());
-        let renewed: Vec<_> = moved
-            .iter()
-            .zip(ids)
-            .map(|(old, id)| renew(old, id, now))
-            .collect();
-        let old: Vec<_> = moved.iter().map(|queued| queued.item.id).collect();
+        let patches: Vec<_> = back.lasting.iter().map(patch).collect();
         let mut frame = FrameBuilder::new();
         if !patches.is_empty() {
             frame.patch(&handle.key, &patches);
         }
-        if !renewed.is_empty() {
-            frame.enqueue(&target.key, renewed.iter().map(|queued| &*queued.item));
-            frame.settle(&handle.key, SettleCause::Discarded, &old);
+        let mut admitted = Vec::new();
+        for (target, items) in back.renewed {
+            let ids = self.ids.next(items.len());
+            let items: Vec<_> = items
+                .into_iter()
+                .zip(ids)
+                .map(|(renewed, id)| renew(&renewed, id, now))
+                .collect();
+            frame.enqueue(&target.key, items.iter().map(|queued| &*queued.item));
+            admitted.push((target, items));
+        }
+        if !back.gone.is_empty() {
+            frame.settle(&handle.key, SettleCause::Discarded, &back.gone);
         }
         let (lsn, applying) = self.log(frame).await?;
-        if !renewed.is_empty() {
-            count(&target.counters.enqueued, renewed.len());
-            self.admit(target, lsn, renewed).await;
-        }
-        let stays = patches.into_iter().map(Finish::from);
-        let gone = old.into_iter().map(|id| Finish::gone(id, SettleCause::Discarded));
-        self.hot
-            .finish(&handle.key, lsn, stays.chain(gone).collect())
-            .await;
-        drop(applying);
+        let (work, handle) = (self.clone(), handle.clone());
+        self.applied(async move {
+            for (target, items) in admitted {
+                count(&target.counters.enqueued, items.len());
+                work.admit(&target, lsn, items).await;
+            }
+            let stays = patches.into_iter().map(Finish::from);
+            let gone = back
+                .gone
+                .into_iter()
+                .map(|id| Finish::gone(id, SettleCause::Discarded));
+            work.hot
+                .finish(&handle.key, lsn, stays.chain(gone).collect())
+                .await;
+            drop(applying);
+        })
+        .await;
         Ok(())
     }
 }
 
-/// A new item of what a dead one was: its time to live begins anew, and its idempotency key, which named the
-/// old one, stays behind.
-fn renew(dead: &QueuedItem, id: ItemId, now: Timestamp) -> QueuedItem {
-    let ttl_ms = dead
-        .item
-        .expires_at
-        .map(|end| end.since_ms(dead.item.enqueued_at));
-    let mut extra = dead.item.extra.clone();
+fn has_lapsed(queued: &QueuedItem, now: Timestamp) -> bool {
+    queued.item.expires_at.is_some_and(|end| end <= now)
+}
+
+/// A new item of what a dead one was, or of what a hook made of it: its time to live begins anew, and its
+/// idempotency key, which named the old one, stays behind.
+fn renew(Renewed { item, was_due }: &Renewed, id: ItemId, now: Timestamp) -> QueuedItem {
+    let ttl_ms = item.expires_at.map(|end| end.since_ms(item.enqueued_at));
+    let mut extra = item.extra.clone();
     if let Some(extra) = &mut extra {
         extra.idempotency_key = None;
     }
+    let deliver_after = if item.deliver_after == *was_due {
+        now
+    } else {
+        item.deliver_after
+    };
     QueuedItem::accepted(Item {
         id,
         enqueued_at: now,
-        deliver_after: now,
+        deliver_after,
         expires_at: ttl_ms.map(|ttl_ms| now.plus_ms(ttl_ms)),
         extra,
-        ..(*dead.item).clone()
+        ..(**item).clone()
     })
-}
-
-/// The items in groups of at most `count` each, and of few enough bytes for a frame of the log.
-fn groups(items: &[ItemView], count: usize) -> impl Iterator<Item = &[ItemView]> {
-    let mut rest = items;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fits = |view: &&ItemView| {
-            bytes += item_bytes(&view.item);
-            bytes <= GROUP_BYTES
-        };
-        let fitting = rest.iter().take(count).take_while(fits).count().max(1);
-        let (group, others) = rest.split_at_checked(fitting)?;
-        rest = others;
-        Some(group)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_bounded_in_items_and_in_bytes() {
-        let view = |payload: usize| ItemView {
-            item: std::sync::Arc::new(Item {
-                id: ItemId(1),
-                priority: 0,
-                lease_ms: 1,
-                max_attempts: 1,
-                kind: crate::model::PayloadKind::Bytes,
-                enqueued_at: Timestamp::ZERO,
-                deliver_after: Timestamp::ZERO,
-                expires_at: None,
-                payload: vec![0; payload].into(),
-                extra: None,
-            }),
-            state: ItemState::Dead,
-            due: Timestamp::ZERO,
-            attempt: 1,
-            lease_expires_at: None,
-            last_error: None,
-            dead: None,
-        };
-        let sizes = |payloads: &[usize]| {
-            let views: Vec<_> = payloads.iter().map(|payload| view(*payload)).collect();
-            groups(&views, 3).map(<[_]>::len).collect::<Vec<_>>()
-        };
-        assert_eq!(sizes(&[]), [0; 0]);
-        assert_eq!(sizes(&[1; 7]), [3, 3, 1]);
-        let large = GROUP_BYTES / 2;
-        assert_eq!(sizes(&[large, large, 1, 1, 2 * GROUP_BYTES, 1]), [1, 3, 1, 1]);
-    }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use futures_util::future::select_all;
 
 use super::core::{Core, Queue};
-use super::dequeue_hooks::{Turned, finishes, log_turned};
+use super::dequeue_hooks::{Turned, filtered, finishes, log_turned};
 use super::error::QueueError;
 use super::receipts::{Claim, OpenReceipt, ReceiptKey};
 use super::request::{Delivered, DequeueRequest, Lease};
 use super::topics::{TopicHandle, count};
+use super::traces::Trace;
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::hooks::Chain;
@@ -50,9 +51,46 @@ pub(super) struct Hand {
     at_most_once: bool,
 }
 
+/// What a hand-out changes in memory once it is logged.
+enum Change {
+    /// Items go where hooks, or a delivery that is the ack, send them.
+    Finish(Vec<Finish>),
+    /// The shard holds older standings of these.
+    Mark(Vec<ItemId>),
+}
+
 impl Hand {
     fn is_empty(&self) -> bool {
         self.items.is_empty() && self.turned.is_empty()
+    }
+
+    /// Counts what is handed over, and tells what of it memory does not know.
+    fn change(&mut self) -> Option<(Arc<TopicHandle>, Change)> {
+        let counters = &self.handle.counters;
+        count(&counters.delivered, self.items.len());
+        count(&counters.filtered, filtered(&self.turned));
+        let mut landings = Vec::new();
+        if self.chain.is_some() {
+            let leased = if self.at_most_once {
+                &[][..]
+            } else {
+                &self.items[..]
+            };
+            let (of_hooks, dead) = finishes(std::mem::take(&mut self.turned), leased);
+            count(&counters.dead, dead);
+            landings = of_hooks;
+        }
+        if self.at_most_once {
+            count(&counters.acked, self.items.len());
+            let gone = |id| Finish::gone(id, SettleCause::Acked);
+            landings.extend(ids(&self.items).into_iter().map(gone));
+        }
+        if !landings.is_empty() {
+            return Some((self.handle.clone(), Change::Finish(landings)));
+        }
+        let marked = self.items.iter().filter(|taken| taken.mark);
+        let marked: Vec<_> = marked.map(|taken| taken.queued.item.id).collect();
+        (!marked.is_empty()).then(|| (self.handle.clone(), Change::Mark(marked)))
     }
 
     /// Everything that was taken, turned away or not.
@@ -81,7 +119,7 @@ impl Queue {
                     let _ = tokio::time::timeout(Duration::from_millis(50), decided.notified()).await;
                 }
                 Claim::Done(leases) => {
-                    let held = core.still_held(&leases).await;
+                    let held = core.still_held(&leases).await?;
                     if !held.is_empty() {
                         return Ok(core.view_again(held, &request.consumer).await);
                     }
@@ -101,6 +139,7 @@ impl Queue {
         let mut looks = 0;
         loop {
             core.check_running()?;
+            core.check_tenure().await?;
             // Listening begins before looking, so that nothing that arrives in between is missed.
             let known: Vec<_> = request
                 .topics
@@ -197,7 +236,7 @@ impl Core {
         let delivered = match failure {
             Some(error) if hands.is_empty() => return Err(error),
             _ if hands.is_empty() => Vec::new(),
-            _ => self.hand_over(hands, claim).await?,
+            _ => self.hand_over(hands, claim, &request.consumer.subject).await?,
         };
         Ok(Look {
             delivered,
@@ -228,7 +267,7 @@ impl Core {
             None => lease_ms,
         };
         loop {
-            let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await;
+            let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await?;
             if items.is_empty() {
                 *items = taken.items;
             } else {
@@ -242,7 +281,7 @@ impl Core {
                 More::Nothing(event) => return Ok(event),
                 // Some is better than waiting for the shard; the prefetcher brings the rest.
                 More::Cold if !items.is_empty() => {
-                    self.running_low.notify_one();
+                    self.runs_low(&handle.key);
                     return Ok(None);
                 }
                 More::Cold => self.refill(handle).await?,
@@ -255,6 +294,7 @@ impl Core {
         self: &Arc<Self>,
         hands: Vec<Hand>,
         claim: &mut Option<OpenReceipt>,
+        consumer: &Arc<str>,
     ) -> Result<Vec<Delivered>, QueueError> {
         // A batch of which nothing is left is no answer yet.
         let claim = if hands.iter().all(|hand| hand.items.is_empty()) {
@@ -275,7 +315,7 @@ impl Core {
                 frame.deliver(&hand.handle.key, &entries);
             }
         }
-        let work = self.clone();
+        let (work, consumer) = (self.clone(), consumer.clone());
         uncancelled(async move {
             let logged = match work.wal.append(frame) {
                 Ok(pending) => {
@@ -295,40 +335,47 @@ impl Core {
                 let (leases, until) = leases_of(&hands);
                 claim.settle(leases, until);
             }
+            work.note_waits(
+                hands
+                    .iter()
+                    .flat_map(|hand| &hand.items)
+                    .map(|taken| &taken.queued),
+            );
             let mut delivered = Vec::with_capacity(hands.iter().map(|hand| hand.items.len()).sum());
+            let mut changes = Vec::new();
             for mut hand in hands {
-                count(&hand.handle.counters.delivered, hand.items.len());
-                let turned = std::mem::take(&mut hand.turned);
-                if hand.chain.is_some() {
-                    let leased = if hand.at_most_once {
-                        &[][..]
-                    } else {
-                        &hand.items[..]
-                    };
-                    let (finishes, dead) = finishes(turned, leased);
-                    count(&hand.handle.counters.dead, dead);
-                    work.hot.finish(&hand.handle.key, lsn, finishes).await;
-                }
-                if hand.at_most_once {
-                    count(&hand.handle.counters.acked, hand.items.len());
-                    let gone = |id| Finish::gone(id, SettleCause::Acked);
-                    let finishes = ids(&hand.items).into_iter().map(gone).collect();
-                    work.hot.finish(&hand.handle.key, lsn, finishes).await;
-                } else if hand.chain.is_none() {
-                    let marked: Vec<_> = hand.items.iter().filter(|taken| taken.mark).collect();
-                    if !marked.is_empty() {
-                        let marked: Vec<_> = marked.iter().map(|taken| taken.queued.item.id).collect();
-                        work.hot.delivered(&hand.handle.key, lsn, &marked).await;
-                    }
-                }
+                work.trace(&hand, &consumer);
+                changes.extend(hand.change());
                 let topic = &hand.handle.key;
                 let answer = |taken| work.delivered(topic, taken, hand.at_most_once);
                 delivered.extend(hand.items.into_iter().map(answer));
             }
-            drop(applying);
+            let applied = work.clone();
+            work.applied(async move {
+                for (handle, change) in changes {
+                    match change {
+                        Change::Finish(finishes) => applied.hot.finish(&handle.key, lsn, finishes).await,
+                        Change::Mark(ids) => applied.hot.delivered(&handle.key, lsn, &ids).await,
+                    }
+                }
+                drop(applying);
+            })
+            .await;
             Ok(delivered)
         })
         .await
+    }
+
+    /// Notes who has what of `hand` now, and which hook sent what back.
+    fn trace(&self, hand: &Hand, consumer: &Arc<str>) {
+        let held = |taken: &TakenItem| {
+            let standing = &taken.queued.standing;
+            let trace = Trace::Held(consumer.clone());
+            Some((taken.queued.item.id, standing.lease_expires_at?, trace))
+        };
+        let held = hand.items.iter().filter(|_| !hand.at_most_once).filter_map(held);
+        let turned = hand.turned.iter().filter_map(Turned::trace);
+        hand.handle.traces.note(self.clock.now(), held.chain(turned));
     }
 
     async fn put_back(&self, hands: &[Hand]) {
@@ -358,10 +405,10 @@ impl Core {
     }
 
     /// Which of an earlier answer's items its consumer still holds.
-    async fn still_held(&self, leases: &[LeaseRef]) -> Vec<Delivered> {
+    async fn still_held(&self, leases: &[LeaseRef]) -> Result<Vec<Delivered>, QueueError> {
         let mut held = Vec::new();
         for lease in leases {
-            let view = self.hot.find(&lease.topic, lease.id).await;
+            let view = self.hot.find(&lease.topic, lease.id).await?;
             let current = view.filter(|view| {
                 view.state == ItemState::Leased && view.queued.standing.generation == lease.generation
             });
@@ -373,7 +420,7 @@ impl Core {
                 self.delivered(&lease.topic, taken, false)
             }));
         }
-        held
+        Ok(held)
     }
 }
 

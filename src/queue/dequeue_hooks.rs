@@ -11,6 +11,7 @@ use super::core::Core;
 use super::dequeue::Hand;
 use super::request::{Delivered, DequeueRequest, Requester};
 use super::topics::TopicHandle;
+use super::traces::Trace;
 use super::transition::{died, released};
 use crate::clock::Timestamp;
 use crate::hooks::{Chain, DequeueOutcome, HookContext, HookItem, Reason};
@@ -53,6 +54,20 @@ impl Strikes {
 pub(super) struct Turned {
     pub(super) id: ItemId,
     to: Landing,
+    /// The hook that sent it back for later.
+    deferred_by: Option<HookRef>,
+}
+
+impl Turned {
+    /// What is to be known of an item that waits because a hook sent it back: who, and until when.
+    pub(super) fn trace(&self) -> Option<(ItemId, Timestamp, Trace)> {
+        match (&self.to, &self.deferred_by) {
+            (Landing::Standing(standing), Some(by)) if standing.dead.is_none() => {
+                Some((self.id, standing.due, Trace::Deferred(by.clone())))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Core {
@@ -79,6 +94,10 @@ impl Core {
             let taken = std::mem::take(&mut hand.items);
             for (mut taken, outcome) in taken.into_iter().zip(outcomes) {
                 let (id, standing) = (taken.queued.item.id, &taken.queued.standing);
+                let deferred_by = match &outcome {
+                    DequeueOutcome::Defer(by, _) | DequeueOutcome::Failed { by, .. } => Some(by.clone()),
+                    _ => None,
+                };
                 match self.landing(&hand.handle, id, standing, now, outcome) {
                     Ok(view) => {
                         if hand.handle.settings().delivery != Delivery::AtMostOnce {
@@ -88,7 +107,7 @@ impl Core {
                         taken.queued.item = view;
                         hand.items.push(taken);
                     }
-                    Err(to) => hand.turned.push(Turned { id, to }),
+                    Err(to) => hand.turned.push(Turned { id, to, deferred_by }),
                 }
             }
         }
@@ -179,6 +198,14 @@ impl Core {
         }
         seen
     }
+}
+
+/// How many of these hooks dropped for good.
+pub(super) fn filtered(turned: &[Turned]) -> usize {
+    turned
+        .iter()
+        .filter(|turned| matches!(turned.to, Landing::Gone(_)))
+        .count()
 }
 
 /// Writes where the items that hooks turned away go.

@@ -7,7 +7,7 @@ use super::core::{Core, Queue};
 use super::error::QueueError;
 use super::idempotency::{KeyedBatch, repeat_of};
 use super::request::{Durability, EnqueueResult, Enqueued, NewItem, Requester};
-use super::topics::{TopicHandle, count};
+use super::topics::{TopicHandle, count, count_untaken};
 use super::uncancelled::uncancelled;
 use crate::model::{QueuedItem, Side, TopicKey};
 use crate::shard::{DedupRow, TopicRow};
@@ -32,19 +32,23 @@ impl Queue {
     ) -> Result<Enqueued, QueueError> {
         let core = &self.core;
         core.check_running()?;
+        core.check_tenure().await?;
+        core.check_shard(topic)?;
         check_batch(&items, core.live.load().items)?;
         core.wait_for_room().await?;
         let handle = core.topic_or_new(topic).await?;
         let keyed = core.reserve(topic, &items).await?;
         if let Some(chain) = core.hooks.chain(topic, Side::Enqueue) {
-            let (work, by) = (core.clone(), by.clone());
+            let (work, by, sent_to) = (core.clone(), by.clone(), handle.clone());
             let run = async move { work.enqueue_hooked(handle, items, keyed, chain, &by).await };
             let (results, lsn, topics) = uncancelled(run).await?;
+            count_untaken(&sent_to.counters, &results);
             let durability = core.reach_all(&topics, lsn, durability).await;
             return Ok(Enqueued { durability, results });
         }
 
         let (results, batch) = core.assign(&handle, items, &keyed);
+        count_untaken(&handle.counters, &results);
         if batch.items.is_empty() {
             // The items that these repeat are in the log already.
             let durability = core.reach(topic, core.wal.durable_lsn(), durability).await;
@@ -71,12 +75,16 @@ impl Queue {
                     return Err(QueueError::from(error));
                 }
             };
-            work.admit(&handle, lsn, batch.items).await;
-            if !batch.keys.is_empty() {
-                work.hot.confirm_keys(&handle.key, lsn, batch.keys).await;
-            }
             count(&handle.counters.enqueued, accepted);
-            drop(applying);
+            let applied = work.clone();
+            work.applied(async move {
+                applied.admit(&handle, lsn, batch.items).await;
+                if !batch.keys.is_empty() {
+                    applied.hot.confirm_keys(&handle.key, lsn, batch.keys).await;
+                }
+                drop(applying);
+            })
+            .await;
             Ok(())
         })
         .await?;
@@ -138,6 +146,7 @@ impl Core {
 
     /// Waits a moment for memory when the budget is used up; asks the flusher to make some.
     async fn wait_for_room(&self) -> Result<(), QueueError> {
+        self.hot.check()?;
         if self.hot.bytes() < self.limits.hot_bytes_max {
             return Ok(());
         }

@@ -103,21 +103,24 @@ impl Core {
             }
         };
         self.hot.release_keys(&handle.key, &unused).await;
-        let mut topics = Vec::with_capacity(groups.len());
-        for Group { handle, items } in groups {
-            let dead = items
-                .iter()
-                .filter(|queued| queued.standing.dead.is_some())
-                .count();
-            count(&handle.counters.enqueued, items.len());
-            count(&handle.counters.dead, dead);
-            self.admit(&handle, lsn, items).await;
-            topics.push(handle.key.clone());
-        }
-        if !rows.is_empty() {
-            self.hot.confirm_keys(&handle.key, lsn, rows).await;
-        }
-        drop(applying);
+        let topics = groups.iter().map(|group| group.handle.key.clone()).collect();
+        let work = self.clone();
+        self.applied(async move {
+            for Group { handle, items } in groups {
+                let dead = items
+                    .iter()
+                    .filter(|queued| queued.standing.dead.is_some())
+                    .count();
+                count(&handle.counters.enqueued, items.len());
+                count(&handle.counters.dead, dead);
+                work.admit(&handle, lsn, items).await;
+            }
+            if !rows.is_empty() {
+                work.hot.confirm_keys(&handle.key, lsn, rows).await;
+            }
+            drop(applying);
+        })
+        .await;
         Ok((results, lsn, topics))
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with a whole request. Closed and free of HTTP: one file of the API maps it.
 
+use crate::hot::HotError;
 use crate::model::ItemId;
 use crate::shard::ShardError;
 use crate::wal::WalError;
@@ -27,6 +28,21 @@ pub enum QueueError {
     /// The namespace has as many topics as it may have.
     #[error("the namespace has {0} topics, which is its limit; delete some or use existing ones")]
     TooManyTopics(usize),
+    /// The namespace makes no topics on their first use, and nobody has made this one.
+    #[error("the namespace makes no topics by itself; put the topic's settings first to make it")]
+    UndeclaredTopic,
+    /// What was to be changed is not as its changer has seen it.
+    #[error("somebody changed it meanwhile")]
+    Stale {
+        /// The revision there is; none when there is nothing.
+        current: Option<u64>,
+    },
+    /// There is no such operation.
+    #[error("there is no such operation in this namespace; ended ones are forgotten after some hundred more")]
+    UnknownOperation,
+    /// The namespace has as many operations under way as it may have.
+    #[error("as many operations of the namespace wait or run as may; wait for one to end, or cancel one")]
+    TooManyOperations,
     /// The log has no room: acceptance has stopped until space is freed.
     #[error("the write-ahead log has no room; acks and deliveries go on, enqueues must wait")]
     LogFull,
@@ -39,6 +55,12 @@ pub enum QueueError {
     /// The shard that holds the topic does not answer.
     #[error("the topic's shard is unavailable: {0}")]
     ShardUnavailable(String),
+    /// The hot tier that nodes share does not answer, or is just being filled again.
+    #[error("the hot tier is unavailable: {0}")]
+    HotUnavailable(String),
+    /// Another node has this node's number now: this one must stop.
+    #[error("another node took over this node's number; this one is stopping")]
+    Fenced,
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -67,6 +89,18 @@ impl From<WalError> for QueueError {
 
 impl From<ShardError> for QueueError {
     fn from(error: ShardError) -> Self {
-        Self::ShardUnavailable(error.to_string())
+        match error {
+            ShardError::Fenced => Self::Fenced,
+            error => Self::ShardUnavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<HotError> for QueueError {
+    fn from(error: HotError) -> Self {
+        match error {
+            HotError::Unavailable(why) => Self::HotUnavailable(why),
+            HotError::Full => Self::Overloaded,
+        }
     }
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
 use super::core::Core;
 use super::error::QueueError;
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, Stopwatch};
 use crate::hot::FlushPlan;
 use crate::shard::{Checkpoint, ShardError};
 use crate::wal::Lsn;
@@ -48,6 +48,8 @@ pub(super) struct FlushControl {
     failing: Mutex<Option<String>>,
     last_deletes: AtomicU64,
     everything: AtomicBool,
+    /// Held by whoever stores, and by whoever wants nobody to.
+    storing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl FlushControl {
@@ -61,12 +63,18 @@ impl FlushControl {
             failing: Mutex::default(),
             last_deletes: AtomicU64::new(0),
             everything: AtomicBool::new(false),
+            storing: Arc::default(),
         }
     }
 
     /// Says what the shard holds at the start: its progress never goes back behind that.
     pub(super) fn begin_at(&self, stored: Lsn) {
         self.stored.send_replace(stored);
+    }
+
+    /// Lets nobody store until the guard is dropped.
+    pub(super) async fn storing(&self) -> OwnedMutexGuard<()> {
+        self.storing.clone().lock_owned().await
     }
 
     /// Makes the flusher look now.
@@ -86,6 +94,11 @@ impl FlushControl {
                 || "it did not commit in time; the items are logged".into(),
             ))),
         }
+    }
+
+    /// Up to where the shard holds everything.
+    pub(super) fn stored(&self) -> Lsn {
+        *self.stored.borrow()
     }
 
     /// Why the last checkpoint failed, while it does.
@@ -130,7 +143,14 @@ impl Core {
         let awaited = control.wanted.load(Ordering::Relaxed) > control.stored.borrow().0;
         let look_in = if awaited { LOOK_AGAIN } else { LOOK_EVERY };
         let _ = tokio::time::timeout(look_in, control.kick.notified()).await;
+        // What the hot tier lacks after it lost its memory must be in the log until it is back.
+        let _storing = self.restoring.read().await;
         control.note(self.clock.monotonic(), self.wal.applied_lsn());
+        if self.is_left_alone(shard) {
+            tokio::time::sleep(REST).await;
+            return;
+        }
+        let _storing = control.storing().await;
         loop {
             let up_to = self.flush_target(shard);
             match self.flush_once(shard, up_to).await {
@@ -140,6 +160,11 @@ impl Core {
                     if !more {
                         break;
                     }
+                }
+                Err(QueueError::Fenced) => {
+                    self.lose_tenure();
+                    tokio::time::sleep(REST).await;
+                    break;
                 }
                 Err(error) => {
                     tracing::warn!(shard, %error, "a checkpoint failed and is tried again");
@@ -170,10 +195,14 @@ impl Core {
     }
 
     /// Stores one chunk; true when there is more to store at once.
-    pub(super) async fn flush_once(&self, shard: u16, up_to: Lsn) -> Result<bool, ShardError> {
+    pub(super) async fn flush_once(&self, shard: u16, up_to: Lsn) -> Result<bool, QueueError> {
         let control = &self.flush[usize::from(shard)];
-        let needed = self.hot.first_need(shard).await.is_some_and(|need| need <= up_to);
-        let deletes = self.hot.pending_deletes(shard).await;
+        let needed = self
+            .hot
+            .first_need(shard)
+            .await?
+            .is_some_and(|need| need <= up_to);
+        let deletes = self.hot.pending_deletes(shard).await?;
         let now = self.clock.monotonic().0.unsigned_abs();
         let deletes_due = deletes >= DELETES_WORTH
             || (deletes > 0 && now >= control.last_deletes.load(Ordering::Relaxed) + 1_000);
@@ -192,7 +221,7 @@ impl Core {
         } else {
             (up_to, self.limits.flush_items)
         };
-        let plan = self.hot.flush_plan(shard, target, items).await;
+        let plan = self.hot.flush_plan(shard, target, items).await?;
         control.attempted.fetch_max(plan.reached.0, Ordering::Relaxed);
         let (reached, size) = (plan.reached, plan.upserts.len() + plan.deletes.len());
         // A panic, too, must give back what the plan took out.
@@ -214,7 +243,11 @@ impl Core {
         checkpoint.deletes = plan.deletes.iter().map(|(_, id)| *id).collect();
         checkpoint.purges = plan.purges.iter().map(|(_, purge)| purge.clone()).collect();
         checkpoint.dedup.clone_from(&plan.dedup);
-        self.shards[usize::from(shard)].checkpoint(&checkpoint).await
+        let rows = checkpoint.upserts.len() + checkpoint.deletes.len();
+        let began = Stopwatch::start();
+        let stored = self.shards[usize::from(shard)].checkpoint(&checkpoint).await;
+        self.counted.flushes.note(began, stored.is_ok().then_some(rows));
+        stored
     }
 
     /// Drops stored items from memory while it is short, and wakes who waits for room.
@@ -233,15 +266,18 @@ impl Core {
     pub(super) async fn free_log(&self) {
         let mut free = self.wal.applied_lsn();
         for shard in 0..self.shards.len() as u16 {
-            if let Some(need) = self.hot.first_need(shard).await {
-                free = free.min(Lsn(need.0.saturating_sub(1)));
+            match self.hot.first_need(shard).await {
+                Ok(Some(need)) => free = free.min(Lsn(need.0.saturating_sub(1))),
+                Ok(None) => {}
+                // Nobody knows what is needed.
+                Err(_) => return,
             }
         }
         self.wal.free_up_to(free);
     }
 
-    /// Stores everything there is, however long it takes.
-    pub(super) async fn store_everything(&self) {
+    /// Stores everything there is, however long it takes, and says so in every shard.
+    pub(super) async fn store_everything(&self) -> Result<(), QueueError> {
         let applied = self.wal.applied_lsn();
         for control in &self.flush {
             control.everything.store(true, Ordering::Relaxed);
@@ -249,7 +285,14 @@ impl Core {
         for control in &self.flush {
             while control.store_up_to(applied).await.is_err() {}
         }
+        let mut guards = Vec::with_capacity(self.flush.len());
+        for control in &self.flush {
+            guards.push(control.storing().await);
+        }
+        let shards = (0..self.shards.len() as u16).collect();
+        self.even_out(&shards).await?;
         self.free_log().await;
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! How the node's parts are.
 
-use super::core::Queue;
+use super::core::{Core, Queue};
 use super::request::{Health, PartHealth};
 use crate::wal::{WalHealth, WalStatus};
 
@@ -29,13 +29,15 @@ impl Queue {
                 detail: format!("{bytes} of {max} bytes hold items"),
             },
         ];
-        for (number, control) in core.flush.iter().enumerate() {
-            let failure = control.failure();
+        if let Some((ok, detail)) = core.hot.condition() {
             parts.push(PartHealth {
-                part: format!("shard-{number}"),
-                ok: failure.is_none(),
-                detail: failure.unwrap_or_else(|| "storing".into()),
+                part: "redis".into(),
+                ok,
+                detail,
             });
+        }
+        for number in 0..core.shards.len() as u16 {
+            parts.push(core.shard_health(number));
         }
         let draining = self.is_draining();
         let detail = if draining { "shutting down" } else { "running" };
@@ -54,5 +56,26 @@ impl Queue {
     /// How the log is.
     pub fn wal_status(&self) -> WalStatus {
         self.core.wal.status()
+    }
+}
+
+impl Core {
+    fn shard_health(&self, number: u16) -> PartHealth {
+        let place = usize::from(number);
+        let condition = self.shards[place].condition();
+        let failure = self.flush[place].failure();
+        let detail = match (condition.is_open(), condition.failure.clone().or(failure.clone())) {
+            (true, why) => format!(
+                "left alone, asked once a second whether it is back: {}",
+                why.as_deref().unwrap_or("it does not answer")
+            ),
+            (false, Some(why)) => why,
+            (false, None) => "storing".to_owned(),
+        };
+        PartHealth {
+            part: format!("shard-{number}"),
+            ok: !condition.is_open() && failure.is_none(),
+            detail,
+        }
     }
 }

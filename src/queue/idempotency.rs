@@ -174,7 +174,7 @@ impl Core {
     /// is kept: two batches must not wait for each other.
     async fn reserve_all(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Result<Vec<KeyState>, QueueError> {
         for _ in 0..ASK_MAX {
-            let states = self.hot.reserve_keys(topic, probes).await;
+            let states = self.hot.reserve_keys(topic, probes).await?;
             let busy = states.iter().find_map(|state| match state {
                 KeyState::InFlight(decided) => Some(decided.clone()),
                 _ => None,
@@ -194,7 +194,7 @@ impl Core {
 
     /// Brings keys that only the shard remembers back to memory.
     async fn recall_cold_keys(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Result<(), QueueError> {
-        if !self.hot.has_cold_keys(topic) {
+        if !self.hot.has_cold_keys(topic).await? {
             return Ok(());
         }
         let hashes: Vec<_> = probes.iter().map(|probe| probe.key_hash).collect();
@@ -202,7 +202,7 @@ impl Core {
             .shard(topic)
             .find_keys(topic, &hashes, self.clock.now())
             .await?;
-        self.hot.recall_keys(topic, rows).await;
+        self.hot.recall_keys(topic, rows).await?;
         Ok(())
     }
 }

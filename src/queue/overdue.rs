@@ -69,10 +69,13 @@ impl Core {
                 let gone = dropped
                     .into_iter()
                     .map(|id| Finish::gone(id, SettleCause::Expired));
-                self.hot
-                    .finish(&handle.key, lsn, dead.chain(gone).collect())
-                    .await;
-                drop(applying);
+                let finishes = dead.chain(gone).collect();
+                let (hot, topic) = (self.hot.clone(), handle.key.clone());
+                self.applied(async move {
+                    hot.finish(&topic, lsn, finishes).await;
+                    drop(applying);
+                })
+                .await;
             }
             Err(error) => {
                 tracing::error!(topic = %handle.key, %error, "overdue items could not be logged");

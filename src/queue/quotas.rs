@@ -8,7 +8,7 @@ use super::core::{Core, Queue};
 use super::error::QueueError;
 use super::request::NewItem;
 use crate::hot::Holdings;
-use crate::model::{Namespace, Quota, QuotaPatch};
+use crate::model::{Author, Namespace, Quota, QuotaPatch};
 use crate::tenant::Usage;
 
 /// A namespace's quota and how much of it is used.
@@ -76,7 +76,7 @@ impl Queue {
         }
     }
 
-    /// Stores the quota of `namespace` over the configuration, or forgets it, in the name of `actor`.
+    /// Stores the quota of `namespace` over the configuration, or forgets it, in the name of `by`.
     ///
     /// # Errors
     /// [`QueueError::Invalid`] for a value out of range.
@@ -84,7 +84,7 @@ impl Queue {
         &self,
         namespace: &Namespace,
         quota: Option<QuotaPatch>,
-        actor: &str,
+        by: &Author,
     ) -> Result<(), QueueError> {
         let core = &self.core;
         if let Some((field, detail)) = quota.as_ref().and_then(QuotaPatch::problem) {
@@ -93,7 +93,7 @@ impl Queue {
         let _editing = core.topics.editing.lock().await;
         let change = (core.quotas.stored(namespace), quota);
         core.catalog
-            .put_quota(namespace, change, actor, core.clock.now())
+            .put_quota(namespace, change, by, core.clock.now())
             .await?;
         self.refresh_quotas().await
     }

@@ -17,7 +17,7 @@ use crate::wal::FrameBuilder;
 
 /// How often time is looked at. Waiting consumers do not depend on it: they wake themselves.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How often rates are sampled and useless things are looked for.
+/// How often rates are sampled and useless things are looked for, in each shard.
 const CLEAN_EVERY: Duration = Duration::from_secs(1);
 /// How often a topic is looked through for dead letters that were kept long enough, in milliseconds.
 const RETENTION_EVERY_MS: i64 = 60_000;
@@ -42,37 +42,45 @@ impl Core {
         }
     }
 
-    /// One turn: sample rates; drop expired cold items, forgotten keys and old dead letters.
-    pub(super) async fn housekeeping_tick(self: Arc<Self>) {
+    /// One turn: sample every topic's rates.
+    pub(super) async fn sample_tick(self: Arc<Self>) {
         tokio::time::sleep(CLEAN_EVERY).await;
         let now_ms = self.clock.now().ms();
         for handle in self.topics.all() {
             handle.sample(now_ms);
         }
-        if let Err(error) = self.clean_up().await {
-            tracing::warn!(%error, "what time has made useless could not be removed");
+    }
+
+    /// One turn: drop a shard's expired cold items, forgotten keys and old dead letters.
+    pub(super) async fn housekeeping_tick(self: Arc<Self>, shard: u16) {
+        tokio::time::sleep(CLEAN_EVERY).await;
+        if self.is_left_alone(shard) {
+            return;
+        }
+        if let Err(error) = self.clean_up(shard).await {
+            tracing::warn!(shard, %error, "what time has made useless could not be removed");
         }
     }
 
-    /// Removes what time has made useless, a step at a time.
-    pub(super) async fn clean_up(self: &Arc<Self>) -> Result<(), QueueError> {
+    /// Removes what time has made useless in a shard, a step at a time.
+    pub(super) async fn clean_up(self: &Arc<Self>, number: u16) -> Result<(), QueueError> {
         let now = self.clock.now();
-        for shard in &self.shards {
-            let mut expired: HashMap<TopicKey, Vec<HoldRequest>> = HashMap::new();
-            for (topic, item) in shard.expired(now, STEP_ITEMS).await? {
-                let id = item.item.id;
-                let of_topic = expired.entry(topic).or_default();
-                of_topic.push(HoldRequest { id, generation: None });
-            }
-            for (topic, requests) in expired {
-                if let Some(handle) = self.topics.get(&topic) {
-                    self.clone().bury_expired(handle, requests).await?;
-                }
-            }
-            shard.forget_keys(now).await?;
+        let shard = &self.shards[usize::from(number)];
+        let mut expired: HashMap<TopicKey, Vec<HoldRequest>> = HashMap::new();
+        for (topic, item) in shard.expired(now, STEP_ITEMS).await? {
+            let id = item.item.id;
+            let of_topic = expired.entry(topic).or_default();
+            of_topic.push(HoldRequest { id, generation: None });
         }
+        for (topic, requests) in expired {
+            if let Some(handle) = self.topics.get(&topic) {
+                self.clone().bury_expired(handle, requests).await?;
+            }
+        }
+        shard.forget_keys(now).await?;
         let due = |handle: &Arc<TopicHandle>| {
-            handle.settings().dead_retention_ms.is_some()
+            self.shard_number(&handle.key) == number
+                && handle.settings().dead_retention_ms.is_some()
                 && handle.retention_looked_at() <= now.plus_ms(-RETENTION_EVERY_MS)
                 && self.hot.counts(&handle.key).dead > 0
         };
@@ -160,8 +168,13 @@ impl Core {
         match self.log(frame).await {
             Ok((lsn, applying)) => {
                 let gone = |&id: &ItemId| Finish::gone(id, cause);
-                self.hot.finish(topic, lsn, held.iter().map(gone).collect()).await;
-                drop(applying);
+                let finishes = held.iter().map(gone).collect();
+                let (hot, topic) = (self.hot.clone(), topic.clone());
+                self.applied(async move {
+                    hot.finish(&topic, lsn, finishes).await;
+                    drop(applying);
+                })
+                .await;
                 Ok(held.len())
             }
             Err(error) => {

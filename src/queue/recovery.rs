@@ -5,17 +5,21 @@
 //! the shard before anything is served.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::core::Queue;
+use super::core::{Core, Queue};
 use super::error::QueueError;
 use super::idempotency::key_probe;
 use crate::clock::Timestamp;
+use crate::hot::Finish;
 use crate::model::{Item, ItemId, QueuedItem, Standing, TopicKey};
 use crate::shard::{Checkpoint, DedupRow, Purge, SlotMap, TopicRow};
-use crate::wal::{DeliverEntry, KeyEntry, Lsn, Record};
+use crate::wal::{DeliverEntry, KeyEntry, Lsn, Record, WalOpenError};
 
+/// How long the next attempt to bring the hot tier back waits.
+const REST: Duration = Duration::from_millis(200);
 /// Ids asked from, or rows brought to, a shard in one go.
 const STEP: usize = 4_000;
 
@@ -25,6 +29,8 @@ pub struct Replay {
     /// What each shard holds already.
     progress: Vec<Lsn>,
     slots: SlotMap,
+    /// The tier may remember what the log says, all but its last changes.
+    tier_remembers: bool,
     recovered: Recovered,
 }
 
@@ -35,7 +41,9 @@ pub struct Recovered {
     /// Changes to stored items, in log order.
     touched: HashMap<ItemId, (TopicKey, Vec<Change>)>,
     deletes: Vec<(TopicKey, ItemId)>,
-    purges: Vec<Purge>,
+    purges: Vec<(Lsn, Purge)>,
+    /// Every change in log order, for a tier that may remember all but the last of them.
+    changes: Vec<(Lsn, TopicKey, Vec<Finish>)>,
     keys: Vec<(Lsn, TopicKey, Arc<Item>)>,
     /// Keys of hooked items.
     key_entries: Vec<(Lsn, TopicKey, KeyEntry)>,
@@ -68,6 +76,13 @@ impl Change {
         }
     }
 
+    fn generation(&self) -> u32 {
+        match self {
+            Self::Delivered(entry) => entry.generation,
+            Self::Patched(standing) => standing.generation,
+        }
+    }
+
     fn is_death(&self) -> bool {
         matches!(self, Self::Patched(standing) if standing.dead.is_some())
     }
@@ -79,7 +94,16 @@ impl Replay {
         Self {
             progress,
             slots,
+            tier_remembers: false,
             recovered: Recovered::default(),
+        }
+    }
+
+    /// The same for a tier that outlives the node.
+    pub fn into_shared_tier(self) -> Self {
+        Self {
+            tier_remembers: true,
+            ..self
         }
     }
 
@@ -102,6 +126,10 @@ impl Replay {
         if !into.topics.contains(&topic) {
             into.topics.insert(topic.clone());
         }
+        if self.tier_remembers {
+            into.changes
+                .extend(changes_of(&record).map(|changes| (lsn, topic.clone(), changes)));
+        }
         match record {
             Record::Enqueue { items, .. } => into.enqueued(&topic, lsn, items),
             Record::Deliver { deliveries, .. } => {
@@ -119,7 +147,7 @@ impl Replay {
                 let entry = |key| (lsn, topic.clone(), key);
                 into.key_entries.extend(keys.into_iter().map(entry));
             }
-            Record::Purge { dead, up_to, .. } => into.purged(Purge { topic, dead, up_to }),
+            Record::Purge { dead, up_to, .. } => into.purged(lsn, Purge { topic, dead, up_to }),
         }
     }
 
@@ -181,7 +209,7 @@ impl Recovered {
         }
     }
 
-    fn purged(&mut self, purge: Purge) {
+    fn purged(&mut self, lsn: Lsn, purge: Purge) {
         let goes = |topic: &TopicKey, id: ItemId, dead: bool| {
             *topic == purge.topic && id <= purge.up_to && dead == purge.dead
         };
@@ -195,7 +223,19 @@ impl Recovered {
             }
             kept
         });
-        self.purges.push(purge);
+        self.purges.push((lsn, purge));
+    }
+}
+
+/// Where a record sends items.
+fn changes_of(record: &Record) -> Option<Vec<Finish>> {
+    match record {
+        Record::Patch { patches, .. } => Some(patches.iter().cloned().map(Finish::from).collect()),
+        Record::Settle { cause, ids, .. } => {
+            let gone = |&id: &ItemId| Finish::gone(id, *cause);
+            Some(ids.iter().map(gone).collect())
+        }
+        _ => None,
     }
 }
 
@@ -203,44 +243,132 @@ impl Queue {
     /// Makes the shards and the hot tier true to the log.
     pub(super) async fn recover(&self, recovered: Recovered) -> Result<(), QueueError> {
         let core = &self.core;
-        let now = core.clock.now();
-        self.start_over_with_lost_logs().await?;
+        core.start_over_with_lost_logs().await?;
+        core.make_true(recovered).await
+    }
+}
+
+impl Core {
+    /// One turn: wait until the hot tier has lost its memory, then bring this node's part back.
+    pub(super) async fn restore_tick(self: Arc<Self>) {
+        self.hot.lost().await;
+        while let Err(error) = self.restore().await {
+            tracing::warn!(%error, "what the hot tier lost is not back yet");
+            tokio::time::sleep(REST).await;
+        }
+    }
+
+    /// Reads the log back into the hot tier. What is logged meanwhile is applied as always; what settles items
+    /// that were not back yet is applied once more.
+    async fn restore(self: &Arc<Self>) -> Result<(), QueueError> {
+        let _alone = self.restoring.write().await;
+        let (recovered, end) = self.read_log(Lsn(0)).await?;
+        tracing::info!(
+            records = recovered.records(),
+            live_items = recovered.live(),
+            "the hot tier lost its memory; the log is read back into it"
+        );
+        self.make_true(recovered).await?;
+        let (later, _) = self.read_log(end).await?;
+        self.change_again(later.changes).await;
+        Ok(())
+    }
+
+    /// What the log says after `from` that shards may lack, and up to where it was read.
+    async fn read_log(self: &Arc<Self>, from: Lsn) -> Result<(Recovered, Lsn), QueueError> {
+        let mut progress = Vec::with_capacity(self.shards.len());
+        for shard in &self.shards {
+            progress.push(shard.progress(self.node).await?.max(from));
+        }
+        let mut replay = Replay::new(progress, (*self.slots.now()).clone()).into_shared_tier();
+        let wal = self.wal.clone();
+        let read = move || -> Result<_, WalOpenError> {
+            let end = wal.read_back(&mut |lsn, record| replay.visit(lsn, record))?;
+            Ok((replay.finish(), end))
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(read)) => Ok(read),
+            Ok(Err(error)) => Err(unreadable(error)),
+            Err(error) => Err(QueueError::HotUnavailable(error.to_string())),
+        }
+    }
+
+    /// Makes shards and hot tier true to what was read. A tier that remembers is told again only what may have been
+    /// on its way.
+    async fn make_true(&self, recovered: Recovered) -> Result<(), QueueError> {
+        let now = self.clock.now();
         for topic in &recovered.topics {
-            core.topics.insert(topic, &TopicRow::default());
+            self.topics.insert(topic, &TopicRow::default());
+            // The tier looks after topics that somebody waits for or that it was told of.
+            let _known = self.hot.signal(topic);
         }
-        self.bring_shards_up_to_date(&recovered.deletes, &recovered.purges, recovered.touched)
+        self.hot.claim().await?;
+        let (remembered, purges): (Vec<_>, Vec<_>) = recovered
+            .purges
+            .into_iter()
+            .partition(|(_, purge)| self.hot.knows(&purge.topic));
+        let purges: Vec<_> = purges.into_iter().map(|(_, purge)| purge).collect();
+        let mut touched = recovered.touched;
+        touched.retain(|_, (topic, _)| !self.hot.knows(topic));
+        self.bring_shards_up_to_date(&recovered.deletes, &purges, touched)
             .await?;
-        for (shard, control) in core.shards.iter().zip(&core.flush) {
-            control.begin_at(shard.progress(core.node).await?);
-            core.ids.raise_floor(shard.highest_id().await?);
-            let counts = shard.counts(now).await?;
-            for count in &counts {
-                core.topics.insert(&count.topic, &TopicRow::default());
-            }
-            core.hot.set_stored(&counts, now).await;
-            for (topic, item) in shard.leased(now).await? {
-                core.hot.adopt(&topic, vec![item]).await;
-            }
-        }
-        for handle in core.topics.all() {
-            if handle.is_paused() {
-                core.hot.set_paused(&handle.key, true);
-            }
-            core.hot
-                .set_cold_keys(&handle.key, now.plus_ms(handle.settings().dedup_window_ms));
+        self.tell_what_is_stored(now).await?;
+        for (lsn, purge) in remembered {
+            self.hot.purge(&purge.topic, lsn, purge.dead, purge.up_to).await;
         }
         self.admit_live(recovered.live).await;
         for (lsn, topic, item) in recovered.keys {
             if let Some(row) = self.key_row(&topic, &item, now) {
-                core.hot.confirm_keys(&topic, lsn, vec![row]).await;
+                self.hot.confirm_keys(&topic, lsn, vec![row]).await;
             }
         }
         for (lsn, topic, key) in recovered.key_entries {
             if key.expires_at > now {
-                core.hot
+                self.hot
                     .confirm_keys(&topic, lsn, vec![key_row(&topic, &key)])
                     .await;
             }
+        }
+        self.change_again(recovered.changes).await;
+        Ok(self.hot.known().await?)
+    }
+
+    async fn change_again(&self, changes: Vec<(Lsn, TopicKey, Vec<Finish>)>) {
+        for (lsn, topic, finishes) in changes {
+            self.hot.finish_again(&topic, lsn, finishes).await;
+        }
+    }
+
+    /// Tells the hot tier what the shards hold of topics it does not remember.
+    async fn tell_what_is_stored(&self, now: Timestamp) -> Result<(), QueueError> {
+        let mut leased = Vec::new();
+        for (shard, control) in self.shards.iter().zip(&self.flush) {
+            control.begin_at(shard.progress(self.node).await?);
+            self.ids.raise_floor(shard.highest_id().await?);
+            let counts = shard.counts(now).await?;
+            for count in &counts {
+                self.topics.insert(&count.topic, &TopicRow::default());
+            }
+            self.hot.set_stored(&counts, now).await?;
+            leased.extend(shard.leased(now).await?);
+        }
+        let handles = self.topics.all();
+        let unknown: Vec<_> = handles
+            .iter()
+            .filter(|handle| !self.hot.knows(&handle.key))
+            .collect();
+        self.hot.ready().await?;
+        for (topic, item) in leased {
+            if !self.hot.knows(&topic) {
+                self.hot.adopt(&topic, vec![item]).await?;
+            }
+        }
+        for handle in unknown {
+            if handle.is_paused() {
+                self.hot.set_paused(&handle.key, true).await?;
+            }
+            let until = now.plus_ms(handle.settings().dedup_window_ms);
+            self.hot.set_cold_keys(&handle.key, until).await?;
         }
         Ok(())
     }
@@ -248,7 +376,7 @@ impl Queue {
     /// A shard that heard more of the log than the log says has outlived it: this one is new and counts from
     /// the start. Left alone, the shard would seem to hold what was never brought to it.
     async fn start_over_with_lost_logs(&self) -> Result<(), QueueError> {
-        let core = &self.core;
+        let core = self;
         let end = core.wal.durable_lsn();
         for (number, shard) in core.shards.iter().enumerate() {
             let progress = shard.progress(core.node).await?;
@@ -271,7 +399,7 @@ impl Queue {
         purges: &[Purge],
         mut touched: HashMap<ItemId, (TopicKey, Vec<Change>)>,
     ) -> Result<(), QueueError> {
-        let core = &self.core;
+        let core = self;
         // A hand-out may be logged after the item's end when hooks looked at it meanwhile: it changes nothing.
         let gone: HashSet<ItemId> = deletes.iter().map(|(_, id)| *id).collect();
         touched.retain(|id, _| !gone.contains(id));
@@ -307,7 +435,10 @@ impl Queue {
                     .map(|(_, changes)| changes)
                     .unwrap_or_default()
                 {
-                    change.apply(&mut item.standing);
+                    // Another node's log may have brought the row further.
+                    if change.generation() >= item.standing.generation {
+                        change.apply(&mut item.standing);
+                    }
                 }
             }
             for chunk in rows.chunks(STEP) {
@@ -321,21 +452,24 @@ impl Queue {
 
     async fn admit_live(&self, live: HashMap<ItemId, Live>) {
         let mut live: Vec<_> = live.into_values().collect();
-        live.sort_unstable_by_key(|live| (live.lsn, live.queued.item.id));
+        // A frame's items of one topic go in together.
+        live.sort_unstable_by(|a, b| {
+            (a.lsn, &a.topic, a.queued.item.id).cmp(&(b.lsn, &b.topic, b.queued.item.id))
+        });
         let mut live = live.into_iter().peekable();
         while let Some(Live { topic, lsn, queued }) = live.next() {
             let mut batch = vec![queued];
             while let Some(next) = live.next_if(|next| next.lsn == lsn && next.topic == topic) {
                 batch.push(next.queued);
             }
-            self.core.hot.admit(&topic, lsn, batch).await;
+            self.hot.admit(&topic, lsn, batch).await;
         }
     }
 
     fn key_row(&self, topic: &TopicKey, item: &Item, now: Timestamp) -> Option<DedupRow> {
         let extra = item.extra.as_deref()?;
         let key = extra.idempotency_key.as_deref()?;
-        let window_ms = self.core.topics.get(topic)?.settings().dedup_window_ms;
+        let window_ms = self.topics.get(topic)?.settings().dedup_window_ms;
         let expires_at = item.enqueued_at.plus_ms(window_ms);
         let probe = key_probe(
             key,
@@ -362,4 +496,8 @@ fn key_row(topic: &TopicKey, key: &KeyEntry) -> DedupRow {
         id: key.id,
         expires_at: key.expires_at,
     }
+}
+
+fn unreadable(error: WalOpenError) -> QueueError {
+    QueueError::HotUnavailable(format!("the log cannot be read back now: {error}"))
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::hooks::Reason;
 use crate::model::{
-    Death, HookRef, ITEM_BYTES, Item, ItemId, ItemState, LeaseId, LeaseRef, OrderKey, PayloadKind, Settings,
-    SettingsPatch, TopicKey, TopicName, header_bytes,
+    Death, HookRef, ITEM_BYTES, Item, ItemFilter, ItemId, ItemState, LeaseId, LeaseRef, NamespaceSettings,
+    OrderKey, PayloadKind, Settings, SettingsPatch, TopicKey, TopicName, header_bytes,
 };
 
 /// An item as a producer hands it in; what is absent comes from the topic's settings.
@@ -305,6 +305,10 @@ pub struct TopicTotals {
     pub dead: u64,
     /// Items whose time to live passed.
     pub expired: u64,
+    /// Items that hooks dropped, handed in or about to be handed out.
+    pub filtered: u64,
+    /// Items that were refused, by hooks or for an idempotency key.
+    pub rejected: u64,
 }
 
 /// Events per second.
@@ -331,6 +335,19 @@ pub struct TopicView {
     pub stats: TopicStats,
 }
 
+/// A namespace as its page shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamespaceView {
+    /// Its own settings.
+    pub settings: NamespaceSettings,
+    /// The settings in force for topics without their own.
+    pub effective: Settings,
+    /// How many topics it has.
+    pub topics: usize,
+    /// How many it may have.
+    pub topics_max: usize,
+}
+
 /// An item as lists and lookups show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemView {
@@ -350,6 +367,13 @@ pub struct ItemView {
     pub dead: Option<Death>,
 }
 
+impl ItemView {
+    /// Its place in its topic's delivery order.
+    pub fn key(&self) -> OrderKey {
+        OrderKey::strict(self.item.priority, self.due, self.item.id)
+    }
+}
+
 /// One page of a list and where the next begins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T, C = OrderKey> {
@@ -363,22 +387,18 @@ pub struct Page<T, C = OrderKey> {
 /// new id, and its time to live begins anew.
 #[derive(Debug, Clone, Default)]
 pub struct Redrive {
-    /// Only these; all when absent.
-    pub ids: Option<Vec<ItemId>>,
-    /// Only those that died for this reason.
-    pub reason: Option<crate::model::DeadReason>,
-    /// Only those whose last error contains this text.
-    pub error_contains: Option<String>,
-    /// Only those that died at or after this instant.
-    pub died_after: Option<Timestamp>,
-    /// Only those that died at or before this instant.
-    pub died_before: Option<Timestamp>,
+    /// Which; all when it is empty.
+    pub filter: ItemFilter,
     /// At most this many.
     pub limit: Option<u64>,
     /// Into another topic of the same namespace; each item gets a new id there.
     pub to_topic: Option<TopicKey>,
     /// At most this many per second; as fast as possible when absent.
     pub rate_per_s: Option<u32>,
+    /// Through this version of a hook, as if they were enqueued again: what it refuses or fails on stays dead.
+    pub hook: Option<HookRef>,
+    /// Who asks, as the hook is told.
+    pub by: Option<Requester>,
     /// Change nothing; tell what would be done.
     pub dry_run: bool,
 }
@@ -388,6 +408,8 @@ pub struct Redrive {
 pub struct Redriven {
     /// How many items came back, or would.
     pub count: u64,
+    /// How many stayed dead because the hook refused them or failed on them.
+    pub kept: u64,
     /// The first few of them.
     pub sample: Vec<ItemView>,
     /// The call stopped at its limit or its time, and more may match.

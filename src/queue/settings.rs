@@ -1,13 +1,46 @@
 //! Topics and namespaces as resources: settings, pause, purge, delete.
 
-use super::core::Queue;
+use std::sync::Arc;
+
+use super::core::{Core, Queue};
 use super::error::QueueError;
-use super::request::{Page, TopicStats, TopicSummary, TopicView};
+use super::request::{NamespaceView, Page, TopicStats, TopicSummary, TopicView};
 use super::topics::TopicHandle;
 use super::uncancelled::uncancelled;
-use crate::model::{Namespace, Settings, SettingsPatch, TopicKey, TopicName};
+use crate::model::{Namespace, NamespaceSettings, SettingsPatch, TopicKey, TopicName};
 use crate::shard::TopicRow;
 use crate::wal::{FrameBuilder, Lsn};
+
+/// What a change expects to find, so that nobody's change is lost unseen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expectation {
+    /// Whatever there is.
+    Whatever,
+    /// Nothing.
+    Absent,
+    /// Something.
+    Present,
+    /// The settings of this revision.
+    Revision(u64),
+}
+
+impl Expectation {
+    /// # Errors
+    /// [`QueueError::Stale`] when `current`, the revision there is, is not as expected.
+    fn check(self, current: Option<u64>) -> Result<(), QueueError> {
+        let holds = match self {
+            Self::Whatever => true,
+            Self::Absent => current.is_none(),
+            Self::Present => current.is_some(),
+            Self::Revision(revision) => current == Some(revision),
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err(QueueError::Stale { current })
+        }
+    }
+}
 
 impl Queue {
     /// Up to `limit` topics of a namespace after `after`, by name.
@@ -24,7 +57,7 @@ impl Queue {
             .last()
             .filter(|_| more)
             .map(|handle| handle.key.topic().clone());
-        let summary = |handle: &std::sync::Arc<TopicHandle>| TopicSummary {
+        let summary = |handle: &Arc<TopicHandle>| TopicSummary {
             topic: handle.key.topic().clone(),
             paused: handle.is_paused(),
             stats: self.stats_of(handle),
@@ -37,9 +70,7 @@ impl Queue {
 
     /// Every topic with its numbers, for metrics.
     pub fn all_stats(&self) -> Vec<(TopicKey, bool, TopicStats)> {
-        let row = |handle: std::sync::Arc<TopicHandle>| {
-            (handle.key.clone(), handle.is_paused(), self.stats_of(&handle))
-        };
+        let row = |handle: Arc<TopicHandle>| (handle.key.clone(), handle.is_paused(), self.stats_of(&handle));
         self.core.topics.all().into_iter().map(row).collect()
     }
 
@@ -81,14 +112,22 @@ impl Queue {
         topic: &TopicKey,
         settings: SettingsPatch,
     ) -> Result<TopicView, QueueError> {
-        check(&settings)?;
-        let handle = self.core.topic_or_new(topic).await?;
+        self.put_topic_if(topic, settings, Expectation::Whatever).await
+    }
+
+    /// As [`Queue::put_topic`], if the topic's own settings are as `expected`.
+    pub async fn put_topic_if(
+        &self,
+        topic: &TopicKey,
+        settings: SettingsPatch,
+        expected: Expectation,
+    ) -> Result<TopicView, QueueError> {
+        check(settings.problem())?;
         let _editing = self.core.topics.editing.lock().await;
-        let row = TopicRow {
-            settings: settings.clone(),
-            paused: handle.is_paused(),
-        };
-        self.core.catalog.put_topic(topic, &row).await?;
+        let known = self.core.topics.get(topic);
+        expected.check(known.map(|handle| handle.row().settings.revision()))?;
+        let handle = self.core.topic_declared(topic).await?;
+        self.core.catalog.put_settings(topic, &settings).await?;
         self.core.topics.set_topic(&handle, settings);
         self.topic(topic)
     }
@@ -97,55 +136,97 @@ impl Queue {
     pub async fn pause(&self, topic: &TopicKey, paused: bool) -> Result<(), QueueError> {
         let handle = self.core.topic(topic)?;
         let _editing = self.core.topics.editing.lock().await;
-        self.core
-            .catalog
-            .put_topic(
-                topic,
-                &TopicRow {
-                    paused,
-                    ..handle.row()
-                },
-            )
-            .await?;
+        self.core.catalog.put_paused(topic, paused).await?;
         handle.set_paused(paused);
-        self.core.hot.set_paused(topic, paused);
+        self.core.hot.set_paused(topic, paused).await?;
         Ok(())
     }
 
     /// Removes every live item that was accepted before this call, leased ones included; returns how many.
     pub async fn purge(&self, topic: &TopicKey) -> Result<u64, QueueError> {
         self.core.topic(topic)?;
-        Ok(self.remove_all(topic, false).await?.0)
+        Ok(self.core.remove_all(topic, false).await?.0)
     }
 
     /// Removes every dead letter there is now; returns how many.
     pub async fn discard_dead(&self, topic: &TopicKey) -> Result<u64, QueueError> {
         self.core.topic(topic)?;
-        Ok(self.remove_all(topic, true).await?.0)
+        Ok(self.core.remove_all(topic, true).await?.0)
     }
 
     /// Removes a topic with everything in it; returns how many items that were. It may appear again.
     pub async fn delete_topic(&self, topic: &TopicKey) -> Result<u64, QueueError> {
-        let handle = self.core.topic(topic)?;
+        self.core.delete_topic(topic).await
+    }
+
+    /// Every namespace that has topics or settings of its own, in order.
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        self.core.topics.namespaces()
+    }
+
+    /// A namespace's own settings, those in force under them, and how many topics it has and may have.
+    pub fn namespace(&self, namespace: &Namespace) -> NamespaceView {
+        let topics = &self.core.topics;
+        NamespaceView {
+            settings: topics.namespace(namespace),
+            effective: topics.resolve(namespace, &SettingsPatch::default()),
+            topics: topics.count_in(namespace),
+            topics_max: self.core.topics_max(namespace),
+        }
+    }
+
+    /// Replaces a namespace's own settings, if they are as `expected`. A namespace without any is the same as
+    /// one whose settings are empty.
+    pub async fn put_namespace(
+        &self,
+        namespace: &Namespace,
+        settings: NamespaceSettings,
+        expected: Expectation,
+    ) -> Result<(), QueueError> {
+        check(settings.problem())?;
+        let _editing = self.core.topics.editing.lock().await;
+        expected.check(Some(self.core.topics.namespace(namespace).revision()))?;
+        self.core.catalog.put_namespace(namespace, &settings).await?;
+        self.core.topics.set_namespace(namespace, settings);
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Most topics of a namespace.
+    pub(super) fn topics_max(&self, namespace: &Namespace) -> usize {
+        let own = self.topics.namespace(namespace).topics_max;
+        let own = own.map_or(usize::MAX, |own| own as usize);
+        own.min(self.live.load().topics_per_namespace_max)
+    }
+
+    /// Removes a topic with everything in it; returns how many items that were.
+    pub(super) async fn delete_topic(self: &Arc<Self>, topic: &TopicKey) -> Result<u64, QueueError> {
+        let handle = self.topic(topic)?;
         let (live, _) = self.remove_all(topic, false).await?;
         let (dead, lsn) = self.remove_all(topic, true).await?;
         // The topic leaves memory only when the shard has nothing left to be told about it.
-        self.core.flush[usize::from(self.core.shard_number(topic))]
+        self.flush[usize::from(self.shard_number(topic))]
             .store_up_to(lsn)
             .await?;
-        self.core.catalog.delete_topic(topic).await?;
+        self.catalog.delete_topic(topic).await?;
         handle.set_deleted();
-        self.core.topics.remove(topic);
-        if !self.core.hot.forget(topic) {
+        self.topics.remove(topic);
+        if !self.hot.forget(topic).await? {
             // An item came in meanwhile: the topic has appeared again.
-            self.core.hot.set_paused(topic, false);
-            self.core.topics.insert(topic, &TopicRow::default());
+            self.hot.set_paused(topic, false).await?;
+            self.topics.insert(topic, &TopicRow::default());
         }
         Ok(live + dead)
     }
 
-    async fn remove_all(&self, topic: &TopicKey, dead: bool) -> Result<(u64, Lsn), QueueError> {
-        let (core, topic) = (self.core.clone(), topic.clone());
+    /// Removes every live, or every dead, item of a topic; returns how many, and where the log says so.
+    pub(super) async fn remove_all(
+        self: &Arc<Self>,
+        topic: &TopicKey,
+        dead: bool,
+    ) -> Result<(u64, Lsn), QueueError> {
+        let (core, topic) = (self.clone(), topic.clone());
         uncancelled(async move {
             // No item accepted before this id was made has a higher one.
             let Some(up_to) = core.ids.next(1).next() else {
@@ -157,37 +238,20 @@ impl Queue {
             let mut frame = FrameBuilder::new();
             frame.purge(&topic, dead, up_to);
             let (lsn, applying) = core.log(frame).await?;
-            let count = core.hot.purge(&topic, lsn, dead, up_to).await;
-            drop(applying);
-            Ok((count, lsn))
+            let hot = core.hot.clone();
+            let purged = core.applied(async move {
+                let count = hot.purge(&topic, lsn, dead, up_to).await;
+                drop(applying);
+                count
+            });
+            Ok((purged.await.unwrap_or(0), lsn))
         })
         .await
     }
-
-    /// A namespace's own settings and those in force under them.
-    pub fn namespace(&self, namespace: &Namespace) -> (SettingsPatch, Settings) {
-        let own = self.core.topics.namespace(namespace);
-        (
-            own,
-            self.core.topics.resolve(namespace, &SettingsPatch::default()),
-        )
-    }
-
-    /// Replaces a namespace's own settings.
-    pub async fn put_namespace(
-        &self,
-        namespace: &Namespace,
-        settings: SettingsPatch,
-    ) -> Result<(), QueueError> {
-        check(&settings)?;
-        self.core.catalog.put_namespace(namespace, &settings).await?;
-        self.core.topics.set_namespace(namespace, settings);
-        Ok(())
-    }
 }
 
-fn check(settings: &SettingsPatch) -> Result<(), QueueError> {
-    match settings.problem() {
+fn check(problem: Option<String>) -> Result<(), QueueError> {
+    match problem {
         Some(problem) => {
             let (field, detail) = problem.split_once(": ").unwrap_or(("settings", &problem));
             Err(QueueError::invalid(field, detail))

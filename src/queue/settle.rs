@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use super::activity::since_due_us;
 use super::core::{Core, Queue};
 use super::error::QueueError;
 use super::request::{LeaseAction, SettleResult, SettleStatus, Verb};
@@ -34,6 +35,8 @@ struct Outcome {
     acked: usize,
     failed: usize,
     dead: usize,
+    /// How long it took from when the acked items were due, in microseconds.
+    turnarounds_us: Vec<u64>,
 }
 
 impl Queue {
@@ -46,15 +49,23 @@ impl Queue {
             check(&action.verb)
                 .map_err(|(field, detail)| QueueError::invalid(format!("leases[{index}].{field}"), detail))?;
         }
+        self.core.check_tenure().await?;
         let core = self.core.clone();
         uncancelled(async move { core.settle(actions).await }).await
     }
 
     /// The current leases of `ids`, for consumers that settle by id.
-    pub async fn current_leases(&self, topic: &TopicKey, ids: &[ItemId]) -> Vec<Option<LeaseRef>> {
+    ///
+    /// # Errors
+    /// [`QueueError::HotUnavailable`].
+    pub async fn current_leases(
+        &self,
+        topic: &TopicKey,
+        ids: &[ItemId],
+    ) -> Result<Vec<Option<LeaseRef>>, QueueError> {
         let mut leases = Vec::with_capacity(ids.len());
         for &id in ids {
-            let view = self.core.hot.find(topic, id).await;
+            let view = self.core.hot.find(topic, id).await?;
             let leased = view.filter(|view| view.state == ItemState::Leased);
             leases.push(leased.map(|view| LeaseRef {
                 topic: topic.clone(),
@@ -62,7 +73,7 @@ impl Queue {
                 generation: view.queued.standing.generation,
             }));
         }
-        leases
+        Ok(leases)
     }
 }
 
@@ -109,13 +120,19 @@ impl Core {
         }
         match self.log(frame).await {
             Ok((lsn, applying)) => {
-                for outcome in outcomes {
-                    count(&outcome.handle.counters.acked, outcome.acked);
-                    count(&outcome.handle.counters.failed, outcome.failed);
-                    count(&outcome.handle.counters.dead, outcome.dead);
-                    self.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
-                }
-                drop(applying);
+                let work = self.clone();
+                self.applied(async move {
+                    for outcome in outcomes {
+                        count(&outcome.handle.counters.acked, outcome.acked);
+                        count(&outcome.handle.counters.failed, outcome.failed);
+                        count(&outcome.handle.counters.dead, outcome.dead);
+                        outcome.handle.traces.settle(&outcome.finishes);
+                        work.note_turnarounds(outcome.turnarounds_us);
+                        work.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
+                    }
+                    drop(applying);
+                })
+                .await;
                 Ok(results)
             }
             Err(error) => {
@@ -195,7 +212,7 @@ impl Core {
             generation: Some(action.lease.generation),
         };
         let requests: Vec<_> = group.actions.iter().map(request).collect();
-        let mut held = self.hot.hold(topic, &requests).await;
+        let mut held = self.hot.hold(topic, &requests).await?;
         mark_repeats(&requests, &mut held);
         let unknown: Vec<_> = (0..held.len())
             .filter(|index| matches!(held[*index], Held::Unknown))
@@ -230,6 +247,7 @@ impl Core {
         let Group { handle, actions } = group;
         let now = self.clock.now();
         let mut acked = Vec::new();
+        let mut turnarounds_us = Vec::new();
         let mut patches = Vec::new();
         let mut failed = 0;
         for ((index, action), held) in actions.into_iter().zip(held) {
@@ -246,7 +264,10 @@ impl Core {
                 failed += 1;
             }
             match apply(&action.verb, &queued, &handle, now) {
-                None => acked.push(queued.item.id),
+                None => {
+                    acked.push(queued.item.id);
+                    turnarounds_us.push(since_due_us(&queued, now));
+                }
                 Some(standing) => {
                     results[index].lease_expires_at = standing.lease_expires_at;
                     patches.push(PatchEntry {
@@ -275,6 +296,7 @@ impl Core {
             acked: count,
             failed,
             dead,
+            turnarounds_us,
         }
     }
 

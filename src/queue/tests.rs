@@ -5,6 +5,7 @@
 
 mod hooks;
 mod model;
+mod moves;
 mod node;
 mod property;
 mod races;

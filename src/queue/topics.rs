@@ -8,21 +8,24 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use super::request::{TopicRates, TopicTotals};
+use super::request::{EnqueueResult, TopicRates, TopicTotals};
+use super::traces::Traces;
 use crate::clock::Timestamp;
-use crate::model::{ItemId, Namespace, Settings, SettingsPatch, TopicKey, TopicName};
+use crate::model::{ItemId, Namespace, NamespaceSettings, Settings, SettingsPatch, TopicKey, TopicName};
 use crate::shard::{CatalogContents, TopicRow};
 
 /// All topics of all namespaces.
 #[derive(Debug)]
 pub(super) struct Topics {
     known: RwLock<HashMap<TopicKey, Arc<TopicHandle>>>,
-    namespaces: RwLock<HashMap<Namespace, SettingsPatch>>,
+    namespaces: RwLock<HashMap<Namespace, NamespaceSettings>>,
     defaults: ArcSwap<Settings>,
     /// Raised when a topic appears.
     pub(super) created: Notify,
     /// Held while a topic's row is read, changed and stored, so that no change overwrites another.
     pub(super) editing: tokio::sync::Mutex<()>,
+    /// The number of the catalog's last change that is known here.
+    pub(super) seen: AtomicU64,
 }
 
 /// One topic: what is cheap to read on every request.
@@ -36,6 +39,8 @@ pub(super) struct TopicHandle {
     /// The last id that a purge takes away.
     purged_to: AtomicU64,
     pub(super) counters: Counters,
+    /// Who has its items.
+    pub(super) traces: Traces,
     rates: Mutex<RateWindow>,
     /// Held by whoever reads the topic's cold part.
     pub(super) refill: tokio::sync::Mutex<()>,
@@ -59,6 +64,8 @@ pub(super) struct Counters {
     pub(super) failed: AtomicU64,
     pub(super) dead: AtomicU64,
     pub(super) expired: AtomicU64,
+    pub(super) filtered: AtomicU64,
+    pub(super) rejected: AtomicU64,
 }
 
 impl Counters {
@@ -71,7 +78,25 @@ impl Counters {
             failed: read(&self.failed),
             dead: read(&self.dead),
             expired: read(&self.expired),
+            filtered: read(&self.filtered),
+            rejected: read(&self.rejected),
         }
+    }
+}
+
+/// Counts the items of a batch that were not taken.
+pub(super) fn count_untaken(counters: &Counters, results: &[EnqueueResult]) {
+    let (mut filtered, mut rejected) = (0, 0);
+    for result in results {
+        match result {
+            EnqueueResult::Filtered { .. } => filtered += 1,
+            _ if result.refusal().is_some() => rejected += 1,
+            _ => {}
+        }
+    }
+    if filtered + rejected > 0 {
+        count(&counters.filtered, filtered);
+        count(&counters.rejected, rejected);
     }
 }
 
@@ -96,6 +121,7 @@ impl TopicHandle {
             deleted: AtomicBool::new(false),
             purged_to: AtomicU64::new(0),
             counters: Counters::default(),
+            traces: Traces::default(),
             rates: Mutex::default(),
             refill: tokio::sync::Mutex::new(()),
             refills: AtomicU64::new(0),
@@ -191,6 +217,7 @@ impl Topics {
             defaults: ArcSwap::from_pointee(defaults),
             created: Notify::new(),
             editing: tokio::sync::Mutex::new(()),
+            seen: AtomicU64::new(contents.generation),
         };
         for (key, row) in &contents.topics {
             topics.insert(key, row);
@@ -258,13 +285,28 @@ impl Topics {
         *handle.own.write() = settings;
     }
 
-    /// The namespace's own settings.
-    pub(super) fn namespace(&self, namespace: &Namespace) -> SettingsPatch {
+    /// Every namespace that has topics or settings of its own, in order.
+    pub(super) fn namespaces(&self) -> Vec<Namespace> {
+        let mut names: Vec<_> = self.namespaces.read().keys().cloned().collect();
+        names.extend(self.known.read().keys().map(|key| key.namespace().clone()));
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The namespace's own settings; empty ones when it has none.
+    pub(super) fn namespace(&self, namespace: &Namespace) -> NamespaceSettings {
         self.namespaces.read().get(namespace).cloned().unwrap_or_default()
     }
 
-    pub(super) fn set_namespace(&self, namespace: &Namespace, settings: SettingsPatch) {
+    pub(super) fn set_namespace(&self, namespace: &Namespace, settings: NamespaceSettings) {
         self.namespaces.write().insert(namespace.clone(), settings);
+        self.refresh();
+    }
+
+    /// Forgets a namespace's own settings.
+    pub(super) fn remove_namespace(&self, namespace: &Namespace) {
+        self.namespaces.write().remove(namespace);
         self.refresh();
     }
 
@@ -287,7 +329,7 @@ impl Topics {
     pub(super) fn resolve(&self, namespace: &Namespace, own: &SettingsPatch) -> Settings {
         let defaults = self.defaults.load();
         let of_namespace = match self.namespaces.read().get(namespace) {
-            Some(patch) => patch.over(&defaults),
+            Some(own) => own.topics.over(&defaults),
             None => (**defaults).clone(),
         };
         own.over(&of_namespace)

@@ -1,11 +1,15 @@
 //! The catalog: small, read whole at start-up and written row by row.
 
 mod audit;
+mod changes;
 mod hooks;
+mod moves;
+mod nodes;
+mod operations;
 mod quotas;
 
 use sea_orm::sea_query::{OnConflict, SimpleExpr};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Set};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,16 +17,22 @@ use super::connection::Database;
 use super::entity::{namespaces, slots, topics};
 use super::error::corrupt;
 use super::{CatalogContents, ShardError, TopicRow};
-use crate::model::{Namespace, SettingsPatch, TopicKey};
+use crate::model::{Namespace, NamespaceSettings, SettingsPatch, TopicKey};
 
-pub use audit::{AuditRecord, AuditRow};
+use changes::Changed;
+
+pub use audit::{AuditQuery, AuditRecord, AuditRow};
+pub use changes::{CatalogChanges, Generations};
 pub use hooks::{HookChange, HookContents, HookVersionRow};
+pub use moves::{MoveState, SlotContents, SlotMove};
+pub use nodes::{Claim, NodeRow};
+pub use operations::{Claimed, Ending, OperationOrder, OperationRow, Told};
 
 /// Most rows in one insert, well below the values SQLite allows in a statement.
 const ROWS_MAX: usize = 4_096;
 
-/// Topics, namespaces, slots and hooks in the first shard's database. Every call may be
-/// repeated.
+/// Topics, namespaces, slots, hooks, operations and the log of changes in the first shard's database.
+/// Every call about the first four may be repeated.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     database: Database,
@@ -33,17 +43,25 @@ impl Catalog {
         Self { database }
     }
 
-    /// Everything in the catalog.
+    /// Everything in the catalog, as of one instant.
     pub async fn load(&self) -> Result<CatalogContents, ShardError> {
-        let reader = &self.database.reader;
-        let topics = self.database.timed(topics::Entity::find().all(reader)).await?;
-        let namespaces = self
-            .database
-            .timed(namespaces::Entity::find().all(reader))
-            .await?;
+        let read = self.database.begin_read().await?;
+        let contents = self.load_on(&read).await?;
+        self.database.commit(read).await?;
+        Ok(contents)
+    }
+
+    async fn load_on(&self, read: &DatabaseTransaction) -> Result<CatalogContents, ShardError> {
+        let sql = "SELECT value FROM counters WHERE name = 'catalog'";
+        let Some(counter) = self.database.row(read, sql, []).await? else {
+            return Err(corrupt("the catalog has lost count of its changes"));
+        };
+        let topics = self.database.timed(topics::Entity::find().all(read)).await?;
+        let namespaces = self.database.timed(namespaces::Entity::find().all(read)).await?;
         let slots = slots::Entity::find().order_by_asc(slots::Column::Slot);
-        let slots = self.database.timed(slots.all(reader)).await?;
+        let slots = self.database.timed(slots.all(read)).await?;
         Ok(CatalogContents {
+            generation: hooks::column::<i64>(&counter, "value")?.cast_unsigned(),
             topics: topics.into_iter().map(decode_topic).collect::<Result<_, _>>()?,
             namespaces: namespaces
                 .into_iter()
@@ -53,17 +71,41 @@ impl Catalog {
         })
     }
 
-    /// Stores a topic's row, whether it is new or not.
-    pub async fn put_topic(&self, topic: &TopicKey, row: &TopicRow) -> Result<(), ShardError> {
+    /// Stores a topic's own settings, whether it is new or not. Whether it is paused stays as it is.
+    pub async fn put_settings(&self, topic: &TopicKey, settings: &SettingsPatch) -> Result<(), ShardError> {
+        let row = TopicRow {
+            settings: settings.clone(),
+            paused: false,
+        };
+        self.put_topic(topic, &row, topics::Column::Settings).await
+    }
+
+    /// Stores whether a topic is paused; its settings stay as they are.
+    pub async fn put_paused(&self, topic: &TopicKey, paused: bool) -> Result<(), ShardError> {
+        let row = TopicRow {
+            settings: SettingsPatch::default(),
+            paused,
+        };
+        self.put_topic(topic, &row, topics::Column::Paused).await
+    }
+
+    async fn put_topic(
+        &self,
+        topic: &TopicKey,
+        row: &TopicRow,
+        overwritten: topics::Column,
+    ) -> Result<(), ShardError> {
         use topics::{Column, Entity};
         let overwrite = OnConflict::columns([Column::Namespace, Column::Topic])
-            .update_columns([Column::Settings, Column::Paused])
+            .update_column(overwritten)
             .to_owned();
         let insert = Entity::insert(encode_topic(topic, row)?).on_conflict(overwrite);
+        let transaction = self.database.begin_write().await?;
         self.database
-            .timed(insert.exec_without_returning(&self.database.writer))
+            .timed(insert.exec_without_returning(&transaction))
             .await?;
-        Ok(())
+        self.announce(&transaction, Changed::Topic(topic)).await?;
+        self.database.commit(transaction).await
     }
 
     /// Adds those of `topics` that are missing, with no settings of their own.
@@ -78,9 +120,17 @@ impl Catalog {
                 .do_nothing()
                 .to_owned();
             let insert = Entity::insert_many(rows).on_conflict(keep);
-            self.database
-                .timed(insert.exec_without_returning(&self.database.writer))
+            let transaction = self.database.begin_write().await?;
+            let added = self
+                .database
+                .timed(insert.exec_without_returning(&transaction))
                 .await?;
+            match (topics, added) {
+                (_, 0) => {}
+                ([topic], _) => self.announce(&transaction, Changed::Topic(topic)).await?,
+                _ => self.announce(&transaction, Changed::Everything).await?,
+            }
+            self.database.commit(transaction).await?;
         }
         Ok(())
     }
@@ -89,15 +139,17 @@ impl Catalog {
     pub async fn delete_topic(&self, topic: &TopicKey) -> Result<(), ShardError> {
         let key = (topic.namespace().to_string(), topic.topic().to_string());
         let delete = topics::Entity::delete_by_id(key);
-        self.database.timed(delete.exec(&self.database.writer)).await?;
-        Ok(())
+        let transaction = self.database.begin_write().await?;
+        self.database.timed(delete.exec(&transaction)).await?;
+        self.announce(&transaction, Changed::Topic(topic)).await?;
+        self.database.commit(transaction).await
     }
 
     /// Stores a namespace's settings, whether it is new or not.
     pub async fn put_namespace(
         &self,
         namespace: &Namespace,
-        settings: &SettingsPatch,
+        settings: &NamespaceSettings,
     ) -> Result<(), ShardError> {
         use namespaces::{ActiveModel, Column, Entity};
         let row = ActiveModel {
@@ -108,10 +160,21 @@ impl Catalog {
             .update_column(Column::Settings)
             .to_owned();
         let insert = Entity::insert(row).on_conflict(overwrite);
+        let transaction = self.database.begin_write().await?;
         self.database
-            .timed(insert.exec_without_returning(&self.database.writer))
+            .timed(insert.exec_without_returning(&transaction))
             .await?;
-        Ok(())
+        self.announce(&transaction, Changed::Namespace(namespace)).await?;
+        self.database.commit(transaction).await
+    }
+
+    /// Forgets a namespace's settings.
+    pub async fn delete_namespace(&self, namespace: &Namespace) -> Result<(), ShardError> {
+        let delete = namespaces::Entity::delete_by_id(namespace.to_string());
+        let transaction = self.database.begin_write().await?;
+        self.database.timed(delete.exec(&transaction)).await?;
+        self.announce(&transaction, Changed::Namespace(namespace)).await?;
+        self.database.commit(transaction).await
     }
 
     /// Stores which shard each slot is assigned to, all slots at once.
@@ -151,14 +214,17 @@ fn encode_topic(topic: &TopicKey, row: &TopicRow) -> Result<topics::ActiveModel,
 }
 
 fn decode_topic(row: topics::Model) -> Result<(TopicKey, TopicRow), ShardError> {
-    let topic = TopicKey::parse(&row.namespace, &row.topic)
-        .map_err(|_| corrupt("a topic in the catalog has an impossible name"))?;
+    let topic = name_of_topic(&row.namespace, &row.topic)?;
     let settings = decode_settings(&row.settings, &topic)?;
     let paused = row.paused;
     Ok((topic, TopicRow { settings, paused }))
 }
 
-fn decode_namespace(row: namespaces::Model) -> Result<(Namespace, SettingsPatch), ShardError> {
+fn name_of_topic(namespace: &str, topic: &str) -> Result<TopicKey, ShardError> {
+    TopicKey::parse(namespace, topic).map_err(|_| corrupt("a topic in the catalog has an impossible name"))
+}
+
+fn decode_namespace(row: namespaces::Model) -> Result<(Namespace, NamespaceSettings), ShardError> {
     let namespace: Namespace = row
         .namespace
         .parse()

@@ -1,12 +1,14 @@
 //! Checkpoints: one transaction that makes the shard hold what the log says up to a position.
 
+use std::sync::atomic::Ordering;
+
 use hashbrown::HashSet;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, sea_query};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use super::dialect::{KEYS_MAX, ROWS_MAX, Table};
-use super::row::{DEDUP, ITEMS, PLAIN_WIDTH, encode, encode_key, width};
+use super::row::{Cells, DEDUP, ITEMS, PLAIN_WIDTH, encode, encode_key, width};
 use super::store::{SeaShard, of_topic};
-use super::{Checkpoint, DedupRow, Purge, ShardError, entity};
+use super::{Checkpoint, DedupRow, Purge, ShardError};
 use crate::model::{ItemId, NodeId, QueuedItem, TopicKey};
 use crate::wal::Lsn;
 
@@ -40,7 +42,7 @@ impl SeaShard {
         Ok(())
     }
 
-    async fn store_items(
+    pub(super) async fn store_items(
         &self,
         transaction: &DatabaseTransaction,
         items: &[(TopicKey, QueuedItem)],
@@ -76,7 +78,7 @@ impl SeaShard {
         self.upsert(transaction, &ITEMS, ITEMS.columns.len(), full).await
     }
 
-    async fn store_keys(
+    pub(super) async fn store_keys(
         &self,
         transaction: &DatabaseTransaction,
         keys: &[DedupRow],
@@ -119,25 +121,39 @@ impl SeaShard {
         Ok(())
     }
 
+    /// Notes how far the node's log is stored, unless somebody else is the node now.
     async fn store_progress(
         &self,
         transaction: &DatabaseTransaction,
         node: NodeId,
         lsn: Lsn,
     ) -> Result<(), ShardError> {
-        let row = entity::progress::ActiveModel {
-            node: sea_orm::Set(i64::from(node.number())),
-            lsn: sea_orm::Set(lsn.0.cast_signed()),
-        };
-        let overwrite = sea_query::OnConflict::column(entity::progress::Column::Node)
-            .update_column(entity::progress::Column::Lsn)
-            .value("updated_at", sea_query::Expr::current_timestamp())
-            .to_owned();
-        let insert = entity::progress::Entity::insert(row).on_conflict(overwrite);
-        self.database
-            .timed(insert.exec_without_returning(transaction))
-            .await?;
-        Ok(())
+        let sql = "INSERT INTO progress (node, lsn, incarnation) VALUES ($1, $2, $3)
+            ON CONFLICT (node) DO UPDATE SET lsn = excluded.lsn, updated_at = CURRENT_TIMESTAMP
+            WHERE excluded.incarnation = 0 OR progress.incarnation = excluded.incarnation";
+        let incarnation = self.incarnation.load(Ordering::Acquire);
+        let values = [
+            i64::from(node.number()).into(),
+            lsn.0.cast_signed().into(),
+            incarnation.cast_signed().into(),
+        ];
+        let statement = self.database.dialect.statement(sql, values);
+        let done = self.database.timed(transaction.execute_raw(statement)).await?;
+        match done.rows_affected() {
+            0 => Err(ShardError::Fenced),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes `incarnation` the one whose checkpoints of `node` are stored; returns the node's progress. The
+    /// row's lock waits for a checkpoint that is under way.
+    pub(super) async fn fence(&self, node: NodeId, incarnation: u64) -> Result<Lsn, ShardError> {
+        let sql = "INSERT INTO progress (node, lsn, incarnation) VALUES ($1, 0, $2)
+            ON CONFLICT (node) DO UPDATE SET incarnation = excluded.incarnation RETURNING lsn";
+        let values = [i64::from(node.number()).into(), incarnation.cast_signed().into()];
+        let row = self.database.row(&self.database.writer, sql, values).await?;
+        let lsn = row.map(|row| Cells::new(&row).narrow()).transpose()?;
+        Ok(Lsn(lsn.unwrap_or_default()))
     }
 }
 

@@ -10,6 +10,10 @@ mod fixture;
 mod hooks;
 mod keys;
 mod lifetime;
+mod moves;
+mod nodes;
+mod operations;
+mod postgres;
 mod questions;
 
 use fixture::{Fixture, dead, item, item_due, topic};

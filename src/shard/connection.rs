@@ -1,9 +1,11 @@
 //! Connections: where a shard's address leads, and how long it is waited for.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mqueue_migrations::migrate;
+use parking_lot::Mutex;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr,
@@ -11,10 +13,11 @@ use sea_orm::{
     TransactionOptions, TransactionTrait, Value,
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
 
 use super::ShardError;
 use super::dialect::{Dialect, ROWS_MAX};
-use super::error::unavailable;
+use super::error::{is_of_another_server, unavailable};
 
 /// How a shard is connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,23 @@ pub(super) struct Database {
     /// On SQLite connections of their own, which see the last commit and wait for no writer.
     pub(super) reader: DatabaseConnection,
     statement_timeout: Duration,
+    renewal: Renewal,
+}
+
+/// When connections are not trusted that are older.
+#[derive(Debug, Clone, Default)]
+struct Renewal(Arc<Mutex<Option<Instant>>>);
+
+impl Renewal {
+    /// Connections of before now are closed when they are next needed.
+    fn now(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    fn trusts(&self, age: Duration) -> bool {
+        let since = *self.0.lock();
+        since.is_none_or(|since| age < since.elapsed())
+    }
 }
 
 impl Database {
@@ -86,6 +106,7 @@ impl Database {
             reader: writer.clone(),
             writer,
             statement_timeout: options.statement_timeout,
+            renewal: Renewal::default(),
         };
         database.migrate(None).await?;
         let reader = connect(Role::Reader).await?;
@@ -94,13 +115,16 @@ impl Database {
 
     async fn open_postgres(url: &str, options: &ShardOptions) -> Result<Self, ShardError> {
         let (url, schema) = split_schema(url)?;
-        let connect = SqlxPostgresConnector::connect(postgres_options(&url, schema.as_deref(), options));
+        let renewal = Renewal::default();
+        let connect = postgres_options(&url, schema.as_deref(), options, renewal.clone());
+        let connect = SqlxPostgresConnector::connect(connect);
         let pool = within(options.connect_timeout, connect).await?;
         let database = Self {
             dialect: Dialect::Postgres,
             writer: pool.clone(),
             reader: pool,
             statement_timeout: options.statement_timeout,
+            renewal,
         };
         database.migrate(schema.as_deref()).await?;
         Ok(database)
@@ -119,6 +143,23 @@ impl Database {
         self.commit(transaction).await
     }
 
+    /// Proves that the database answers and takes writes. A server that was replaced by another one still
+    /// answers, and refuses only what would change something.
+    pub(super) async fn ping(&self) -> Result<(), ShardError> {
+        if self.dialect == Dialect::Sqlite {
+            self.row(&self.reader, "SELECT 1", []).await?;
+            return Ok(());
+        }
+        let sql = "SELECT 1 WHERE current_setting('transaction_read_only') = 'off'";
+        match self.row(&self.reader, sql, []).await? {
+            Some(_) => Ok(()),
+            None => {
+                self.renewal.now();
+                Err(unavailable("the database is read-only"))
+            }
+        }
+    }
+
     /// Closes the connections; every call after it fails.
     pub(super) async fn close(&self) -> Result<(), ShardError> {
         within(self.statement_timeout, self.reader.close_by_ref()).await?;
@@ -130,7 +171,14 @@ impl Database {
         &self,
         call: impl Future<Output = Result<T, DbErr>>,
     ) -> Result<T, ShardError> {
-        within(self.statement_timeout + GRACE, call).await
+        let answer = async {
+            let answer = call.await;
+            if answer.as_ref().is_err_and(is_of_another_server) {
+                self.renewal.now();
+            }
+            answer
+        };
+        within(self.statement_timeout + GRACE, answer).await
     }
 
     /// The rows `sql` yields.
@@ -267,19 +315,34 @@ fn sqlite_options(url: &str, options: &ShardOptions, role: Role) -> ConnectOptio
     connect
 }
 
-fn postgres_options(url: &str, schema: Option<&str>, options: &ShardOptions) -> ConnectOptions {
+fn postgres_options(
+    url: &str,
+    schema: Option<&str>,
+    options: &ShardOptions,
+    renewal: Renewal,
+) -> ConnectOptions {
     let schema = schema.map(str::to_owned);
-    let lock_timeout_ms = options.statement_timeout.as_millis().to_string();
+    let limit_ms = options.statement_timeout.as_millis().to_string();
     let mut connect = ConnectOptions::new(url);
     connect
         .max_connections(options.postgres_connections.max(1))
         .acquire_timeout(options.connect_timeout)
         .test_before_acquire_if_idle_for(Duration::from_secs(5))
+        .map_sqlx_postgres_before_acquire(move |_, connection| {
+            let trusted = renewal.trusts(connection.age);
+            Box::pin(async move { Ok(trusted) })
+        })
         .sqlx_logging(false)
         .set_application_name("mqueue")
         .statement_timeout(options.statement_timeout)
         .map_sqlx_postgres_opts(move |mut postgres| {
-            postgres = postgres.options([("lock_timeout", &lock_timeout_ms)]);
+            postgres = postgres.options([
+                ("lock_timeout", &*limit_ms),
+                // A node that was stopped in the middle of a transaction holds no lock for ever.
+                ("idle_in_transaction_session_timeout", &*limit_ms),
+                // The driver asks the log about each notice in a way that makes it drop its next line.
+                ("client_min_messages", "warning"),
+            ]);
             if let Some(schema) = &schema {
                 postgres = postgres.options([("search_path", schema)]);
             }

@@ -24,6 +24,19 @@ impl From<DbErr> for ShardError {
     }
 }
 
+/// Whether `error` says that the server behind the connection is not, or no longer, the one that takes writes:
+/// another one may be found at the same address.
+pub(super) fn is_of_another_server(error: &DbErr) -> bool {
+    let (DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime)) = error else {
+        return false;
+    };
+    let RuntimeErr::SqlxError(error) = runtime else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(&*code, "25006" | "57P01" | "57P02" | "57P03"))
+}
+
 /// A [`ShardError::Unavailable`] that says `message`.
 pub(super) fn unavailable(message: impl Into<String>) -> ShardError {
     ShardError::Unavailable(message.into())
@@ -64,6 +77,9 @@ fn from_sqlx(error: &sqlx::Error) -> ShardError {
 fn from_code(code: &str) -> ShardError {
     if code.len() == 5 {
         return match code {
+            "25006" => unavailable("the database is read-only"),
+            "53300" => unavailable("the database has no connection left"),
+            "57P01" | "57P02" | "57P03" => unavailable("the database is stopping or starting"),
             "57014" => unavailable("a statement took too long"),
             "55P03" => unavailable("a lock was not free in time"),
             "53100" => unavailable("the disk is full"),
@@ -95,6 +111,8 @@ mod tests {
             ("261", "the database is locked by another process"),
             ("13", "the disk is full"),
             ("53100", "the disk is full"),
+            ("25006", "the database is read-only"),
+            ("57P01", "the database is stopping or starting"),
             ("23505", "the database refused, SQLSTATE 23505"),
             ("1", "the database refused, code 1"),
         ] {

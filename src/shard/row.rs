@@ -289,3 +289,16 @@ pub(super) fn decode_with_topic(row: &QueryResult) -> Result<(TopicKey, QueuedIt
     let mut cells = Cells::new(row);
     Ok((cells.topic()?, decode(&mut cells)?))
 }
+
+/// The remembered key of `topic` in a row of its hash, its body's hash, its item and its end.
+pub(super) fn key_of(topic: &TopicKey, cells: &mut Cells<'_>) -> Result<DedupRow, ShardError> {
+    let hash: Vec<u8> = cells.get()?;
+    let hash = <[u8; 16]>::try_from(hash).map_err(|_| corrupt("a key's hash has a wrong length"))?;
+    Ok(DedupRow {
+        topic: topic.clone(),
+        key_hash: u128::from_be_bytes(hash),
+        body_hash: cells.get::<i64>()?.cast_unsigned(),
+        id: cells.id()?,
+        expires_at: cells.instant()?,
+    })
+}

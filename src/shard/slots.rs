@@ -84,6 +84,48 @@ impl SlotMap {
         usize::from(self.owners[usize::from(slot.0 % SLOT_COUNT)])
     }
 
+    /// How many slots `shard` owns.
+    pub fn owned_by(&self, shard: u16) -> usize {
+        self.owners.iter().filter(|owner| **owner == shard).count()
+    }
+
+    /// `count` slots of `from`, the last ones, on their way to `to`: slot, source, target.
+    pub fn moving(&self, from: u16, to: u16, count: usize) -> Vec<(u16, u16, u16)> {
+        let owned = (0..).zip(&self.owners).filter(|(_, owner)| **owner == from);
+        let owned: Vec<u16> = owned.map(|(slot, _)| slot).collect();
+        let taken = owned.iter().rev().take(count);
+        taken.map(|&slot| (slot, from, to)).collect()
+    }
+
+    /// The fewest moves after which each of `shard_count` shards owns as many slots as any other, give or take
+    /// one: slot, source, target.
+    pub fn balancing(&self, shard_count: usize) -> Vec<(u16, u16, u16)> {
+        let mut held: Vec<usize> = (0..shard_count as u16)
+            .map(|shard| self.owned_by(shard))
+            .collect();
+        let (least, more) = (
+            usize::from(SLOT_COUNT) / shard_count,
+            usize::from(SLOT_COUNT) % shard_count,
+        );
+        // Those that hold most keep the odd slots.
+        let mut order: Vec<usize> = (0..shard_count).collect();
+        order.sort_by_key(|&shard| std::cmp::Reverse(held[shard]));
+        let mut share = vec![least; shard_count];
+        order.iter().take(more).for_each(|&shard| share[shard] += 1);
+        let mut moves = Vec::new();
+        for from in 0..shard_count {
+            let mut spare = self.moving(from as u16, 0, held[from].saturating_sub(share[from]));
+            for to in 0..shard_count {
+                while held[to] < share[to] {
+                    let Some((slot, ..)) = spare.pop() else { break };
+                    held[to] += 1;
+                    moves.push((slot, from as u16, to as u16));
+                }
+            }
+        }
+        moves
+    }
+
     /// Every slot's owner, in slot order: what the catalog persists.
     pub fn owners(&self) -> &[u16] {
         &self.owners
@@ -114,6 +156,31 @@ mod tests {
         let three = SlotMap::persisted(two.owners().to_vec(), 3).unwrap();
         assert_eq!(three, two);
         assert_eq!((three.shard_of(Slot(0)), three.shard_of(Slot(4_095))), (0, 1));
+    }
+
+    #[test]
+    fn balancing_moves_no_more_than_it_must() {
+        for (before, after) in [(1, 2), (2, 3), (3, 7), (4, 4)] {
+            let old = SlotMap::initial(before).unwrap();
+            let mut owners = old.owners().to_vec();
+            let moves = old.balancing(after);
+            for &(slot, from, to) in &moves {
+                assert_eq!(owners[usize::from(slot)], from);
+                owners[usize::from(slot)] = to;
+            }
+            let new = SlotMap::persisted(owners, after).unwrap();
+            let held: Vec<_> = (0..after as u16).map(|shard| new.owned_by(shard)).collect();
+            let (min, max) = (held.iter().min().unwrap(), held.iter().max().unwrap());
+            assert!(max - min <= 1, "{before} to {after}: {held:?}");
+            let fair = 4_096 * (after - before) / after;
+            assert!(
+                moves.len().abs_diff(fair) <= after,
+                "{before} to {after}: {}",
+                moves.len()
+            );
+        }
+        let two = SlotMap::initial(2).unwrap();
+        assert_eq!(two.moving(0, 1, 2), [(2_047, 0, 1), (2_046, 0, 1)]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! One shard on SQLite or PostgreSQL.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_trait::async_trait;
 use sea_orm::{EntityTrait, Value};
 use secrecy::SecretString;
@@ -8,7 +11,7 @@ use super::catalog::Catalog;
 use super::connection::{Database, ShardOptions};
 use super::dialect::KEYS_MAX;
 use super::error::corrupt;
-use super::row::{Cells, ITEM_FIELDS, decode, decode_with_topic, fields_with_topic};
+use super::row::{Cells, ITEM_FIELDS, decode, decode_with_topic, fields_with_topic, key_of};
 use super::{Checkpoint, DedupRow, PageOf, Shard, ShardError, StoredCounts, entity};
 use crate::clock::Timestamp;
 use crate::model::{ITEM_BYTES, ItemId, NodeId, OrderKey, QueuedItem, TopicKey};
@@ -21,6 +24,8 @@ const MEASURED_ITEMS: i64 = 5_000;
 #[derive(Debug, Clone)]
 pub struct SeaShard {
     pub(super) database: Database,
+    /// Who makes checkpoints here; 0 for anybody.
+    pub(super) incarnation: Arc<AtomicU64>,
 }
 
 impl SeaShard {
@@ -31,7 +36,10 @@ impl SeaShard {
     /// when nothing usable answers there, and [`ShardError::Corrupt`] when a newer version was there.
     pub async fn open(url: &SecretString, options: &ShardOptions) -> Result<Self, ShardError> {
         let database = Database::open(url, options).await?;
-        Ok(Self { database })
+        Ok(Self {
+            database,
+            incarnation: Arc::default(),
+        })
     }
 
     /// The catalog in this shard's database; it is used in the first shard only.
@@ -238,17 +246,7 @@ impl Shard for SeaShard {
             let [namespace, name] = of_topic(topic);
             let values = [namespace, name, now.ms().into(), database.dialect.hashes(hashes)];
             for row in &database.rows(&database.reader, &*sql, values).await? {
-                let mut cells = Cells::new(row);
-                let hash: Vec<u8> = cells.get()?;
-                let hash =
-                    <[u8; 16]>::try_from(hash).map_err(|_| corrupt("a key's hash has a wrong length"))?;
-                found.push(DedupRow {
-                    topic: topic.clone(),
-                    key_hash: u128::from_be_bytes(hash),
-                    body_hash: cells.get::<i64>()?.cast_unsigned(),
-                    id: cells.id()?,
-                    expires_at: cells.instant()?,
-                });
+                found.push(key_of(topic, &mut Cells::new(row))?);
             }
         }
         Ok(found)
@@ -268,9 +266,35 @@ impl Shard for SeaShard {
         rows.iter().map(|row| Cells::new(row).id()).collect()
     }
 
+    async fn keys_after(
+        &self,
+        topic: &TopicKey,
+        after: Option<u128>,
+        limit: usize,
+    ) -> Result<Vec<DedupRow>, ShardError> {
+        self.read_keys(topic, after, limit).await
+    }
+
+    async fn store_copies(
+        &self,
+        items: &[(TopicKey, QueuedItem)],
+        keys: &[DedupRow],
+    ) -> Result<(), ShardError> {
+        self.copy_in(items, keys).await
+    }
+
+    async fn remove_topic(&self, topic: &TopicKey) -> Result<(), ShardError> {
+        self.clear_topic(topic).await
+    }
+
+    async fn take_over(&self, node: NodeId, incarnation: u64) -> Result<Lsn, ShardError> {
+        let progress = self.fence(node, incarnation).await?;
+        self.incarnation.store(incarnation, Ordering::Release);
+        Ok(progress)
+    }
+
     async fn ping(&self) -> Result<(), ShardError> {
-        self.database.row(&self.database.reader, "SELECT 1", []).await?;
-        Ok(())
+        self.database.ping().await
     }
 
     async fn close(&self) -> Result<(), ShardError> {

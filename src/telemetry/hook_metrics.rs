@@ -6,9 +6,10 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use parking_lot::Mutex;
 
-use super::metrics::Snapshot;
+use super::catalogue::help;
+use super::metrics::{OTHER, Snapshot, stem};
 
-/// Most versions of hooks with labels of their own; the idlest others are left out.
+/// Most versions of hooks with labels of their own; the idlest others are summed as `_other`.
 const HOOKS_MAX: usize = 200;
 
 /// The numbers of one version of a hook at the time of a scrape, since the node started.
@@ -28,6 +29,8 @@ pub struct HookNumbers {
     pub shadow: Vec<(&'static str, u64)>,
     /// Time its calls ran.
     pub run_seconds: f64,
+    /// Most linear memory a call had, in bytes.
+    pub memory_bytes_max: u64,
     /// Log lines that were dropped.
     pub log_lines_dropped: u64,
     /// Whether its breaker is open.
@@ -48,44 +51,57 @@ impl HookNumbers {
     fn busy(&self) -> u64 {
         self.calls.iter().map(|(_, calls)| calls).sum()
     }
+
+    fn add(&mut self, other: &Self) {
+        add_counts(&mut self.calls, &other.calls);
+        add_counts(&mut self.items, &other.items);
+        add_counts(&mut self.shadow, &other.shadow);
+        self.run_seconds += other.run_seconds;
+        self.memory_bytes_max = self.memory_bytes_max.max(other.memory_bytes_max);
+        self.log_lines_dropped += other.log_lines_dropped;
+        self.breaker_open |= other.breaker_open;
+    }
 }
 
-/// The busiest versions, so that tenants cannot grow the scrape at will.
+fn add_counts(sums: &mut Vec<(&'static str, u64)>, more: &[(&'static str, u64)]) {
+    for (name, count) in more {
+        match sums.iter_mut().find(|(known, _)| known == name) {
+            Some((_, sum)) => *sum += count,
+            None => sums.push((name, *count)),
+        }
+    }
+}
+
+/// The busiest versions as they are, the others summed, so that tenants cannot grow the scrape at will.
 pub(super) fn bounded(mut hooks: Vec<HookNumbers>) -> Vec<HookNumbers> {
     if hooks.len() > HOOKS_MAX {
         hooks.sort_by_key(|hook| std::cmp::Reverse(hook.busy()));
-        hooks.truncate(HOOKS_MAX);
+        let mut other = HookNumbers {
+            namespace: OTHER.to_owned(),
+            hook: OTHER.to_owned(),
+            version: OTHER.to_owned(),
+            ..HookNumbers::default()
+        };
+        for hook in hooks.drain(HOOKS_MAX..) {
+            other.add(&hook);
+        }
+        hooks.push(other);
     }
     hooks
 }
 
 pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     type Read = fn(&HookNumbers) -> &[(&'static str, u64)];
-    let counters: [(&'static str, &'static str, &'static str, Read); 3] = [
-        (
-            "mqueue_hook_calls",
-            "Calls of hooks, by how they ended",
-            "result",
-            |hook| &hook.calls,
-        ),
-        (
-            "mqueue_hook_items",
-            "Items given to hooks, by what was said of them",
-            "result",
-            |hook| &hook.items,
-        ),
-        (
-            "mqueue_hook_shadow_items",
-            "Items a shadow ran on, by how it compared",
-            "outcome",
-            |hook| &hook.shadow,
-        ),
+    let counters: [(&'static str, &'static str, Read); 3] = [
+        ("mqueue_hook_calls_total", "result", |hook| &hook.calls),
+        ("mqueue_hook_items_total", "result", |hook| &hook.items),
+        ("mqueue_hook_shadow_items_total", "outcome", |hook| &hook.shadow),
     ];
-    for (name, help, label, read) in counters {
+    for (name, label, read) in counters {
         let source = latest.clone();
         meter
-            .u64_observable_counter(name)
-            .with_description(help)
+            .u64_observable_counter(stem(name))
+            .with_description(help(name))
             .with_callback(move |observer| {
                 for hook in &source.lock().hooks {
                     for (value, count) in read(hook) {
@@ -98,7 +114,7 @@ pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     let source = latest.clone();
     meter
         .f64_observable_counter("mqueue_hook_run_seconds")
-        .with_description("Time hooks ran on their threads")
+        .with_description(help("mqueue_hook_run_seconds_total"))
         .with_callback(move |observer| {
             for hook in &source.lock().hooks {
                 observer.observe(hook.run_seconds, &hook.labels(None));
@@ -108,7 +124,7 @@ pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     let source = latest.clone();
     meter
         .u64_observable_counter("mqueue_hook_log_lines_dropped")
-        .with_description("Log lines of hooks beyond their limits")
+        .with_description(help("mqueue_hook_log_lines_dropped_total"))
         .with_callback(move |observer| {
             for hook in &source.lock().hooks {
                 observer.observe(hook.log_lines_dropped, &hook.labels(None));
@@ -117,12 +133,43 @@ pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
         .build();
     let source = latest.clone();
     meter
+        .u64_observable_gauge("mqueue_hook_memory_max_bytes")
+        .with_description(help("mqueue_hook_memory_max_bytes"))
+        .with_callback(move |observer| {
+            for hook in &source.lock().hooks {
+                observer.observe(hook.memory_bytes_max, &hook.labels(None));
+            }
+        })
+        .build();
+    let source = latest.clone();
+    meter
         .u64_observable_gauge("mqueue_hook_breaker_open")
-        .with_description("1 while a hook's policy is applied without running it")
+        .with_description(help("mqueue_hook_breaker_open"))
         .with_callback(move |observer| {
             for hook in &source.lock().hooks {
                 observer.observe(u64::from(hook.breaker_open), &hook.labels(None));
             }
         })
         .build();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_with_many_hooks_cannot_grow_the_scrape() {
+        let hook = |n: u64| HookNumbers {
+            hook: format!("h{n}"),
+            calls: vec![("ok", n), ("trap", 1)],
+            memory_bytes_max: n,
+            ..HookNumbers::default()
+        };
+        let hooks = bounded((0..1_000).map(hook).collect());
+        assert_eq!(hooks.len(), HOOKS_MAX + 1);
+        let other = hooks.last().unwrap();
+        assert_eq!(other.hook, OTHER);
+        assert_eq!(other.calls, [("ok", 799 * 800 / 2), ("trap", 800)]);
+        assert_eq!(other.memory_bytes_max, 799);
+    }
 }

@@ -13,6 +13,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use super::traces::{self, Exporter};
 use crate::config::{LogEncoding, LogLevel};
 
 /// Why messages cannot be logged.
@@ -28,7 +29,10 @@ pub enum LogsError {
 
 /// Changes the level of the process's log while it runs.
 #[derive(Clone)]
-pub struct LevelHandle(reload::Handle<Targets, Registry>);
+pub struct LevelHandle {
+    handle: reload::Handle<Targets, Registry>,
+    with_spans: bool,
+}
 
 impl fmt::Debug for LevelHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,22 +43,36 @@ impl fmt::Debug for LevelHandle {
 impl LevelHandle {
     /// Logs messages of `level` and above from now on.
     pub fn set(&self, level: LogLevel) -> Result<(), LogsError> {
-        self.0.reload(targets(level)).map_err(|_| LogsError::Closed)
+        self.handle
+            .reload(targets(level, self.with_spans))
+            .map_err(|_| LogsError::Closed)
     }
 }
 
-/// Starts the process's log; call it once.
-pub fn start(encoding: LogEncoding, level: LogLevel) -> Result<LevelHandle, LogsError> {
-    let (filter, handle) = reload::Layer::new(targets(level));
+/// Starts the process's log; call it once. With an `exporter` spans go to it, and lines of the log that are
+/// written within a span show its ids.
+pub fn start(
+    encoding: LogEncoding,
+    level: LogLevel,
+    exporter: Option<&Exporter>,
+) -> Result<LevelHandle, LogsError> {
+    let with_spans = exporter.is_some();
+    let (filter, handle) = reload::Layer::new(targets(level, with_spans));
     let layer = writing(encoding, io::stderr).with_filter(filter);
-    let started = tracing_subscriber::registry().with(layer).try_init();
+    let spans = exporter.map(|exporter| {
+        let only = Targets::new().with_target(traces::TARGET, LevelFilter::INFO);
+        tracing_opentelemetry::layer()
+            .with_tracer(exporter.tracer())
+            .with_filter(only)
+    });
+    let started = tracing_subscriber::registry().with(layer).with(spans).try_init();
     started.map_err(|_| LogsError::AlreadySet)?;
-    Ok(LevelHandle(handle))
+    Ok(LevelHandle { handle, with_spans })
 }
 
 /// Libraries speak of their own inner life: below warnings they are heard only one level later than
-/// MQueue itself.
-fn targets(level: LogLevel) -> Targets {
+/// MQueue itself. Spans are seen whenever they are made, so that lines within them show their ids.
+fn targets(level: LogLevel, with_spans: bool) -> Targets {
     let (own, others) = match level {
         LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::DEBUG),
         LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::INFO),
@@ -62,7 +80,15 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
     };
-    Targets::new().with_default(others).with_target("mqueue", own)
+    let spans = if with_spans {
+        LevelFilter::INFO
+    } else {
+        LevelFilter::OFF
+    };
+    Targets::new()
+        .with_default(others)
+        .with_target("mqueue", own)
+        .with_target(traces::TARGET, spans)
 }
 
 fn writing<W>(encoding: LogEncoding, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
@@ -131,11 +157,16 @@ mod tests {
 
     fn log(encoding: LogEncoding, level: LogLevel, speak: impl FnOnce(&LevelHandle)) -> String {
         let captured = Captured::default();
-        let (filter, handle) = reload::Layer::new(targets(level));
+        let (filter, handle) = reload::Layer::new(targets(level, false));
         let writer = captured.clone();
         let layer = writing(encoding, move || writer.clone()).with_filter(filter);
         let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || speak(&LevelHandle(handle)));
+        tracing::subscriber::with_default(subscriber, || {
+            speak(&LevelHandle {
+                handle,
+                with_spans: false,
+            })
+        });
         captured.text()
     }
 

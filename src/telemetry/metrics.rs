@@ -16,15 +16,20 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
 
+use super::catalogue::help;
+use super::duration_metrics::DurationCollector;
+pub use super::duration_metrics::DurationNumbers;
 pub use super::hook_metrics::HookNumbers;
 use super::hook_metrics::{self, observe_hooks};
 pub use super::quota_metrics::QuotaNumbers;
 use super::quota_metrics::{self, observe_quotas};
+pub use super::shard_metrics::ShardNumbers;
+use super::shard_metrics::observe_shards;
 
 /// Most topics with labels of their own; the others are summed as `_other`.
 const TOPICS_MAX: usize = 200;
 /// The label of what is summed.
-const OTHER: &str = "_other";
+pub(super) const OTHER: &str = "_other";
 /// Upper bounds of the latency buckets, in seconds: from a cached answer to the longest poll.
 const LATENCY_BUCKETS_S: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -38,7 +43,7 @@ const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub struct MetricsError(String);
 
 impl MetricsError {
-    fn of(error: impl std::fmt::Display) -> Self {
+    pub(super) fn of(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
     }
 }
@@ -74,6 +79,10 @@ pub struct TopicNumbers {
     pub dead_total: u64,
     /// Items whose time to live passed since start.
     pub expired_total: u64,
+    /// Items that hooks dropped since start.
+    pub filtered_total: u64,
+    /// Items refused since start.
+    pub rejected_total: u64,
 }
 
 impl TopicNumbers {
@@ -94,6 +103,8 @@ impl TopicNumbers {
         self.failed_total += other.failed_total;
         self.dead_total += other.dead_total;
         self.expired_total += other.expired_total;
+        self.filtered_total += other.filtered_total;
+        self.rejected_total += other.rejected_total;
     }
 }
 
@@ -107,6 +118,10 @@ pub struct Snapshot {
     pub topics: Vec<TopicNumbers>,
     /// The numbers of versions of hooks that did something.
     pub hooks: Vec<HookNumbers>,
+    /// How long things took; their names must not change while the node runs.
+    pub durations: Vec<DurationNumbers>,
+    /// The shards' numbers.
+    pub shards: Vec<ShardNumbers>,
     /// The quotas of namespaces that have one of their own.
     pub quotas: Vec<QuotaNumbers>,
     /// The node's own numbers; their names must not change while the node runs.
@@ -173,10 +188,14 @@ impl Metrics {
         let meter = provider.meter("mqueue");
         observe_topics(&meter, &latest);
         observe_hooks(&meter, &latest);
+        observe_shards(&meter, &latest);
         observe_quotas(&meter, &latest);
         observe_node(&meter, &node, &latest);
-        let counter = |name: &str, help: &str| -> Result<IntCounter, MetricsError> {
-            let counter = IntCounter::new(name, help).map_err(MetricsError::of)?;
+        registry
+            .register(Box::new(DurationCollector::new(latest.clone())?))
+            .map_err(MetricsError::of)?;
+        let counter = |name: &str| -> Result<IntCounter, MetricsError> {
+            let counter = IntCounter::new(name, help(name)).map_err(MetricsError::of)?;
             registry
                 .register(Box::new(counter.clone()))
                 .map_err(MetricsError::of)?;
@@ -184,11 +203,8 @@ impl Metrics {
         };
         Ok(Self {
             requests: request_metrics(&registry, routes)?,
-            auth_failures: counter("mqueue_auth_failures_total", "Requests whose token was refused")?,
-            over_quota: counter(
-                "mqueue_over_quota_items_total",
-                "Items refused because of a quota",
-            )?,
+            auth_failures: counter("mqueue_auth_failures_total")?,
+            over_quota: counter("mqueue_over_quota_items_total")?,
             registry,
             source: Box::new(source),
             latest,
@@ -253,17 +269,14 @@ impl Metrics {
 
 fn request_metrics(registry: &Registry, routes: &[&'static str]) -> Result<Vec<RouteMetrics>, MetricsError> {
     let requests = IntCounterVec::new(
-        Opts::new(
-            "mqueue_http_requests_total",
-            "Requests answered, by route and class of status",
-        ),
+        Opts::new("mqueue_http_requests_total", help("mqueue_http_requests_total")),
         &["route", "status"],
     )
     .map_err(MetricsError::of)?;
     let latency = HistogramVec::new(
         HistogramOpts::new(
             "mqueue_http_request_duration_seconds",
-            "Time from the request's head to the answer's, long polls included",
+            help("mqueue_http_request_duration_seconds"),
         )
         .buckets(LATENCY_BUCKETS_S.to_vec()),
         &["route"],
@@ -315,7 +328,7 @@ fn observe_topics(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     let source = latest.clone();
     meter
         .u64_observable_gauge("mqueue_items")
-        .with_description("Items held, by state")
+        .with_description(help("mqueue_items"))
         .with_callback(move |observer| {
             for topic in &source.lock().topics {
                 for (state, value) in [
@@ -332,7 +345,7 @@ fn observe_topics(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     let source = latest.clone();
     meter
         .f64_observable_gauge("mqueue_oldest_ready_age_seconds")
-        .with_description("How long the item that would go out next has been due")
+        .with_description(help("mqueue_oldest_ready_age_seconds"))
         .with_callback(move |observer| {
             for topic in &source.lock().topics {
                 observer.observe(topic.oldest_ready_age_ms as f64 / 1_000.0, &labels(topic, None));
@@ -342,7 +355,7 @@ fn observe_topics(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     let source = latest.clone();
     meter
         .u64_observable_gauge("mqueue_topic_paused")
-        .with_description("1 while a topic's deliveries are stopped")
+        .with_description(help("mqueue_topic_paused"))
         .with_callback(move |observer| {
             for topic in &source.lock().topics {
                 observer.observe(u64::from(topic.paused), &labels(topic, None));
@@ -350,29 +363,21 @@ fn observe_topics(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
         })
         .build();
     type Read = fn(&TopicNumbers) -> u64;
-    let counters: [(&'static str, &'static str, Read); 6] = [
-        ("mqueue_items_enqueued", "Items accepted", |t| t.enqueued_total),
-        ("mqueue_items_delivered", "Items handed out", |t| {
-            t.delivered_total
-        }),
-        ("mqueue_items_acked", "Items acked", |t| t.acked_total),
-        (
-            "mqueue_deliveries_failed",
-            "Deliveries nacked or whose lease ended",
-            |t| t.failed_total,
-        ),
-        ("mqueue_items_dead", "Items that became dead letters", |t| {
-            t.dead_total
-        }),
-        ("mqueue_items_expired", "Items whose time to live passed", |t| {
-            t.expired_total
-        }),
+    let counters: [(&'static str, Read); 8] = [
+        ("mqueue_items_enqueued_total", |t| t.enqueued_total),
+        ("mqueue_items_rejected_total", |t| t.rejected_total),
+        ("mqueue_items_filtered_total", |t| t.filtered_total),
+        ("mqueue_items_delivered_total", |t| t.delivered_total),
+        ("mqueue_items_acked_total", |t| t.acked_total),
+        ("mqueue_deliveries_failed_total", |t| t.failed_total),
+        ("mqueue_items_dead_total", |t| t.dead_total),
+        ("mqueue_items_expired_total", |t| t.expired_total),
     ];
-    for (name, help, read) in counters {
+    for (name, read) in counters {
         let source = latest.clone();
         meter
-            .u64_observable_counter(name)
-            .with_description(help)
+            .u64_observable_counter(stem(name))
+            .with_description(help(name))
             .with_callback(move |observer| {
                 for topic in &source.lock().topics {
                     observer.observe(read(topic), &labels(topic, None));
@@ -382,21 +387,27 @@ fn observe_topics(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     }
 }
 
+/// The name of a counter as the exporter takes it: it appends the suffix itself.
+pub(super) fn stem(name: &'static str) -> &'static str {
+    name.strip_suffix("_total").unwrap_or(name)
+}
+
 fn observe_node(meter: &Meter, names: &[&'static str], latest: &Arc<Mutex<Snapshot>>) {
     for &name in names {
         let source = latest.clone();
         let read = move || source.lock().node.get(name).copied().unwrap_or_default();
         match name.strip_suffix("_total") {
-            // The exporter appends the suffix itself.
             Some(stem) => {
                 meter
                     .f64_observable_counter(stem)
+                    .with_description(help(name))
                     .with_callback(move |observer| observer.observe(read(), &[]))
                     .build();
             }
             None => {
                 meter
                     .f64_observable_gauge(name)
+                    .with_description(help(name))
                     .with_callback(move |observer| observer.observe(read(), &[]))
                     .build();
             }
@@ -423,6 +434,17 @@ mod tests {
         let metrics = Metrics::new(&["enqueue", "other"], || Snapshot {
             topics: vec![topic(7)],
             hooks: vec![],
+            durations: vec![DurationNumbers {
+                name: "mqueue_wal_sync_duration_seconds",
+                bounds_us: &[100, 1_000],
+                counts: vec![2, 0, 1],
+                sum_us: 5_000_150,
+            }],
+            shards: vec![ShardNumbers {
+                shard: 1,
+                open: true,
+                ..ShardNumbers::default()
+            }],
             quotas: vec![QuotaNumbers {
                 namespace: "a".into(),
                 quotas: vec![("leases", 5, 2)],
@@ -444,7 +466,13 @@ mod tests {
             r#"mqueue_quota_limit{namespace="a",quota="leases"} 5"#,
             r#"mqueue_quota_used{namespace="a",quota="leases"} 2"#,
             "mqueue_wal_bytes 5",
+            r#"mqueue_shard_breaker_open{shard="1"} 1"#,
             "mqueue_wal_syncs_total 3",
+            "# HELP mqueue_wal_bytes Size of the log",
+            "# TYPE mqueue_wal_sync_duration_seconds histogram",
+            r#"mqueue_wal_sync_duration_seconds_bucket{le="0.001"} 2"#,
+            r#"mqueue_wal_sync_duration_seconds_bucket{le="+Inf"} 3"#,
+            "mqueue_wal_sync_duration_seconds_sum 5.00015",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }

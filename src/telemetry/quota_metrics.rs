@@ -6,6 +6,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use parking_lot::Mutex;
 
+use super::catalogue::help;
 use super::metrics::Snapshot;
 
 /// Most namespaces with labels of their own, the first by name.
@@ -29,23 +30,15 @@ pub(super) fn bounded(mut quotas: Vec<QuotaNumbers>) -> Vec<QuotaNumbers> {
 
 pub(super) fn observe_quotas(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     type Read = fn(&(&'static str, u64, u64)) -> u64;
-    let gauges: [(&'static str, &'static str, Read); 2] = [
-        (
-            "mqueue_quota_limit",
-            "What a namespace with a quota of its own may have",
-            |(_, limit, _)| *limit,
-        ),
-        (
-            "mqueue_quota_used",
-            "What a namespace with a quota of its own has",
-            |(.., used)| *used,
-        ),
+    let gauges: [(&'static str, Read); 2] = [
+        ("mqueue_quota_limit", |(_, limit, _)| *limit),
+        ("mqueue_quota_used", |(.., used)| *used),
     ];
-    for (name, help, read) in gauges {
+    for (name, read) in gauges {
         let source = latest.clone();
         meter
             .u64_observable_gauge(name)
-            .with_description(help)
+            .with_description(help(name))
             .with_callback(move |observer| {
                 for of in &source.lock().quotas {
                     for quota in &of.quotas {

@@ -122,6 +122,20 @@ pub(super) fn put_keys(out: &mut Vec<u8>, topic: &TopicKey, keys: &[KeyEntry]) {
     }
 }
 
+/// An item alone, as an enqueue record has it.
+pub fn encode_item(item: &Item) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_item(&mut out, item);
+    out
+}
+
+/// The item that [`encode_item`] encoded; nothing when the bytes are something else.
+pub fn decode_item(bytes: &[u8]) -> Option<Item> {
+    let mut input = Input(bytes);
+    let item = input.item().ok()?;
+    input.0.is_empty().then_some(item)
+}
+
 fn put_item(out: &mut Vec<u8>, item: &Item) {
     out.reserve(ITEM_BYTES + item.payload.len());
     out.extend_from_slice(&item.id.0.to_le_bytes());

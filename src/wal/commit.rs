@@ -137,6 +137,19 @@ impl Wal {
         Ok(pending)
     }
 
+    /// Hands every durable record to `visit` once more, in order, while the log goes on; returns the position up to
+    /// which it did. No segment may be freed meanwhile. Blocks until everything is read.
+    ///
+    /// # Errors
+    /// See [`WalOpenError`]. It may be that a segment ended during the reading: then trying again helps. What `visit` was
+    /// given before an error is not to be used.
+    pub fn read_back(&self, visit: &mut dyn FnMut(Lsn, Record)) -> Result<Lsn, WalOpenError> {
+        let shared = &*self.0.shared;
+        let end = shared.durable_lsn();
+        replay::read_back(&*shared.disk, &shared.options.dir, end, visit)?;
+        Ok(end)
+    }
+
     /// The last durable position.
     pub fn durable_lsn(&self) -> Lsn {
         self.0.shared.durable_lsn()

@@ -94,6 +94,50 @@ pub(super) fn replay(
     Ok(history)
 }
 
+/// Hands every record of a log in use to `visit`, up to `end`, which is durable.
+pub(super) fn read_back(
+    disk: &dyn Disk,
+    dir: &Path,
+    end: Lsn,
+    visit: &mut dyn FnMut(Lsn, Record),
+) -> Result<(), WalOpenError> {
+    let mut decoder = Decoder::default();
+    let numbers = numbers(disk, dir)?;
+    let mut last = None;
+    for (index, &number) in numbers.iter().enumerate() {
+        let (file, header) = segment::open(disk, dir, number)?;
+        let mut reached = Lsn(header.first_lsn.0 - 1);
+        let next = match numbers.get(index + 1) {
+            Some(&next) => Some(segment::open(disk, dir, next)?.1),
+            None => None,
+        };
+        let segment = Segment {
+            disk_file: &*file,
+            dir,
+            header: &header,
+            next: next.as_ref(),
+        };
+        let read = segment.read(&mut |frame| {
+            reached = frame.header.lsn;
+            if reached > end {
+                return Ok(());
+            }
+            let decoded = decoder.records(frame.body, &mut |record| visit(reached, record));
+            decoded.map_err(|_| damage(dir, number, frame.offset, Damage::Records))
+        });
+        // Behind the end the log is being written: what is found there is no damage.
+        if reached >= end {
+            return Ok(());
+        }
+        read?;
+        last = Some(number);
+    }
+    match last {
+        Some(number) => Err(damage(dir, number, 0, Damage::MissingSegment)),
+        None => Ok(()),
+    }
+}
+
 /// The numbers of the log's segments, ascending and without a gap.
 pub(super) fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, WalOpenError> {
     let files = segment::list(disk, dir)?.into_iter();

@@ -67,10 +67,12 @@ const PLACES: &[(&str, &[&str])] = &[
     // The shards' databases.
     ("sea_orm", &["shard"]),
     ("mqueue_migrations", &["shard"]),
+    // The configuration has a section of that name.
+    ("redis", &["config", "hot"]),
     // HTTP. The composition root mounts what is beside the API.
     ("poem", &["api", "app/serve", "console"]),
     ("poem_openapi", &["api"]),
-    ("http", &["api"]),
+    ("http", &["api", "telemetry"]),
     ("http_body_util", &["api"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api"]),
@@ -111,16 +113,29 @@ const PLACES: &[(&str, &[&str])] = &[
     ("strsim", &["config"]),
     ("toml", &["cli/hooks", "config", "hooks"]),
     ("std::env", &["config", "cli/hooks", "app/serve"]),
-    ("secrecy", &["app", "cli", "config", "shard"]),
+    ("secrecy", &["app", "cli", "config", "hot/redis", "shard"]),
+    // The hot tier that nodes share.
+    ("redis", &["hot/redis"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_prometheus", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
     ("prometheus", &["telemetry"]),
+    ("tracing_opentelemetry", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
     (
         "tracing",
-        &["api", "app", "cli", "hooks", "queue", "telemetry", "wal"],
+        &[
+            "api",
+            "app",
+            "cli",
+            "hooks",
+            "hot/redis",
+            "queue",
+            "telemetry",
+            "wal",
+        ],
     ),
     // The core is pure: no runtime below the queue but where waiting is the job.
     (
@@ -128,7 +143,7 @@ const PLACES: &[(&str, &[&str])] = &[
         &["api", "app", "cli", "hooks", "queue", "hot", "shard", "wal"],
     ),
     ("tokio_util", &["api", "app", "hooks", "queue"]),
-    ("futures_util", &["api", "hooks", "queue", "shard"]),
+    ("futures_util", &["api", "hooks", "hot/redis", "queue", "shard"]),
     ("async_trait", &["cli/hooks", "hooks", "hot", "shard", "tenant"]),
     ("arc_swap", &["hooks", "queue", "tenant"]),
     (
@@ -141,6 +156,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "hot",
             "model",
             "queue",
+            "shard",
             "telemetry",
             "tenant",
             "wal",
@@ -164,8 +180,20 @@ const PLACES: &[(&str, &[&str])] = &[
     // Time.
     ("jiff", &["clock"]),
     // Hashes and numbers that outlive a process.
-    ("blake3", &["hooks", "model", "queue", "tenant"]),
-    ("rand", &["api", "cli", "config", "hooks", "queue", "wal"]),
+    ("blake3", &["hooks", "hot/redis", "model", "queue", "tenant"]),
+    (
+        "rand",
+        &[
+            "api",
+            "app/nodes",
+            "cli",
+            "config",
+            "hooks",
+            "hot/redis",
+            "queue",
+            "wal",
+        ],
+    ),
     // The process.
     ("mimalloc", &["main"]),
 ];
@@ -184,8 +212,12 @@ const ANYWHERE: &[&str] = &[
 const ADAPTERS: &[(&str, &[&str])] = &[
     ("MemoryTier", &["app", "hot"]),
     ("MemoryOptions", &["app", "hot"]),
+    ("RedisTier", &["app", "hot"]),
+    ("RedisOptions", &["app", "hot"]),
     ("SeaShard", &["app", "shard"]),
     ("ShardOptions", &["app", "shard"]),
+    ("Breaker", &["app", "hooks", "shard"]),
+    ("BreakerOptions", &["app", "shard"]),
     ("RealDisk", &["app", "cli", "wal"]),
 ];
 

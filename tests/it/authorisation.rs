@@ -49,12 +49,14 @@ fn needs(operation: &Operation) -> Needs {
     match operation.id.as_str() {
         "health" | "livez" | "readyz" | "get_problem" => Needs::Nothing,
         "metrics" => Needs::Everything,
+        "list_nodes" | "forget_node" | "list_shards" | "move_slots" => Needs::Operating,
         "enqueue" | "classic_enqueue" => Needs::In(Scope::Enqueue),
         "dequeue" | "dequeue_many" | "classic_dequeue" | "classic_ack" | "classic_nack" => {
             Needs::In(Scope::Dequeue)
         }
         "ack" | "nack" | "extend" | "release" | "reject" => Needs::Anywhere(Scope::Dequeue),
-        "events" | "get_hook_limits" | "get_hook_wit" => Needs::Token,
+        "events" | "get_hook_limits" | "get_hook_wit" | "list_namespaces" => Needs::Token,
+        "get_all_audit" => Needs::Everything,
         "get_audit" => Needs::Audit,
         "put_quota" | "delete_quota" | "get_config" | "reload_config" => Needs::Operating,
         id if of_hooks(id) => Needs::In(Scope::Hooks),
@@ -75,7 +77,9 @@ fn body(operation: &Operation, namespace: &str) -> Value {
         "ack" | "nack" | "extend" | "release" | "reject" => json!({"leases": [{"lease_id": "none"}]}),
         "classic_enqueue" => json!([{"namespace": namespace, "topic": "t"}]),
         "classic_ack" | "classic_nack" => json!({"id": "1", "namespace": namespace, "topic": "t"}),
+        "order_operation" => json!({"kind": "purge", "topic": "t"}),
         "put_binding" => json!({"topic": "*", "side": "enqueue", "hook": "h", "version": 1}),
+        "move_slots" => json!({"balance": true, "dry_run": true}),
         "activate_binding" => json!({"version": 1}),
         "add_hook_version" | "put_hook_version" => json!({"module": "AA=="}),
         "dry_run_hook" => json!({"items": [{"text": "x"}]}),
@@ -121,6 +125,7 @@ impl Operation {
                 .replace("{hook}", "h")
                 .replace("{version}", "1")
                 .replace("{binding}", "h")
+                .replace("{node}", "9")
                 .replace("{test}", "t")
                 .replace("{code}", "unauthorized");
             assert!(!filled.contains('{'), "say here what {template} takes");
@@ -304,6 +309,12 @@ async fn the_right_token_opens_every_operation() {
                 is(&reply, 404, "unknown_item") || is(&reply, 404, "unknown_topic")
             }
             "classic_ack" | "classic_nack" => is(&reply, 409, "not_leased"),
+            "forget_node" => is(&reply, 409, "conflict"),
+            "delete_topic" | "delete_namespace" => is(&reply, 400, "confirmation_required"),
+            "order_operation" => reply.status == 202,
+            "get_operation" | "cancel_operation" => {
+                reply.status == 200 || reply.status == 409 || reply.status == 404
+            }
             // There is no hook, and no condition says what is expected.
             id if of_hooks(id) => [200, 404, 422, 428].contains(&reply.status),
             _ => reply.status == 200 || is(&reply, 404, "unknown_topic"),
@@ -381,4 +392,23 @@ async fn a_flood_of_bad_tokens_is_slowed_and_a_good_one_is_not() {
         .expect("no brake after 100 bad tokens")
         .problem(429, "too_many_failures");
     server.client().get("/v1/namespaces/default").await.ok();
+}
+
+#[tokio::test]
+async fn only_administrators_of_everything_rule() {
+    let (server, operations) = furnished().await;
+    let ruling: Vec<_> = operations
+        .iter()
+        .filter(|operation| needs(operation) == Needs::Operating)
+        .collect();
+    assert!(!ruling.is_empty());
+    for operation in ruling {
+        let of_one = server.client_with(Some(token(Some(&["mine"]), &[Scope::Admin])));
+        let reply = of_one.send(operation.request(&of_one, "mine")).await;
+        reply.problem(403, "forbidden");
+        let others = [Scope::Enqueue, Scope::Dequeue, Scope::Hooks];
+        let of_all = server.client_with(Some(token(None, &others)));
+        let reply = of_all.send(operation.request(&of_all, "mine")).await;
+        reply.problem(403, "insufficient_scope");
+    }
 }

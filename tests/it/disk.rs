@@ -239,9 +239,10 @@ async fn a_failed_sync_stops_acceptance_at_once_and_loses_nothing() {
         .await
         .problem(503, "log_failed");
     node.client.get("/readyz").await.problem(503, "not_ready");
-    assert_eq!(node.client.get("/livez").await.status, 200);
+    node.client.get("/livez").await.problem(503, "log_failed");
 
     let node = node.restart().await;
+    assert_eq!(node.client.get("/livez").await.status, 200);
     let topic = node.client.topic("eio");
     assert_eq!(topic.ack(&held[1..]).await, ["ok"]);
     let left = topic.take(9).await;

@@ -1,7 +1,7 @@
 //! Limits, settings and the node's own coming and going.
 
-use mqueue::model::{Namespace, SettingsPatch};
-use mqueue::queue::{Durability, QueueError};
+use mqueue::model::{Namespace, NamespaceSettings, SettingsPatch};
+use mqueue::queue::{Durability, Expectation, QueueError};
 
 use crate::node::{Node, item, request, somebody, topic};
 
@@ -10,12 +10,18 @@ async fn settings_come_from_topic_then_namespace_then_configuration() {
     let node = Node::start_with(&[("topics.max_attempts", "4"), ("topics.priority", "50")]).await;
     let t = topic("settings");
     let namespace: Namespace = "default".parse().unwrap();
-    let patch = SettingsPatch {
-        priority: Some(60),
-        lease_ms: Some(5_000),
-        ..SettingsPatch::default()
+    let settings = NamespaceSettings {
+        topics: SettingsPatch {
+            priority: Some(60),
+            lease_ms: Some(5_000),
+            ..SettingsPatch::default()
+        },
+        ..NamespaceSettings::default()
     };
-    node.queue.put_namespace(&namespace, patch).await.unwrap();
+    let put = node
+        .queue
+        .put_namespace(&namespace, settings, Expectation::Whatever);
+    put.await.unwrap();
     let patch = SettingsPatch {
         priority: Some(70),
         ..SettingsPatch::default()

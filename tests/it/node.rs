@@ -25,11 +25,31 @@ pub(crate) struct Node {
     dir: TempDir,
 }
 
+/// Whether this is a test of `on_redis`: its nodes share a Redis. Tests run on threads of their name.
+pub(crate) fn is_on_redis() -> bool {
+    let thread = std::thread::current();
+    thread.name().is_some_and(|name| name.starts_with("on_redis::"))
+}
+
+/// The Redis for tests; nobody may flush it.
+pub(crate) fn redis_addr() -> String {
+    std::env::var("MQUEUE_TEST_REDIS").unwrap_or_else(|_| "127.0.0.1:6379".into())
+}
+
+/// What the keys of one test begin with.
+pub(crate) fn redis_prefix() -> String {
+    format!("test-{:016x}", rand::random::<u64>())
+}
+
 pub(crate) fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
     let mut flags = vec![
         ("storage.data_dir", dir.path().to_str().unwrap()),
         ("wal.segment_bytes", "1MiB"),
     ];
+    let (addr, prefix) = (redis_addr(), redis_prefix());
+    if is_on_redis() {
+        flags.extend([("redis.addrs", addr.as_str()), ("redis.prefix", prefix.as_str())]);
+    }
     flags.extend_from_slice(set);
     let flag = |(key, value): (&str, &str)| Assignment {
         key: key.into(),

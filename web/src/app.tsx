@@ -1,6 +1,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { latest, watch } from "./api/live";
 import { useKeys } from "./keys";
+import { Hook } from "./pages/hooks/Hook";
+import { Hooks } from "./pages/hooks/Hooks";
 import { Namespace } from "./pages/Namespace";
 import { Namespaces } from "./pages/Namespaces";
 import { Overview } from "./pages/Overview";
@@ -51,6 +53,10 @@ function Page() {
     return <Topic key={`${first}/${second}`} namespace={first} topic={second} />;
   }
   if (page === "topics") return <Topics />;
+  if (page === "hooks" && first !== undefined && second !== undefined) {
+    return <Hook key={`${first}/${second}`} namespace={first} hook={second} />;
+  }
+  if (page === "hooks") return <Hooks />;
   if (page === "namespaces" && first !== undefined) return <Namespace key={first} namespace={first} />;
   return <Namespaces />;
 }

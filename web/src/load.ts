@@ -33,3 +33,31 @@ export function useLoad<T>(key: string, read: () => Promise<T>, version = ""): L
   const current = shown?.key === key ? shown : null;
   return { data: current?.data ?? null, problem: current?.problem ?? null, again: () => setTurn((now) => now + 1) };
 }
+
+interface Action {
+  busy: boolean;
+  problem: Problem | null;
+  /** Does `work`; answers whether it was done. What it answers goes to `done`. */
+  run: <T>(work: () => Promise<T>, done?: (result: T) => void) => Promise<boolean>;
+}
+
+/** A change somebody asks for, one at a time, and the problem of the last one. */
+export function useAction(): Action {
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const run: Action["run"] = async (work, done) => {
+    setBusy(true);
+    try {
+      const result = await work();
+      setProblem(null);
+      done?.(result);
+      return true;
+    } catch (error) {
+      setProblem(refusalOf(error));
+      return false;
+    } finally {
+      setBusy(false);
+    }
+  };
+  return { busy, problem, run };
+}

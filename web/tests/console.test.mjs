@@ -1,43 +1,13 @@
 // The console in a real browser, against a real node.
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
-import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { hold, launch, open, signIn } from "./browser.mjs";
-import { Node } from "./node.mjs";
+import { test } from "node:test";
+import { signIn } from "./browser.mjs";
+import { LOOKS, becomes, consoleOfOneNode, tile } from "./fixture.mjs";
 
-const SCREENSHOTS = fileURLToPath(new URL("../../target/screenshots/", import.meta.url));
-const node = new Node();
-let browser;
-
-before(async () => {
-  mkdirSync(SCREENSHOTS, { recursive: true });
-  await node.start();
-  browser = await launch();
-});
-
-after(async () => {
-  await browser?.close();
-  await node.end();
-});
-
-/** Runs `steps` on a page that is signed in. */
-async function signedIn(steps, claims = {}) {
-  const { page, end } = await open(browser, node.url);
-  // Made only now: some do not last long.
-  await signIn(page, node.token(claims));
-  await page.getByRole("heading", { name: "Overview" }).waitFor();
-  await steps(page);
-  await end();
-}
-
-/** Goes to a place of the console without losing what the tab holds. */
-const visit = (page, path) => page.goto(`${node.url}/console${path}`);
-const tile = (page, name) => page.locator(".tile", { has: page.locator("dt", { hasText: new RegExp(`^${name}$`) }) }).locator("dd");
-const becomes = async (locator, text) => locator.filter({ hasText: text }).waitFor();
+const { node, opened, pictured, signedIn, visit } = consoleOfOneNode();
 
 test("a token that is not accepted is told why, and one that is opens the console", async () => {
-  const { page, end } = await open(browser, node.url);
+  const { page, end } = await opened();
   await signIn(page, "eyJ.no.token");
   const note = page.getByRole("alert");
   await note.waitFor();
@@ -219,21 +189,16 @@ test("a restart of the server is told and survived", async () => {
   });
 });
 
-for (const width of [320, 1440]) {
-  for (const scheme of ["light", "dark"]) {
-    test(`every view is accessible and fits at ${width} px, ${scheme}`, async () => {
-      const [id] = await node.enqueue("shop", "orders", [{ json: { order: 81, lines: [{ sku: "A-1", count: 2 }] }, headers: { source: "till-4" } }]);
-      await node.enqueue("shop", "invoices", [{ text: "later", delay_ms: 3_600_000 }, { text: "now" }]);
-      await node.enqueue("warehouse", "pick-list.v2", Array.from({ length: 12 }, (_, at) => ({ json: { shelf: at } })));
-      await node.enqueue("warehouse", "failed", [{ text: "x" }, { text: "y" }]);
-      await node.call("POST", "/v1/namespaces/warehouse/topics/failed/resume");
-      await node.kill("warehouse", "failed", 2, "the scanner did not answer within 30 s");
-      await node.call("POST", "/v1/namespaces/warehouse/topics/failed/pause");
-      const { page, end } = await open(browser, node.url, { width, height: width === 320 ? 720 : 900, scheme });
-      const shot = async (name) => {
-        await hold(page, name);
-        await page.screenshot({ path: `${SCREENSHOTS}${name}-${width}-${scheme}.png`, fullPage: true });
-      };
+for (const look of LOOKS) {
+  test(`every view is accessible and fits at ${look.width} px, ${look.scheme}`, async () => {
+    const [id] = await node.enqueue("shop", "orders", [{ json: { order: 81, lines: [{ sku: "A-1", count: 2 }] }, headers: { source: "till-4" } }]);
+    await node.enqueue("shop", "invoices", [{ text: "later", delay_ms: 3_600_000 }, { text: "now" }]);
+    await node.enqueue("warehouse", "pick-list.v2", Array.from({ length: 12 }, (_, at) => ({ json: { shelf: at } })));
+    await node.enqueue("warehouse", "failed", [{ text: "x" }, { text: "y" }]);
+    await node.call("POST", "/v1/namespaces/warehouse/topics/failed/resume");
+    await node.kill("warehouse", "failed", 2, "the scanner did not answer within 30 s");
+    await node.call("POST", "/v1/namespaces/warehouse/topics/failed/pause");
+    await pictured(look, async (page, shot) => {
       await page.getByLabel("Token").waitFor();
       await shot("sign-in");
       await signIn(page, node.token());
@@ -266,7 +231,6 @@ for (const width of [320, 1440]) {
       await visit(page, "/namespaces/shop");
       await becomes(tile(page, "Items a minute"), "60,000");
       await shot("namespace");
-      await end();
     });
-  }
+  });
 }

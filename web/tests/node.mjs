@@ -8,26 +8,37 @@ import { fileURLToPath } from "node:url";
 
 const BINARY = process.env.MQUEUE_BIN ?? fileURLToPath(new URL("../../target/release/mqueue", import.meta.url));
 const SETTINGS = ["auth.leeway=0s"];
-const ENVIRONMENT = { ...process.env, NAMESPACE_QUOTAS: "shop:60000:2000" };
 
 export class Node {
   #folder = mkdtempSync(join(tmpdir(), "mqueue-console-"));
   #child = null;
   #port = 0;
+  #environment;
+
+  /** A node whose namespaces have `quotas`: `name:items a minute:at once`, with commas between them. */
+  constructor({ quotas = "shop:60000:2000" } = {}) {
+    this.#environment = { ...process.env, NAMESPACE_QUOTAS: quotas };
+  }
 
   get url() {
     return `http://127.0.0.1:${this.#port}`;
   }
 
-  #common() {
+  /** The program that it is. */
+  get command() {
+    return BINARY;
+  }
+
+  /** The arguments that say which node is meant. */
+  get where() {
     return ["--data-dir", this.#folder, ...SETTINGS.flatMap((setting) => ["--set", setting])];
   }
 
   /** Starts it, on the same port as before if there was one, and waits until it listens. */
   async start() {
-    const child = spawn(BINARY, ["serve", ...this.#common(), "--listen", `127.0.0.1:${this.#port}`], {
+    const child = spawn(BINARY, ["serve", ...this.where, "--listen", `127.0.0.1:${this.#port}`], {
       stdio: ["ignore", "ignore", "pipe"],
-      env: ENVIRONMENT,
+      env: this.#environment,
     });
     this.#child = child;
     let log = "";
@@ -61,14 +72,14 @@ export class Node {
   /** A token for `namespace`, with all scopes unless some are given. */
   token({ namespace = "*", scopes = [], ttl = "1h" } = {}) {
     const more = scopes.flatMap((scope) => ["--scope", scope]);
-    return execFileSync(BINARY, ["token", ...this.#common(), "-n", namespace, "--ttl", ttl, ...more], { encoding: "utf8" }).trim();
+    return execFileSync(BINARY, ["token", ...this.where, "-n", namespace, "--ttl", ttl, ...more], { encoding: "utf8" }).trim();
   }
 
   /** Calls the API beside the browser. */
-  async call(method, path, body) {
+  async call(method, path, body, more = {}) {
     const response = await fetch(this.url + path, {
       method,
-      headers: { authorization: `Bearer ${this.token()}`, "content-type": "application/json" },
+      headers: { authorization: `Bearer ${this.token()}`, "content-type": "application/json", ...more },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const answer = await response.json();

@@ -14,7 +14,7 @@ use super::conditions::{Conditions, tagged};
 use super::views::{BindingListView, BindingView};
 use super::{HookPath, name};
 use crate::hooks::registry::{Activation, BindingDraft, Expected};
-use crate::model::{Binding, Canary, HookName, Policies, Side, TopicPattern};
+use crate::model::{Author, Binding, Canary, HookName, Policies, Side, TopicPattern};
 use crate::tenant::{Authorised, Scope};
 
 /// Where a binding stands that names no place: others fit before and behind it.
@@ -71,6 +71,7 @@ pub(super) enum Step {
 /// The right to look after a namespace's bindings, which one, and as what it is there.
 struct Place {
     authorised: Authorised,
+    author: Author,
     id: HookName,
     current: Option<Binding>,
 }
@@ -81,6 +82,7 @@ impl Place {
         let id = name("binding", id)?;
         let current = state.hooks.registry.binding(authorised.namespace(), &id);
         Ok(Self {
+            author: caller.author(&authorised),
             authorised,
             id,
             current,
@@ -154,11 +156,11 @@ pub(super) async fn put(
         auto_rollback: body.auto_rollback,
         enabled: body.enabled,
     };
-    let (namespace, actor) = (place.authorised.namespace(), place.authorised.subject());
+    let (namespace, author) = (place.authorised.namespace(), &place.author);
     let binding = state
         .hooks
         .registry
-        .put_binding(namespace, draft, expected, actor)
+        .put_binding(namespace, draft, expected, author)
         .await?;
     let mut response = show(&binding)?;
     if place.current.is_none() {
@@ -176,11 +178,11 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let place = Place::of(state, caller, path)?;
     let expected = place.expected_there(&conditions)?;
-    let (namespace, actor) = (place.authorised.namespace(), place.authorised.subject());
+    let (namespace, author) = (place.authorised.namespace(), &place.author);
     state
         .hooks
         .registry
-        .delete_binding(namespace, &place.id, expected, actor)
+        .delete_binding(namespace, &place.id, expected, author)
         .await?;
     json(&CountView { count: 1 })
 }
@@ -211,11 +213,11 @@ pub(super) async fn activate(
         canary_percent: body.canary_percent,
         force: body.force,
     };
-    let (namespace, actor) = (place.authorised.namespace(), place.authorised.subject());
+    let (namespace, author) = (place.authorised.namespace(), &place.author);
     let binding = state
         .hooks
         .registry
-        .activate(namespace, &place.id, expected, activation, actor)
+        .activate(namespace, &place.id, expected, activation, author)
         .await?;
     show(&binding)
 }
@@ -230,11 +232,11 @@ pub(super) async fn step(
 ) -> Result<Response, Problem> {
     let place = Place::of(state, caller, path)?;
     let expected = place.expected_there(&conditions)?;
-    let (namespace, actor) = (place.authorised.namespace(), place.authorised.subject());
+    let (namespace, author) = (place.authorised.namespace(), &place.author);
     let registry = &state.hooks.registry;
     let binding = match step {
-        Step::Promote => registry.promote(namespace, &place.id, expected, actor).await?,
-        Step::Rollback => registry.rollback(namespace, &place.id, expected, actor).await?,
+        Step::Promote => registry.promote(namespace, &place.id, expected, author).await?,
+        Step::Rollback => registry.rollback(namespace, &place.id, expected, author).await?,
     };
     show(&binding)
 }

@@ -20,7 +20,7 @@ impl Conditions {
     ///
     /// # Errors
     /// 428 without a condition, 412 when the condition names none that can be, 400 for one that cannot be read.
-    pub(super) fn expected(&self, current: Option<u64>) -> Result<Expected, Problem> {
+    pub(crate) fn expected(&self, current: Option<u64>) -> Result<Expected, Problem> {
         match (self.if_match.as_deref(), self.if_none_match.as_deref()) {
             (None, None) => Err(Problem::new(
                 Code::PreconditionRequired,
@@ -49,7 +49,7 @@ fn unreadable(header: &str, detail: &str) -> Problem {
 }
 
 /// 412, with the revision that there is.
-pub(super) fn failed(current: Option<u64>) -> Problem {
+pub(crate) fn failed(current: Option<u64>) -> Problem {
     match current {
         Some(revision) => Problem::new(
             Code::PreconditionFailed,
@@ -76,7 +76,7 @@ pub(super) fn etag(revision: u64) -> HeaderValue {
 }
 
 /// `response` with the entity tag of a revision.
-pub(super) fn tagged(mut response: Response, revision: u64) -> Response {
+pub(crate) fn tagged(mut response: Response, revision: u64) -> Response {
     response.headers_mut().insert(header::ETAG, etag(revision));
     response
 }

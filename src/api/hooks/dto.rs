@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::super::dto::Instant;
 
-pub(super) use observed::{AuditLog, FailureList, HookLimits, HookStats, HookStatsList, LogList};
+pub(super) use observed::{FailureList, HookLimits, HookStats, HookStatsList, LogList};
+pub(crate) use rehearsal::DryRunItem;
 pub(super) use rehearsal::{DryRun, DryRunRequest, StoredTest, TestCase, TestList, TestsRun};
 
 type Json = Any<Value>;

@@ -4,17 +4,11 @@ use poem::Response;
 
 use super::super::ApiState;
 use super::super::caller::Caller;
-use super::super::problem::{Code, Problem};
+use super::super::problem::Problem;
 use super::super::reply::{json, text};
-use super::views::{AuditEntryView, AuditView, FailureListView, FailureView, StatsListView, StatsView};
+use super::views::{FailureListView, FailureView, StatsListView, StatsView};
 use super::{HookPath, Owner, unknown_hook};
 use crate::hooks::WIT;
-use crate::tenant::Scope;
-
-/// Entries of the audit log when the request names no number.
-const AUDIT_DEFAULT: usize = 50;
-/// Most entries of the audit log in one answer.
-const AUDIT_MAX: usize = 500;
 
 /// `GET …/hooks/{hook}/stats`.
 pub(super) fn stats(state: &ApiState, caller: &Caller, path: HookPath<'_>) -> Result<Response, Problem> {
@@ -40,41 +34,6 @@ fn known(state: &ApiState, caller: &Caller, path: HookPath<'_>) -> Result<Owner,
         Some(_) => Ok(owner),
         None => Err(unknown_hook()),
     }
-}
-
-/// `GET …/audit`: for those who look after hooks, and for administrators.
-pub(super) async fn audit(
-    state: &ApiState,
-    caller: &Caller,
-    namespace: &str,
-    after: u64,
-    limit: Option<usize>,
-) -> Result<Response, Problem> {
-    let authorised = match caller.enter(state, namespace, Scope::Admin) {
-        Err(problem) if problem.code() == Code::InsufficientScope => {
-            caller.enter(state, namespace, Scope::Hooks)?
-        }
-        entered => entered?,
-    };
-    let limit = match limit.unwrap_or(AUDIT_DEFAULT) {
-        limit @ 1..=AUDIT_MAX => limit,
-        _ => {
-            let detail = format!("must be between 1 and {AUDIT_MAX}");
-            return Err(Problem::field(Code::InvalidQuery, "limit", detail));
-        }
-    };
-    let entries = state
-        .hooks
-        .registry
-        .audit(authorised.namespace(), after, limit)
-        .await?;
-    json(&AuditView {
-        next_after: entries
-            .last()
-            .filter(|_| entries.len() == limit)
-            .map(|entry| entry.id),
-        entries: entries.iter().map(AuditEntryView::from).collect(),
-    })
 }
 
 /// `GET /v1/hooks/wit`.

@@ -516,25 +516,6 @@ impl BindingsApi {
     ) -> JsonAnswer<dto::FailureList, Looks> {
         Ok(observed::failures(&self.0, &caller, (&ns, &hook))?.into())
     }
-
-    /// Who changed what in a namespace
-    #[oai(path = "/v1/namespaces/:ns/audit", method = "get", operation_id = "get_audit")]
-    async fn audit(
-        &self,
-        caller: Caller,
-        ns: Path<String>,
-        /// Changes after this one; from the beginning when absent.
-        after: Query<Option<u64>>,
-        /// The most changes, 1 to 500; 50 when absent.
-        limit: Query<Option<u32>>,
-    ) -> JsonAnswer<dto::AuditLog, Looks> {
-        let limit = limit.0.map(|limit| limit as usize);
-        Ok(
-            observed::audit(&self.0, &caller, &ns, after.0.unwrap_or(0), limit)
-                .await?
-                .into(),
-        )
-    }
 }
 
 fn matching(if_match: Header<Option<String>>) -> Conditions {

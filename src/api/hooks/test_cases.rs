@@ -74,7 +74,7 @@ pub(super) async fn put(
     let created = state
         .hooks
         .registry
-        .put_test(owner.namespace(), &owner.hook, stored.clone(), owner.actor())
+        .put_test(owner.namespace(), &owner.hook, stored.clone(), &owner.author)
         .await?;
     let mut response = json(&TestView::from(&stored))?;
     if created {
@@ -95,7 +95,7 @@ pub(super) async fn delete(
     state
         .hooks
         .registry
-        .delete_test(owner.namespace(), &owner.hook, &test, owner.actor())
+        .delete_test(owner.namespace(), &owner.hook, &test, &owner.author)
         .await?;
     json(&CountView { count: 1 })
 }

@@ -96,9 +96,9 @@ impl Rehearser for Pretender {
     }
 }
 
-/// The hooks of a test's API, with a catalog in the folder `dir`.
+/// The hooks of a test's API, with the catalog of the node whose data is in the folder `dir`.
 pub(in super::super) async fn state(dir: &Path, clock: Clock) -> HooksState {
-    let url = format!("sqlite://{}?mode=rwc", dir.join("hooks.db").display());
+    let url = format!("sqlite://{}?mode=rwc", dir.join("shard-0.db").display());
     let shard = SeaShard::open(&url.into(), &ShardOptions::default())
         .await
         .unwrap();

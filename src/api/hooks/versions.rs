@@ -58,7 +58,7 @@ pub(super) async fn add(
     let added = state
         .hooks
         .registry
-        .add_version(owner.namespace(), &owner.hook, version, owner.actor())
+        .add_version(owner.namespace(), &owner.hook, version, &owner.author)
         .await?;
     drop(place);
     let mut response = json(&AddedView::from(&added))?;
@@ -129,7 +129,7 @@ pub(super) async fn delete(
     state
         .hooks
         .registry
-        .delete_version(owner.namespace(), &owner.hook, version, owner.actor())
+        .delete_version(owner.namespace(), &owner.hook, version, &owner.author)
         .await?;
     json(&CountView { count: 1 })
 }

@@ -10,13 +10,14 @@ use serde_json::value::RawValue;
 use super::test_cases::raw;
 use crate::clock::Timestamp;
 use crate::hooks::LogLevel;
-use crate::hooks::registry::{self, AddedVersion, AuditEntry, KeptFailure, LogEntry, Owner, StoredTest};
+use crate::hooks::registry::{self, AddedVersion, KeptFailure, LogEntry, Owner, StoredTest};
 use crate::model::{
     Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Policies, Side, TopicName,
     TopicPattern,
 };
 
-pub(super) use rehearsal::{DryRunItemView, TestRunView};
+pub(crate) use rehearsal::DryRunItemView;
+pub(super) use rehearsal::TestRunView;
 
 /// Declares views whose members are always there.
 macro_rules! views {
@@ -364,42 +365,6 @@ impl<'a> From<&'a KeptFailure> for FailureView<'a> {
             payload: payload.map(|payload| base64_simd::STANDARD.encode_to_string(payload)),
             attempt: failure.attempt,
             detail: &failure.detail,
-        }
-    }
-}
-
-/// A part of the audit log.
-#[derive(Serialize)]
-pub(super) struct AuditView<'a> {
-    pub(super) entries: Vec<AuditEntryView<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next_after: Option<u64>,
-}
-
-/// A change somebody made.
-#[derive(Serialize)]
-pub(super) struct AuditEntryView<'a> {
-    id: u64,
-    at: Timestamp,
-    actor: &'a str,
-    action: &'a str,
-    target: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<&'a RawValue>,
-}
-
-impl<'a> From<&'a AuditEntry> for AuditEntryView<'a> {
-    fn from(entry: &'a AuditEntry) -> Self {
-        Self {
-            id: entry.id,
-            at: entry.at,
-            actor: &entry.actor,
-            action: &entry.action,
-            target: &entry.target,
-            before: entry.before.as_deref().and_then(raw),
-            after: entry.after.as_deref().and_then(raw),
         }
     }
 }

@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{Instrument as _, Span};
+
 use super::Chains;
 use super::breaker::Verdict;
 use super::check::clean;
-use crate::hooks::{Bound, Call, Failure, HookContext, HookItem, Verdicts, Version};
+use crate::hooks::{Bound, Call, Failure, HookContext, HookItem, Report, Verdicts, Version};
 use crate::model::{Policies, Policy, Side};
 
 /// Calls that the search for the items a hook fails on may take.
@@ -225,7 +227,17 @@ impl Chains {
             };
             calls += 1;
             let call = question.call::<D>(range.clone());
-            let report = self.runner.call(call.clone()).await;
+            let span = tracing::info_span!(
+                target: "mqueue::trace",
+                "hook",
+                hook = %question.version.hook,
+                side = %D::SIDE,
+                items = range.len(),
+                failure = tracing::field::Empty,
+                run_us = tracing::field::Empty,
+            );
+            let report = self.runner.call(call.clone()).instrument(span.clone()).await;
+            describe(&span, &report);
             self.observer.called(&call, &report);
             let failure = match report.outcome {
                 Ok(verdicts) => match D::open(verdicts).filter(|list| list.len() == range.len()) {
@@ -329,6 +341,18 @@ impl Question<'_> {
             range,
             rehearsal: false,
         }
+    }
+}
+
+/// Notes in the span of a call how it went.
+fn describe(span: &Span, report: &Report) {
+    if span.is_disabled() {
+        return;
+    }
+    let run_us = u64::try_from(report.usage.run.as_micros()).unwrap_or(u64::MAX);
+    span.record("run_us", run_us);
+    if let Err(failure) = &report.outcome {
+        span.record("failure", failure.to_string());
     }
 }
 

@@ -136,7 +136,13 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn name_of<T: std::str::FromStr>(path: &Path) -> Option<T> {
-    path.file_name()?.to_str()?.parse().ok()
+    let name = path.file_name()?.to_str()?;
+    // What is hidden is somebody's tool's: an editor's, a version control's, a mounted volume's.
+    if name.starts_with('.') {
+        None
+    } else {
+        name.parse().ok()
+    }
 }
 
 fn read_text(path: &Path, limit: u64, hasher: &mut blake3::Hasher) -> Result<String, String> {

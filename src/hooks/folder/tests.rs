@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 use super::*;
-use crate::hooks::registry::tests::{Fixture, name, ns};
+use crate::hooks::registry::tests::{Fixture, ada, name, ns};
 use crate::hooks::registry::{Expected, NewVersion, Owner, RegistryError};
 
 const BOUND: &str = "[manifest]\ndescription = \"d\"\n[config]\nlimit = 3\n[[bindings]]\ntopic = \"orders\"\nside = \"enqueue\"\n";
@@ -65,7 +65,7 @@ async fn a_hook_in_the_folder_is_in_force_and_follows_its_files() {
     assert_eq!(b.state(), (None, None));
     // What is left is the API's.
     b.f.registry
-        .delete_version(&ns(), &name("tag"), 1, "ada")
+        .delete_version(&ns(), &name("tag"), 1, &ada())
         .await
         .unwrap();
 }
@@ -164,12 +164,15 @@ async fn the_folder_and_the_api_keep_out_of_each_others_hooks() {
     let any = Expected::Anything;
     let refused = [
         registry
-            .add_version(&ns(), &name("tag"), version, "ada")
+            .add_version(&ns(), &name("tag"), version, &ada())
             .await
             .map(drop),
-        registry.delete_version(&ns(), &name("tag"), 1, "ada").await,
-        registry.delete_binding(&ns(), &name("tag"), any, "ada").await,
-        registry.rollback(&ns(), &name("tag"), any, "ada").await.map(drop),
+        registry.delete_version(&ns(), &name("tag"), 1, &ada()).await,
+        registry.delete_binding(&ns(), &name("tag"), any, &ada()).await,
+        registry
+            .rollback(&ns(), &name("tag"), any, &ada())
+            .await
+            .map(drop),
     ];
     for refused in refused {
         assert!(

@@ -7,7 +7,7 @@ use super::{Activation, BindingDraft, Expected, Registry, RegistryError, Result}
 use crate::clock::Timestamp;
 use crate::hooks::Bound;
 use crate::hooks::rehearse::{parse_cases, run_cases};
-use crate::model::{Binding, Canary, HookName, Namespace, Side};
+use crate::model::{Author, Binding, Canary, HookName, Namespace, Side};
 use crate::shard::HookChange;
 
 /// How long after an activation an open breaker brings the version before back, in milliseconds.
@@ -36,9 +36,9 @@ impl Registry {
         namespace: &Namespace,
         draft: BindingDraft,
         expected: Expected,
-        actor: &str,
+        author: &Author,
     ) -> Result<Binding> {
-        self.put_binding_by(namespace, draft, expected, By::api(actor))
+        self.put_binding_by(namespace, draft, expected, By::api(author))
             .await
     }
 
@@ -88,9 +88,9 @@ impl Registry {
         namespace: &Namespace,
         id: &HookName,
         expected: Expected,
-        actor: &str,
+        author: &Author,
     ) -> Result<()> {
-        self.delete_binding_by(namespace, id, expected, By::api(actor))
+        self.delete_binding_by(namespace, id, expected, By::api(author))
             .await
     }
 
@@ -107,13 +107,7 @@ impl Registry {
             let before = before.ok_or(RegistryError::UnknownBinding)?;
             self.check_owners(state, namespace, Some(before), &before.hook, by)?;
             let mut plan = Plan::new(());
-            plan.note(
-                self.clock.now(),
-                namespace,
-                by.actor,
-                "binding.delete",
-                id.to_string(),
-            );
+            plan.note(self.clock.now(), namespace, by, "binding.delete", id.to_string());
             plan.before(before);
             plan.changes
                 .push(HookChange::DeleteBinding(namespace.clone(), id.clone()));
@@ -129,7 +123,7 @@ impl Registry {
         id: &HookName,
         expected: Expected,
         activation: Activation,
-        actor: &str,
+        author: &Author,
     ) -> Result<Binding> {
         let Activation {
             version,
@@ -154,7 +148,7 @@ impl Registry {
         };
         // What was gated is the hook the binding names now: nothing else may have taken its place.
         let expected = Expected::Revision(before.revision);
-        self.rewrite(namespace, id, expected, action, By::api(actor), |before, now| {
+        self.rewrite(namespace, id, expected, action, By::api(author), |before, now| {
             let mut binding = before.cloned().ok_or(RegistryError::UnknownBinding)?;
             match canary_percent {
                 Some(_) if binding.version == version => {
@@ -174,14 +168,14 @@ impl Registry {
         namespace: &Namespace,
         id: &HookName,
         expected: Expected,
-        actor: &str,
+        author: &Author,
     ) -> Result<Binding> {
         self.rewrite(
             namespace,
             id,
             expected,
             "hook.promote",
-            By::api(actor),
+            By::api(author),
             |before, now| {
                 let mut binding = before.cloned().ok_or(RegistryError::UnknownBinding)?;
                 let canary = binding
@@ -200,14 +194,14 @@ impl Registry {
         namespace: &Namespace,
         id: &HookName,
         expected: Expected,
-        actor: &str,
+        author: &Author,
     ) -> Result<Binding> {
         self.rewrite(
             namespace,
             id,
             expected,
             "hook.rollback",
-            By::api(actor),
+            By::api(author),
             rolled_back,
         )
         .await
@@ -217,6 +211,7 @@ impl Registry {
     pub(super) async fn roll_back_by_itself(&self, bound: &Bound) -> Result<Binding> {
         let by = By {
             actor: SERVER,
+            author: None,
             owner: self.owner_of(&bound.namespace, &bound.binding.hook),
         };
         let expected = Expected::Revision(bound.binding.revision);
@@ -274,7 +269,7 @@ impl Registry {
             // The number of the change: no binding that is deleted and made anew repeats one.
             after.revision = state.generation + 1;
             let mut plan = Plan::new(after.clone());
-            plan.note(now, namespace, by.actor, action, id.to_string());
+            plan.note(now, namespace, by, action, id.to_string());
             if let Some(before) = before {
                 plan.before(before);
             }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::state::{State, versions_of};
+use super::versions::By;
 use super::{Registry, RegistryError, Result};
 use crate::clock::Timestamp;
 use crate::hooks::Bound;
-use crate::model::{Binding, Namespace};
+use crate::model::{Author, Binding, Namespace};
 use crate::shard::{AuditRow, HookChange, ShardError};
 
 /// How often a plan is made anew because another node changed something first.
@@ -44,23 +45,29 @@ impl<T> Plan<T> {
         &mut self,
         at: Timestamp,
         namespace: &Namespace,
-        actor: &str,
+        by: By<'_>,
         action: &'static str,
         target: impl Into<String>,
     ) {
-        let actor = actor.chars().filter(|c| !c.is_control());
+        let actor = by.actor.chars().filter(|c| !c.is_control());
         let mut actor: String = actor.take(ACTOR_BYTES_MAX).collect();
         if actor.is_empty() {
             actor.push('-');
         }
+        let origin = |of: fn(&Author) -> &Option<Box<str>>| {
+            let text = by.author.and_then(|author| of(author).as_deref());
+            text.map(str::to_owned)
+        };
         self.audit.push(AuditRow {
             at,
-            namespace: namespace.clone(),
+            namespace: Some(namespace.clone()),
             actor,
             action,
             target: target.into(),
             before: None,
             after: None,
+            request_id: origin(|author| &author.request_id),
+            peer: origin(|author| &author.peer),
         });
     }
 

@@ -26,6 +26,10 @@ impl Folders {
         places.get(&(namespace.clone(), hook.clone())).cloned().flatten()
     }
 
+    pub(super) fn rejected_count(&self) -> usize {
+        self.0.lock().values().flatten().count()
+    }
+
     pub(super) fn places(&self) -> Vec<(Namespace, HookName)> {
         self.0.lock().keys().cloned().collect()
     }

@@ -10,6 +10,7 @@ use crate::model::{HookName, Namespace};
 /// The folder, as the one who changes things.
 const FOLDER: By<'static> = By {
     actor: "plugins folder",
+    author: None,
     owner: Owner::Folder,
 };
 

@@ -4,7 +4,7 @@ use super::change::Plan;
 use super::versions::By;
 use super::{Registry, RegistryError, Result, StoredTest};
 use crate::hooks::rehearse::parse_cases;
-use crate::model::{HookName, Namespace};
+use crate::model::{Author, HookName, Namespace};
 use crate::shard::HookChange;
 
 impl Registry {
@@ -23,9 +23,9 @@ impl Registry {
         namespace: &Namespace,
         hook: &HookName,
         test: StoredTest,
-        actor: &str,
+        author: &Author,
     ) -> Result<bool> {
-        self.put_test_by(namespace, hook, test, By::api(actor)).await
+        self.put_test_by(namespace, hook, test, By::api(author)).await
     }
 
     pub(super) async fn put_test_by(
@@ -57,7 +57,7 @@ impl Registry {
             }
             let mut plan = Plan::new(new);
             let target = format!("{hook}/{}", test.name);
-            plan.note(self.clock.now(), namespace, by.actor, "hook.test.put", target);
+            plan.note(self.clock.now(), namespace, by, "hook.test.put", target);
             plan.changes.push(HookChange::PutTest {
                 namespace: namespace.clone(),
                 hook: hook.clone(),
@@ -75,9 +75,9 @@ impl Registry {
         namespace: &Namespace,
         hook: &HookName,
         name: &HookName,
-        actor: &str,
+        author: &Author,
     ) -> Result<()> {
-        self.delete_test_by(namespace, hook, name, By::api(actor)).await
+        self.delete_test_by(namespace, hook, name, By::api(author)).await
     }
 
     pub(super) async fn delete_test_by(
@@ -95,7 +95,7 @@ impl Registry {
             }
             let mut plan = Plan::new(());
             let target = format!("{hook}/{name}");
-            plan.note(self.clock.now(), namespace, by.actor, "hook.test.delete", target);
+            plan.note(self.clock.now(), namespace, by, "hook.test.delete", target);
             let (namespace, hook) = (namespace.clone(), hook.clone());
             plan.changes
                 .push(HookChange::DeleteTest(namespace, hook, name.clone()));

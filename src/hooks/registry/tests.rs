@@ -15,8 +15,10 @@ use crate::hooks::rehearse::Rehearser;
 use crate::hooks::{
     Call, EnqueueVerdict, Failure, HookContext, HookItem, LogLine, Observer, Reason, Report, Usage, Verdicts,
 };
-use crate::model::{Binding, Canary, Digest, Item, ItemId, Manifest, PayloadKind, Policies, Side, TopicKey};
-use crate::shard::{SeaShard, ShardOptions};
+use crate::model::{
+    Author, Binding, Canary, Digest, Item, ItemId, Manifest, PayloadKind, Policies, Side, TopicKey,
+};
+use crate::shard::{AuditQuery, AuditRecord, SeaShard, ShardOptions};
 
 mod activity;
 mod changes;
@@ -136,7 +138,7 @@ impl Fixture {
         };
         let added = self
             .registry
-            .add_version(&ns(), &name(hook), version, "ada")
+            .add_version(&ns(), &name(hook), version, &ada())
             .await;
         added.unwrap().version.version
     }
@@ -144,9 +146,20 @@ impl Fixture {
     pub(in crate::hooks) async fn bind(&self, draft: BindingDraft) -> Binding {
         let bound = self
             .registry
-            .put_binding(&ns(), draft, Expected::Anything, "ada")
+            .put_binding(&ns(), draft, Expected::Anything, &ada())
             .await;
         bound.unwrap()
+    }
+
+    /// What was noted of `namespace` after `after`.
+    pub(in crate::hooks) async fn audit(&self, namespace: &Namespace, after: u64) -> Vec<AuditRecord> {
+        let query = AuditQuery {
+            namespace: Some(namespace.clone()),
+            after: Some(after),
+            limit: 100,
+            ..AuditQuery::default()
+        };
+        self.registry.catalog.audit(&query).await.unwrap()
     }
 
     pub(in crate::hooks) fn in_force(&self) -> Vec<Arc<Bound>> {
@@ -156,6 +169,15 @@ impl Fixture {
 
 pub(in crate::hooks) fn ns() -> Namespace {
     "acme".parse().unwrap()
+}
+
+/// Who changes things.
+pub(in crate::hooks) fn ada() -> Author {
+    Author {
+        subject: "ada".into(),
+        request_id: Some("r-1".into()),
+        peer: Some("192.0.2.7".into()),
+    }
 }
 
 pub(in crate::hooks) fn name(text: &str) -> HookName {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::hooks::Version;
 use crate::hooks::engine::Prepared;
-use crate::model::{Digest, HookConfig, HookName, Namespace};
+use crate::model::{Author, Digest, HookConfig, HookName, Namespace};
 use crate::shard::{HookChange, HookVersionRow};
 
 /// Longest note and description, in bytes.
@@ -21,13 +21,16 @@ const KEY_BYTES_MAX: usize = 128;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct By<'a> {
     pub(super) actor: &'a str,
+    /// Who asked for it, where it was asked for over the API.
+    pub(super) author: Option<&'a Author>,
     pub(super) owner: Owner,
 }
 
 impl<'a> By<'a> {
-    pub(super) fn api(actor: &'a str) -> Self {
+    pub(super) fn api(author: &'a Author) -> Self {
         Self {
-            actor,
+            actor: &author.subject,
+            author: Some(author),
             owner: Owner::Api,
         }
     }
@@ -99,9 +102,9 @@ impl Registry {
         namespace: &Namespace,
         hook: &HookName,
         version: NewVersion,
-        actor: &str,
+        author: &Author,
     ) -> Result<AddedVersion> {
-        self.add_version_by(namespace, hook, version, By::api(actor))
+        self.add_version_by(namespace, hook, version, By::api(author))
             .await
     }
 
@@ -201,7 +204,7 @@ impl Registry {
             ..row.clone()
         };
         let target = row_name(&row);
-        plan.note(self.clock.now(), namespace, by.actor, "hook.version.add", target);
+        plan.note(self.clock.now(), namespace, by, "hook.version.add", target);
         plan.after(&self.view_of(&row));
         plan.changes.push(HookChange::AddVersion(row, module.clone()));
         Ok(plan)
@@ -214,13 +217,13 @@ impl Registry {
         namespace: &Namespace,
         hook: &HookName,
         version: u32,
-        actor: &str,
+        author: &Author,
     ) -> Result<()> {
         self.change(|state| {
             let known = state.hook(namespace, hook).ok_or(RegistryError::UnknownHook)?;
             let stored = known.versions.get(&version);
             let stored = stored.ok_or(RegistryError::UnknownVersion(version))?;
-            self.check_owner(state, namespace, hook, By::api(actor))?;
+            self.check_owner(state, namespace, hook, By::api(author))?;
             let users = state
                 .tenants
                 .get(namespace)
@@ -232,7 +235,7 @@ impl Registry {
             plan.note(
                 self.clock.now(),
                 namespace,
-                actor,
+                By::api(author),
                 "hook.version.delete",
                 row_name(&stored.row),
             );

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::hooks::LogLevel;
 use crate::model::{
-    Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Namespace, Policies, Side,
-    TopicName, TopicPattern,
+    Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Policies, Side, TopicName,
+    TopicPattern,
 };
 
 /// A version to be added.
@@ -290,27 +290,6 @@ pub struct LimitsView {
     pub call: HookLimits,
     /// How many of everything a namespace may have.
     pub namespace: NamespaceHookLimits,
-}
-
-/// A change an administrator or a tenant made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AuditEntry {
-    /// Goes up with each change of the catalog.
-    pub id: u64,
-    /// When.
-    pub at: Timestamp,
-    /// Whose things changed.
-    pub namespace: Namespace,
-    /// Who did it: a token's subject, or `mqueue` for what the server did by itself.
-    pub actor: String,
-    /// What was done, such as `hook.activate`.
-    pub action: String,
-    /// To what.
-    pub target: String,
-    /// What it was before, as JSON text.
-    pub before: Option<String>,
-    /// What it is now, as JSON text.
-    pub after: Option<String>,
 }
 
 /// Which version [`Registry::activate`](super::Registry::activate) is to put in force.

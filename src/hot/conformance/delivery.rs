@@ -36,8 +36,8 @@ async fn items_go_out_in_order_and_only_once(f: Fixture) {
 async fn a_topic_nobody_used_has_nothing(f: Fixture) {
     assert_eq!(f.take(1).await, (vec![], More::Nothing(None)));
     assert_eq!(f.numbers(), [0; 4]);
-    assert!(f.tier.find(&f.topic, ItemId(1)).await.is_none());
-    assert!(f.tier.forget(&f.topic));
+    assert!(f.tier.find(&f.topic, ItemId(1)).await.unwrap().is_none());
+    assert!(f.tier.forget(&f.topic).await.unwrap());
 }
 
 async fn a_later_item_is_not_early_and_takes_its_place(f: Fixture) {
@@ -59,7 +59,7 @@ async fn what_was_taken_carries_its_lease(f: Fixture) {
     f.admit(1, vec![item(1), item(2)]).await;
     let now = f.clock.now();
     for (lease_ms, end_ms) in [(None, 30_000), (Some(1_000), 1_000)] {
-        let taken = f.tier.take(&f.topic, 1, lease_ms).await.items.remove(0);
+        let taken = f.tier.take(&f.topic, 1, lease_ms).await.unwrap().items.remove(0);
         let standing = &taken.queued.standing;
         assert_eq!((standing.generation, standing.attempt), (1, 1));
         assert_eq!(standing.lease_expires_at, Some(now.plus_ms(end_ms)));
@@ -76,7 +76,7 @@ async fn an_ended_lease_brings_the_item_back(f: Fixture) {
         (vec![], More::Nothing(Some(f.clock.now().plus_ms(1))))
     );
     f.clock.advance(1);
-    let again = f.tier.take(&f.topic, 1, None).await.items.remove(0);
+    let again = f.tier.take(&f.topic, 1, None).await.unwrap().items.remove(0);
     assert_eq!(
         (again.queued.standing.generation, again.queued.standing.attempt),
         (2, 2)
@@ -99,7 +99,7 @@ async fn the_last_ended_lease_is_overdue_and_held(f: Fixture) {
     assert_eq!(f.numbers(), [0, 0, 1, 0]);
     // Let go unsaid, as when the log is full, it is overdue again and never goes out once more.
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
-    let again = f.tier.take(&f.topic, 1, None).await;
+    let again = f.tier.take(&f.topic, 1, None).await.unwrap();
     assert_eq!((again.items.len(), again.overdue.len()), (0, 1));
 }
 
@@ -119,14 +119,14 @@ async fn an_admitted_item_keeps_its_lease(f: Fixture) {
         (standing.generation, standing.attempt, standing.lease_expires_at) = (3, 3, Some(end));
     });
     f.admit(2, vec![ended]).await;
-    let taken = f.tier.take(&f.topic, 9, None).await;
+    let taken = f.tier.take(&f.topic, 9, None).await.unwrap();
     assert_eq!((taken.items.len(), taken.overdue.len()), (0, 1));
 }
 
 async fn a_passed_time_to_live_is_overdue_once(f: Fixture) {
     f.admit(1, vec![lasting(1, 1_000), item(2)]).await;
     f.clock.advance(1_000);
-    let taken = f.tier.take(&f.topic, 9, None).await;
+    let taken = f.tier.take(&f.topic, 9, None).await.unwrap();
     assert_eq!((taken.items.len(), taken.overdue.len()), (1, 1));
     assert_eq!(taken.overdue[0].why, OverdueWhy::Expired);
     assert!(f.tier.advance().await.is_empty());
@@ -151,7 +151,7 @@ async fn what_is_put_back_stands_as_before(f: Fixture) {
     f.take(1).await;
     f.tier.untake(&f.topic, &[ItemId(1)]).await;
     assert_eq!(f.numbers(), [2, 0, 0, 0]);
-    let again = f.tier.take(&f.topic, 1, None).await.items.remove(0);
+    let again = f.tier.take(&f.topic, 1, None).await.unwrap().items.remove(0);
     let standing = again.queued.standing;
     assert_eq!(
         (again.queued.item.id.0, standing.attempt, standing.generation),
@@ -165,10 +165,10 @@ async fn what_is_put_back_stands_as_before(f: Fixture) {
 
 async fn a_paused_topic_hands_nothing_out(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
-    f.tier.set_paused(&f.topic, true);
+    f.tier.set_paused(&f.topic, true).await.unwrap();
     f.admit(2, vec![item(2)]).await;
     assert_eq!(f.take(9).await, (vec![], More::Nothing(None)));
-    f.tier.set_paused(&f.topic, false);
+    f.tier.set_paused(&f.topic, false).await.unwrap();
     assert_eq!(f.take(9).await.0, [1, 2]);
 }
 
@@ -204,7 +204,7 @@ async fn lists_show_every_state_in_order(f: Fixture) {
     .await;
     f.take(2).await;
     let list = async |state, from, limit| {
-        let views = f.tier.browse(&f.topic, state, from, limit).await;
+        let views = f.tier.browse(&f.topic, state, from, limit).await.unwrap();
         assert!(views.iter().all(|view| view.state == state));
         views.iter().map(|view| view.queued.item.id.0).collect::<Vec<_>>()
     };
@@ -248,8 +248,8 @@ async fn topics_are_apart(f: Fixture) {
     let other = crate::model::TopicKey::parse("n", "st").unwrap();
     f.admit(1, vec![item(1)]).await;
     f.tier.admit(&other, Lsn(2), vec![item(2)]).await;
-    f.tier.set_paused(&other, true);
+    f.tier.set_paused(&other, true).await.unwrap();
     assert_eq!(f.take(9).await.0, [1]);
     assert_eq!(f.tier.counts(&other).ready, 1);
-    assert!(f.tier.find(&other, ItemId(1)).await.is_none());
+    assert!(f.tier.find(&other, ItemId(1)).await.unwrap().is_none());
 }

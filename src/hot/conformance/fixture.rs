@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, Timestamp};
 use crate::hot::{
-    Counts, Finish, Held, HoldRequest, HotTier, Landing, MemoryOptions, MemoryTier, More, Taken,
+    Counts, Finish, Held, HoldRequest, HotTier, Landing, MemoryOptions, MemoryTier, More, RedisOptions,
+    RedisTier, Taken,
 };
-use crate::model::{Item, ItemId, PayloadKind, QueuedItem, SettleCause, Standing, TopicKey};
+use crate::model::{Item, ItemId, NodeId, PayloadKind, QueuedItem, SettleCause, Standing, TopicKey};
+use crate::shard::StoredCounts;
 use crate::wal::Lsn;
 
 /// Where every test's clock begins.
@@ -69,13 +71,60 @@ impl Fixture {
         }
     }
 
+    /// In the Redis of `MQUEUE_TEST_REDIS`, else of this machine, under a prefix of its own.
+    pub(super) async fn redis() -> Self {
+        let fixture = Self::unbegun().await;
+        fixture.begin(&[]).await;
+        fixture
+    }
+
+    async fn unbegun() -> Self {
+        let clock = Clock::manual(START);
+        let addr = std::env::var("MQUEUE_TEST_REDIS").unwrap_or_else(|_| "127.0.0.1:6379".into());
+        let options = RedisOptions {
+            addrs: vec![addr],
+            username: None,
+            password: None,
+            ca: None,
+            prefix: format!("test-{:016x}", rand::random::<u64>()),
+            timeout: std::time::Duration::from_secs(30),
+            clock: clock.clone(),
+            node: NodeId::new(1).unwrap(),
+            shard_of: Box::new(|_| 0),
+            prefetch_items: 10,
+            applied: Box::new(|| Lsn(0)),
+        };
+        Self {
+            tier: RedisTier::open(options).await.unwrap(),
+            clock,
+            topic: TopicKey::parse("ns", "t").unwrap(),
+        }
+    }
+
+    /// Begins as a node does whose shard holds so much.
+    pub(super) async fn begin(&self, counts: &[StoredCounts]) {
+        self.tier.claim().await.unwrap();
+        self.tier.set_stored(counts, self.clock.now()).await.unwrap();
+        self.tier.ready().await.unwrap();
+        self.tier.known().await.unwrap();
+    }
+
+    /// The same tier with nothing in it, to which nobody has said anything yet.
+    pub(super) async fn anew(&self) -> Self {
+        if self.tier.outlives_the_node() {
+            Self::unbegun().await
+        } else {
+            Self::memory()
+        }
+    }
+
     pub(super) async fn admit(&self, lsn: u64, items: Vec<QueuedItem>) {
         self.tier.admit(&self.topic, Lsn(lsn), items).await;
     }
 
     /// Takes up to `max`; nothing must be overdue.
     pub(super) async fn take(&self, max: usize) -> (Vec<u64>, More) {
-        let Taken { items, overdue, more } = self.tier.take(&self.topic, max, None).await;
+        let Taken { items, overdue, more } = self.tier.take(&self.topic, max, None).await.unwrap();
         assert!(overdue.is_empty());
         (items.iter().map(|taken| taken.queued.item.id.0).collect(), more)
     }
@@ -83,7 +132,7 @@ impl Fixture {
     pub(super) async fn hold(&self, id: u64, generation: Option<u32>) -> Held {
         let id = ItemId(id);
         let request = HoldRequest { id, generation };
-        self.tier.hold(&self.topic, &[request]).await.remove(0)
+        self.tier.hold(&self.topic, &[request]).await.unwrap().remove(0)
     }
 
     /// Holds an item that must be there to be held.
@@ -114,7 +163,7 @@ impl Fixture {
 
     /// Stores everything up to `up_to`, at most `limit` items; returns the ids and how far that reached.
     pub(super) async fn flush(&self, up_to: u64, limit: usize, stored: bool) -> (Vec<u64>, Vec<u64>, u64) {
-        let plan = self.tier.flush_plan(0, Lsn(up_to), limit).await;
+        let plan = self.tier.flush_plan(0, Lsn(up_to), limit).await.unwrap();
         let upserts = plan.upserts.iter().map(|(_, queued)| queued.item.id.0).collect();
         let deletes = plan.deletes.iter().map(|(_, id)| id.0).collect();
         let reached = plan.reached.0;
@@ -130,7 +179,7 @@ impl Fixture {
     }
 
     pub(super) async fn first_need(&self) -> Option<u64> {
-        self.tier.first_need(0).await.map(|lsn| lsn.0)
+        self.tier.first_need(0).await.unwrap().map(|lsn| lsn.0)
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -50,7 +50,10 @@ async fn what_is_settled_before_a_flush_is_never_stored(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.take(1).await;
     f.ack(2, 1, 1).await;
-    assert_eq!((f.first_need().await, f.tier.pending_deletes(0).await), (None, 0));
+    assert_eq!(
+        (f.first_need().await, f.tier.pending_deletes(0).await.unwrap()),
+        (None, 0)
+    );
     assert_eq!(f.flush(2, 9, true).await, (vec![], vec![], 2));
 }
 
@@ -60,20 +63,23 @@ async fn what_was_stored_is_deleted(f: Fixture) {
     f.take(1).await;
     f.ack(3, 1, 1).await;
     assert_eq!(
-        (f.first_need().await, f.tier.pending_deletes(0).await),
+        (f.first_need().await, f.tier.pending_deletes(0).await.unwrap()),
         (Some(3), 1)
     );
-    assert!(!f.tier.forget(&f.topic));
+    assert!(!f.tier.forget(&f.topic).await.unwrap());
     assert_eq!(f.flush(3, 9, true).await, (vec![], vec![1], 3));
-    assert_eq!((f.first_need().await, f.tier.pending_deletes(0).await), (None, 0));
-    assert!(f.tier.forget(&f.topic));
+    assert_eq!(
+        (f.first_need().await, f.tier.pending_deletes(0).await.unwrap()),
+        (None, 0)
+    );
+    assert!(f.tier.forget(&f.topic).await.unwrap());
 }
 
 async fn what_may_have_been_stored_is_deleted(f: Fixture) {
     f.admit(1, vec![item(1), item(2)]).await;
     f.take(2).await;
     // Acked while it is being stored, and acked after nobody knows whether it was.
-    let plan = f.tier.flush_plan(0, Lsn(1), 9).await;
+    let plan = f.tier.flush_plan(0, Lsn(1), 9).await.unwrap();
     f.ack(2, 1, 1).await;
     f.tier.flushed(plan, false).await;
     f.ack(3, 2, 1).await;
@@ -99,7 +105,7 @@ async fn what_is_being_stored_is_still_needed(f: Fixture) {
     f.take(1).await;
     f.ack(2, 1, 1).await;
     f.admit(3, vec![item(2)]).await;
-    let plan = f.tier.flush_plan(0, Lsn(3), 9).await;
+    let plan = f.tier.flush_plan(0, Lsn(3), 9).await.unwrap();
     assert_eq!(f.first_need().await, Some(2));
     f.tier.flushed(plan, true).await;
     assert_eq!(f.first_need().await, None);
@@ -109,7 +115,7 @@ async fn a_change_during_a_flush_is_needed_after_it(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.take(1).await;
     for stored in [false, true] {
-        let plan = f.tier.flush_plan(0, Lsn(1), 9).await;
+        let plan = f.tier.flush_plan(0, Lsn(1), 9).await.unwrap();
         assert_eq!(plan.upserts.len(), 1);
         let end = f.clock.now().plus_ms(60_000);
         f.patch(5, 1, 1, |standing| standing.lease_expires_at = Some(end))
@@ -161,7 +167,7 @@ async fn settlements_applied_out_of_order_are_told_in_order(f: Fixture) {
         f.finish(lsn, id, Landing::Gone(SettleCause::Acked)).await;
     }
     assert_eq!(f.first_need().await, Some(10));
-    let plan = f.tier.flush_plan(0, Lsn(99), 9).await;
+    let plan = f.tier.flush_plan(0, Lsn(99), 9).await.unwrap();
     let deletes: Vec<_> = plan.deletes.iter().map(|(_, id)| id.0).collect();
     assert_eq!(deletes, [2, 3, 1]);
     f.tier.flushed(plan, true).await;
@@ -170,11 +176,11 @@ async fn settlements_applied_out_of_order_are_told_in_order(f: Fixture) {
 async fn a_delivery_of_a_stored_item_is_needed(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.flush(1, 9, true).await;
-    let taken = f.tier.take(&f.topic, 1, None).await.items.remove(0);
+    let taken = f.tier.take(&f.topic, 1, None).await.unwrap().items.remove(0);
     assert!(taken.mark);
     f.tier.delivered(&f.topic, Lsn(4), &[ItemId(1)]).await;
     assert_eq!(f.first_need().await, Some(4));
-    let plan = f.tier.flush_plan(0, Lsn(4), 9).await;
+    let plan = f.tier.flush_plan(0, Lsn(4), 9).await.unwrap();
     assert_eq!(plan.upserts[0].1.standing, taken.queued.standing);
     f.tier.flushed(plan, true).await;
     assert_eq!(f.first_need().await, None);
@@ -189,7 +195,7 @@ async fn only_what_is_stored_is_evicted(f: Fixture) {
     let before = f.tier.bytes();
     let freed = f.tier.evict(usize::MAX).await;
     assert_eq!((freed, f.tier.bytes()), (before / 3, before - before / 3));
-    assert!(f.tier.find(&f.topic, ItemId(3)).await.is_none());
+    assert!(f.tier.find(&f.topic, ItemId(3)).await.unwrap().is_none());
     assert_eq!(f.numbers(), [1, 0, 2, 0]);
 }
 
@@ -199,7 +205,10 @@ async fn the_least_urgent_are_evicted_first(f: Fixture) {
     let bytes = f.tier.bytes();
     f.tier.evict(bytes / 2).await;
     for id in 1..=10 {
-        assert_eq!(f.tier.find(&f.topic, ItemId(id)).await.is_some(), id <= 5);
+        assert_eq!(
+            f.tier.find(&f.topic, ItemId(id)).await.unwrap().is_some(),
+            id <= 5
+        );
     }
     assert_eq!(f.numbers(), [10, 0, 0, 0]);
 }

@@ -23,7 +23,11 @@ fn probe(key_hash: u128, body_hash: u64) -> KeyProbe {
 
 impl Fixture {
     async fn reserve(&self, probe: KeyProbe) -> KeyState {
-        self.tier.reserve_keys(&self.topic, &[probe]).await.remove(0)
+        self.tier
+            .reserve_keys(&self.topic, &[probe])
+            .await
+            .unwrap()
+            .remove(0)
     }
 
     fn row(&self, key_hash: u128, id: u64) -> DedupRow {
@@ -89,13 +93,13 @@ async fn keys_are_stored_in_the_order_of_the_log(f: Fixture) {
         f.confirm(lsn, f.row(key, lsn)).await;
     }
     assert_eq!(f.first_need().await, Some(1));
-    assert!(!f.tier.forget(&f.topic));
+    assert!(!f.tier.forget(&f.topic).await.unwrap());
     for (up_to, stored, keys, need) in [
         (2, false, vec![10, 20], Some(1)),
         (2, true, vec![10, 20], Some(3)),
         (9, true, vec![30], None),
     ] {
-        let plan = f.tier.flush_plan(0, Lsn(up_to), 9).await;
+        let plan = f.tier.flush_plan(0, Lsn(up_to), 9).await.unwrap();
         let planned: Vec<_> = plan.dedup.iter().map(|row| row.key_hash).collect();
         assert_eq!(planned, keys);
         f.tier.flushed(plan, stored).await;
@@ -105,28 +109,32 @@ async fn keys_are_stored_in_the_order_of_the_log(f: Fixture) {
 
 async fn a_key_used_again_is_stored_again(f: Fixture) {
     f.confirm(1, f.row(1, 10)).await;
-    let plan = f.tier.flush_plan(0, Lsn(1), 9).await;
+    let plan = f.tier.flush_plan(0, Lsn(1), 9).await.unwrap();
     f.clock.advance(1_000);
     f.reserve(probe(1, 7)).await;
     f.confirm(2, f.row(1, 11)).await;
     f.tier.flushed(plan, true).await;
-    let plan = f.tier.flush_plan(0, Lsn(2), 9).await;
+    let plan = f.tier.flush_plan(0, Lsn(2), 9).await.unwrap();
     assert_eq!((plan.dedup.len(), plan.dedup[0].id), (1, ItemId(11)));
     f.tier.flushed(plan, true).await;
 }
 
 async fn recalled_keys_never_overrule_memory(f: Fixture) {
-    assert!(!f.tier.has_cold_keys(&f.topic));
-    f.tier.set_cold_keys(&f.topic, f.clock.now().plus_ms(500));
-    assert!(f.tier.has_cold_keys(&f.topic));
+    assert!(!f.tier.has_cold_keys(&f.topic).await.unwrap());
+    f.tier
+        .set_cold_keys(&f.topic, f.clock.now().plus_ms(500))
+        .await
+        .unwrap();
+    assert!(f.tier.has_cold_keys(&f.topic).await.unwrap());
     f.confirm(1, f.row(1, 10)).await;
     f.tier
         .recall_keys(&f.topic, vec![f.row(1, 99), f.row(2, 20)])
-        .await;
+        .await
+        .unwrap();
     for (key, expected) in [(1, 10), (2, 20)] {
         let state = f.reserve(probe(key, 7)).await;
         assert!(matches!(state, KeyState::Used { id, .. } if id.0 == expected));
     }
     f.clock.advance(500);
-    assert!(!f.tier.has_cold_keys(&f.topic));
+    assert!(!f.tier.has_cold_keys(&f.topic).await.unwrap());
 }

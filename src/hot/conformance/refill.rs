@@ -19,7 +19,7 @@ on_every_tier!(
 
 /// Reads as the prefetcher would, from `rows`, at most `limit` at a time.
 async fn refill(f: &Fixture, rows: &[QueuedItem], limit: usize) {
-    if let Some(span) = f.tier.refill_begin(&f.topic).await {
+    if let Some(span) = f.tier.refill_begin(&f.topic).await.unwrap() {
         let place = |queued: &QueuedItem| (queued.standing.due, queued.item.id);
         let due = rows
             .iter()
@@ -31,12 +31,14 @@ async fn refill(f: &Fixture, rows: &[QueuedItem], limit: usize) {
         let passed = (span.until, ItemId(i64::MAX as u64));
         f.tier
             .refill_due(&f.topic, due.cloned().collect(), passed, later.min())
-            .await;
+            .await
+            .unwrap();
     }
     let page = f
         .tier
         .refill_page(&f.topic)
         .await
+        .unwrap()
         .map(|RefillPage { from, due_by }| {
             let mut page: Vec<_> = rows.to_vec();
             page.retain(|row| row.key() >= from && row.standing.due <= due_by);
@@ -93,13 +95,18 @@ async fn what_is_hot_or_gone_is_not_adopted(f: Fixture) {
     f.take(2).await;
     f.ack(2, 2, 1).await;
     // The shard shows both as they were, and a third one twice.
-    f.tier.refill_begin(&f.topic).await;
+    f.tier.refill_begin(&f.topic).await.unwrap();
     f.tier
         .adopt(&f.topic, vec![item(1), item(2), item(3), item(3)])
-        .await;
+        .await
+        .unwrap();
     f.tier.refill_end(&f.topic, None).await;
     assert_eq!((f.take(9).await.0, f.numbers()), (vec![3], [0, 0, 2, 0]));
-    let cold = f.tier.only_cold(&f.topic, vec![item(1), item(2), item(4)]).await;
+    let cold = f
+        .tier
+        .only_cold(&f.topic, vec![item(1), item(2), item(4)])
+        .await
+        .unwrap();
     assert_eq!(cold, [item(4)]);
 }
 
@@ -107,10 +114,10 @@ async fn what_was_deleted_during_a_read_is_not_adopted(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.flush(1, 9, true).await;
     f.take(1).await;
-    f.tier.refill_begin(&f.topic).await;
+    f.tier.refill_begin(&f.topic).await.unwrap();
     f.ack(2, 1, 1).await;
     f.flush(2, 9, true).await;
-    f.tier.adopt(&f.topic, vec![item(1)]).await;
+    f.tier.adopt(&f.topic, vec![item(1)]).await.unwrap();
     f.tier.refill_end(&f.topic, Some((vec![item(1)], true))).await;
     assert_eq!((f.take(9).await.0, f.numbers()), (vec![], [0; 4]));
 }
@@ -118,9 +125,9 @@ async fn what_was_deleted_during_a_read_is_not_adopted(f: Fixture) {
 async fn nothing_is_evicted_while_somebody_reads(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.flush(1, 9, true).await;
-    f.tier.refill_begin(&f.topic).await;
+    f.tier.refill_begin(&f.topic).await.unwrap();
     assert_eq!(f.tier.evict(usize::MAX).await, 0);
-    assert!(!f.tier.forget(&f.topic));
+    assert!(!f.tier.forget(&f.topic).await.unwrap());
     f.tier.refill_end(&f.topic, None).await;
     assert!(f.tier.evict(usize::MAX).await > 0);
 }
@@ -132,10 +139,11 @@ async fn what_is_counted_at_the_start_is_cold(f: Fixture) {
         later: 2,
         dead: 1,
     };
-    f.tier.set_stored(&[count], f.clock.now()).await;
+    let f = f.anew().await;
+    f.begin(&[count]).await;
     assert_eq!(f.numbers(), [3, 2, 0, 1]);
     assert_eq!(f.take(1).await.1, More::Cold);
-    let page = f.tier.refill_page(&f.topic).await;
+    let page = f.tier.refill_page(&f.topic).await.unwrap();
     assert_eq!(page.map(|page| page.from), Some(OrderKey::MIN));
 }
 

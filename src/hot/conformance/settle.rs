@@ -76,7 +76,7 @@ async fn an_item_without_a_lease_is_held_by_nobodys_name(f: Fixture) {
         id: ItemId(id),
         generation: None,
     });
-    let held = f.tier.hold(&f.topic, &requests).await;
+    let held = f.tier.hold(&f.topic, &requests).await.unwrap();
     assert!(matches!(&held[..], [Held::Yes(_), Held::Yes(_), Held::Unknown]));
     assert_eq!(f.take(9).await.0, [0; 0]);
     f.tier.unhold(&f.topic, &[ItemId(2)]).await;
@@ -108,7 +108,7 @@ async fn a_nacked_item_waits_and_keeps_its_standing(f: Fixture) {
     .await;
     assert_eq!(f.numbers(), [1, 1, 0, 0]);
     f.clock.advance(100);
-    let taken = f.tier.take(&f.topic, 9, None).await.items;
+    let taken = f.tier.take(&f.topic, 9, None).await.unwrap().items;
     let standing = &taken[1].queued.standing;
     assert_eq!(
         (taken[1].queued.item.id.0, standing.attempt, standing.due),

@@ -39,6 +39,11 @@ impl Unstored {
         self.needs.push((need, id));
     }
 
+    /// Forgets which entries the shard lacks, for a topic that files its entries anew.
+    pub(super) fn forget_needs(&mut self) {
+        self.needs = OrderedQueue::new();
+    }
+
     pub(super) fn note_stale(&mut self, entries: &Entries) {
         if self.needs.note_stale() {
             self.needs.compact(|need| needs(entries, need));

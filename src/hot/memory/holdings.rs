@@ -112,8 +112,10 @@ mod tests {
             later: 0,
             dead: 1,
         };
-        tier.set_stored(&[count], Timestamp::from_ms(1_000)).await;
-        tier.refill_begin(&topic).await;
+        tier.set_stored(&[count], Timestamp::from_ms(1_000))
+            .await
+            .unwrap();
+        tier.refill_begin(&topic).await.unwrap();
         tier.refill_end(&topic, Some((vec![item(1)], false))).await;
         assert_eq!(held(), 300);
         tier.measure_cold(&topic, 400);
@@ -127,7 +129,7 @@ mod tests {
     }
 
     async fn flush(tier: &MemoryTier) {
-        let plan = tier.flush_plan(0, Lsn(u64::MAX), 1_000).await;
+        let plan = tier.flush_plan(0, Lsn(u64::MAX), 1_000).await.unwrap();
         tier.flushed(plan, true).await;
     }
 
@@ -143,13 +145,13 @@ mod tests {
         tier.admit(&topics[0], Lsn(1), (1..=4).map(item).collect()).await;
         tier.admit(&topics[1], Lsn(2), vec![item(5)]).await;
         assert_eq!(held(), (1_500, 0));
-        let taken = tier.take(&topics[0], 1, None).await.items;
+        let taken = tier.take(&topics[0], 1, None).await.unwrap().items;
         assert_eq!((held(), taken.len()), ((1_500, 1), 1));
         // Cold and back: a refill brings up what was evicted.
         flush(&tier).await;
         assert!(tier.evict(usize::MAX).await > 0);
         assert_eq!(held(), (1_500, 1));
-        tier.refill_begin(&topics[0]).await;
+        tier.refill_begin(&topics[0]).await.unwrap();
         tier.refill_end(&topics[0], Some((vec![item(2), item(3)], false)))
             .await;
         assert_eq!(held(), (1_500, 1));
@@ -158,7 +160,7 @@ mod tests {
             id: taken[0].queued.item.id,
             generation: Some(taken[0].queued.standing.generation),
         };
-        tier.hold(&topics[0], &[request]).await;
+        tier.hold(&topics[0], &[request]).await.unwrap();
         let gone = Finish::gone(request.id, SettleCause::Acked);
         tier.finish(&topics[0], Lsn(3), vec![gone]).await;
         assert_eq!(held(), (1_200, 0));
@@ -167,6 +169,8 @@ mod tests {
         tier.purge(&topics[1], Lsn(5), false, ItemId(9)).await;
         assert_eq!(held(), (0, 0));
         flush(&tier).await;
-        assert!(topics.iter().all(|topic| tier.forget(topic)));
+        for topic in &topics {
+            assert!(tier.forget(topic).await.unwrap());
+        }
     }
 }

@@ -1,9 +1,8 @@
-//! How items leave a topic's care or come back to it: held for a settlement, finished, purged.
+//! How items leave a topic's care or come back to it: held for a settlement, finished.
 
 use super::topic::{Moment, Place, Topic};
 use crate::hot::{Finish, Held, HoldRequest, Landing};
 use crate::model::ItemId;
-use crate::shard::Purge;
 use crate::wal::Lsn;
 
 impl Topic {
@@ -84,39 +83,5 @@ impl Topic {
             }
         }
         self.let_go.notify_waiters();
-    }
-
-    /// Removes every live or every dead item up to `up_to` by the record at `lsn`; returns how many.
-    pub(super) fn purge(&mut self, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
-        let ids: Vec<_> = self
-            .entries
-            .values()
-            .filter(|entry| entry.queued.standing.dead.is_some() == dead)
-            .map(|entry| entry.queued.item.id)
-            .filter(|id| *id <= up_to)
-            .collect();
-        for &id in &ids {
-            // What the shard holds as it stands goes with its part of the purge; of the rest it may hold
-            // another state, which the purge passes over.
-            if let Some(entry) = self.remove(id)
-                && entry.may_be_stored()
-                && !entry.is_clean()
-            {
-                self.unstored.delete(lsn, id);
-            }
-        }
-        if !dead {
-            let (purge, last) = self.last_purge;
-            self.last_purge = (purge.max(lsn), last.max(up_to));
-        }
-        self.unstored.purge(
-            lsn,
-            Purge {
-                topic: self.key.clone(),
-                dead,
-                up_to,
-            },
-        );
-        ids.len() as u64 + self.cold.purge(lsn, dead, up_to)
     }
 }

@@ -14,8 +14,8 @@ use super::keys::Keys;
 use super::topic::{Moment, Topic};
 use crate::clock::{Clock, Timestamp};
 use crate::hot::{
-    Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotTier, HotView, KeyProbe,
-    KeyState, More, Overdue, RefillPage, Taken,
+    Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotError, HotTier, HotView,
+    KeyProbe, KeyState, More, Overdue, RefillPage, Taken,
 };
 use crate::model::{ItemId, ItemState, Namespace, OrderKey, QueuedItem, Slot, TopicKey, limits};
 use crate::shard::{DedupRow, StoredCounts};
@@ -56,7 +56,7 @@ struct Cell {
     topic: Mutex<Topic>,
     keys: Mutex<Keys>,
     arrived: Arc<Notify>,
-    shard: u16,
+    slot: Slot,
     /// The sums of its namespace.
     sums: Arc<Sums>,
     /// When [`Topic::advance`] has something to do, in milliseconds since the epoch.
@@ -84,7 +84,7 @@ impl MemoryTier {
                 topic: Mutex::new(Topic::new(key.clone())),
                 keys: Mutex::new(Keys::new()),
                 arrived: Arc::default(),
-                shard: (self.options.shard_of)(key.slot()),
+                slot: key.slot(),
                 sums: self.holdings.of(key.namespace()),
                 next_advance_ms: AtomicI64::new(i64::MAX),
             })
@@ -100,7 +100,8 @@ impl MemoryTier {
         self.cells
             .read()
             .values()
-            .filter(|cell| cell.shard == shard)
+            // Asked each time: slots move.
+            .filter(|cell| (self.options.shard_of)(cell.slot) == shard)
             .cloned()
             .collect()
     }
@@ -189,26 +190,27 @@ impl HotTier for MemoryTier {
         cell.arrived.notify_one();
     }
 
-    async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>) {
+    async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<(), HotError> {
         let (cell, ()) = self.step_in(topic, |topic, at| topic.adopt(items, at));
         cell.arrived.notify_one();
+        Ok(())
     }
 
-    async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Taken {
+    async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Result<Taken, HotError> {
         let Some(cell) = self.known_cell(topic) else {
-            return Taken {
+            return Ok(Taken {
                 items: Vec::new(),
                 overdue: Vec::new(),
                 more: More::Nothing(None),
-            };
+            });
         };
         let taken = self.step(&cell, |topic, at| topic.take(max, lease_ms, at));
         if taken.more != More::Ready {
-            return taken;
+            return Ok(taken);
         }
         // One arrival wakes one waiter; as there is more than this one took, the next is woken in turn.
         cell.arrived.notify_one();
-        taken
+        Ok(taken)
     }
 
     async fn delivered(&self, topic: &TopicKey, lsn: Lsn, ids: &[ItemId]) {
@@ -222,13 +224,13 @@ impl HotTier for MemoryTier {
         cell.arrived.notify_one();
     }
 
-    async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Vec<Held> {
+    async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Result<Vec<Held>, HotError> {
         let Some(cell) = self.known_cell(topic) else {
-            return vec![Held::Unknown; requests.len()];
+            return Ok(vec![Held::Unknown; requests.len()]);
         };
-        self.step(&cell, |topic, at| {
+        Ok(self.step(&cell, |topic, at| {
             requests.iter().map(|request| topic.hold(*request, at)).collect()
-        })
+        }))
     }
 
     async fn unhold(&self, topic: &TopicKey, ids: &[ItemId]) {
@@ -271,11 +273,11 @@ impl HotTier for MemoryTier {
         self.cell(topic).arrived.clone()
     }
 
-    async fn reserve_keys(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Vec<KeyState> {
+    async fn reserve_keys(&self, topic: &TopicKey, probes: &[KeyProbe]) -> Result<Vec<KeyState>, HotError> {
         let cell = self.cell(topic);
         let now = self.options.clock.now();
         let mut keys = cell.keys.lock();
-        probes.iter().map(|probe| keys.reserve(*probe, now)).collect()
+        Ok(probes.iter().map(|probe| keys.reserve(*probe, now)).collect())
     }
 
     async fn confirm_keys(&self, topic: &TopicKey, lsn: Lsn, rows: Vec<DedupRow>) {
@@ -284,10 +286,11 @@ impl HotTier for MemoryTier {
         rows.into_iter().for_each(|row| keys.confirm(lsn, row));
     }
 
-    async fn recall_keys(&self, topic: &TopicKey, rows: Vec<DedupRow>) {
+    async fn recall_keys(&self, topic: &TopicKey, rows: Vec<DedupRow>) -> Result<(), HotError> {
         let cell = self.cell(topic);
         let mut keys = cell.keys.lock();
         rows.into_iter().for_each(|row| keys.recall(row));
+        Ok(())
     }
 
     async fn release_keys(&self, topic: &TopicKey, key_hashes: &[u128]) {
@@ -296,17 +299,18 @@ impl HotTier for MemoryTier {
         key_hashes.iter().for_each(|key_hash| keys.release(*key_hash));
     }
 
-    fn has_cold_keys(&self, topic: &TopicKey) -> bool {
+    async fn has_cold_keys(&self, topic: &TopicKey) -> Result<bool, HotError> {
         let now = self.options.clock.now();
-        self.known_cell(topic)
-            .is_some_and(|cell| cell.keys.lock().cold_until > now)
+        let cell = self.known_cell(topic);
+        Ok(cell.is_some_and(|cell| cell.keys.lock().cold_until > now))
     }
 
-    fn set_cold_keys(&self, topic: &TopicKey, until: Timestamp) {
+    async fn set_cold_keys(&self, topic: &TopicKey, until: Timestamp) -> Result<(), HotError> {
         self.cell(topic).keys.lock().cold_until = until;
+        Ok(())
     }
 
-    async fn flush_plan(&self, shard: u16, up_to: Lsn, limit: usize) -> FlushPlan {
+    async fn flush_plan(&self, shard: u16, up_to: Lsn, limit: usize) -> Result<FlushPlan, HotError> {
         if let Some(need) = self.first_waiting(shard) {
             self.in_flight.lock().insert(shard, need);
         }
@@ -352,7 +356,7 @@ impl HotTier for MemoryTier {
             plan.dedup
                 .extend(cell.keys.lock().unstored_up_to(plan.reached, &key));
         }
-        plan
+        Ok(plan)
     }
 
     async fn flushed(&self, plan: FlushPlan, stored: bool) {
@@ -375,21 +379,20 @@ impl HotTier for MemoryTier {
         self.in_flight.lock().remove(&plan.shard);
     }
 
-    async fn first_need(&self, shard: u16) -> Option<Lsn> {
+    async fn first_need(&self, shard: u16) -> Result<Option<Lsn>, HotError> {
         // Locked while looking: no flush begins or ends in between.
         let in_flight = self.in_flight.lock();
         let waiting = self.first_waiting(shard);
-        [in_flight.get(&shard).copied(), waiting]
-            .into_iter()
-            .flatten()
-            .min()
+        let begun = in_flight.get(&shard).copied();
+        Ok([begun, waiting].into_iter().flatten().min())
     }
 
-    async fn pending_deletes(&self, shard: u16) -> usize {
-        self.cells_of(shard)
+    async fn pending_deletes(&self, shard: u16) -> Result<usize, HotError> {
+        let cells = self.cells_of(shard);
+        Ok(cells
             .iter()
             .map(|cell| cell.topic.lock().unstored.deletes())
-            .sum()
+            .sum())
     }
 
     async fn evict(&self, bytes: usize) -> usize {
@@ -409,13 +412,14 @@ impl HotTier for MemoryTier {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp) {
+    async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp) -> Result<(), HotError> {
         for count in counts {
             let cell = self.cell(&count.topic);
             self.step(&cell, |topic, _| {
                 topic.cold.reset(count.due, count.later, count.dead, now)
             });
         }
+        Ok(())
     }
 
     async fn wanting_refill(&self) -> Vec<TopicKey> {
@@ -432,8 +436,8 @@ impl HotTier for MemoryTier {
             .collect()
     }
 
-    async fn refill_begin(&self, topic: &TopicKey) -> Option<DueSpan> {
-        self.step(&self.cell(topic), |topic, at| topic.cold.begin(at.now))
+    async fn refill_begin(&self, topic: &TopicKey) -> Result<Option<DueSpan>, HotError> {
+        Ok(self.step(&self.cell(topic), |topic, at| topic.cold.begin(at.now)))
     }
 
     async fn refill_due(
@@ -442,15 +446,16 @@ impl HotTier for MemoryTier {
         items: Vec<QueuedItem>,
         passed: DueCursor,
         next_due: Option<Timestamp>,
-    ) {
+    ) -> Result<(), HotError> {
         self.step(&self.cell(topic), |topic, at| {
             topic.adopt(items, at);
             topic.cold.pass(passed, next_due);
         });
+        Ok(())
     }
 
-    async fn refill_page(&self, topic: &TopicKey) -> Option<RefillPage> {
-        self.cell(topic).topic.lock().cold.page()
+    async fn refill_page(&self, topic: &TopicKey) -> Result<Option<RefillPage>, HotError> {
+        Ok(self.cell(topic).topic.lock().cold.page())
     }
 
     async fn refill_end(&self, topic: &TopicKey, page: Option<(Vec<QueuedItem>, bool)>) {
@@ -471,22 +476,33 @@ impl HotTier for MemoryTier {
     }
 
     async fn purge(&self, topic: &TopicKey, lsn: Lsn, dead: bool, up_to: ItemId) -> u64 {
-        self.step_in(topic, |topic, _| topic.purge(lsn, dead, up_to)).1
+        let (_, mut purged) = self.step_in(topic, |topic, _| topic.purge(lsn, dead, up_to));
+        while purged.free_some() {
+            tokio::task::yield_now().await;
+        }
+        purged.count
     }
 
-    async fn browse(&self, topic: &TopicKey, state: ItemState, from: OrderKey, limit: usize) -> Vec<HotView> {
+    async fn browse(
+        &self,
+        topic: &TopicKey,
+        state: ItemState,
+        from: OrderKey,
+        limit: usize,
+    ) -> Result<Vec<HotView>, HotError> {
         let Some(cell) = self.known_cell(topic) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        cell.topic.lock().browse(state, from, limit)
+        Ok(cell.topic.lock().browse(state, from, limit))
     }
 
-    async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Vec<QueuedItem> {
-        self.cell(topic).topic.lock().only_cold(items)
+    async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<Vec<QueuedItem>, HotError> {
+        Ok(self.cell(topic).topic.lock().only_cold(items))
     }
 
-    async fn find(&self, topic: &TopicKey, id: ItemId) -> Option<HotView> {
-        self.known_cell(topic)?.topic.lock().find(id)
+    async fn find(&self, topic: &TopicKey, id: ItemId) -> Result<Option<HotView>, HotError> {
+        let cell = self.known_cell(topic);
+        Ok(cell.and_then(|cell| cell.topic.lock().find(id)))
     }
 
     fn counts(&self, topic: &TopicKey) -> Counts {
@@ -514,25 +530,26 @@ impl HotTier for MemoryTier {
         }
     }
 
-    fn set_paused(&self, topic: &TopicKey, paused: bool) {
+    async fn set_paused(&self, topic: &TopicKey, paused: bool) -> Result<(), HotError> {
         let (cell, ()) = self.step_in(topic, |topic, _| topic.paused = paused);
         cell.arrived.notify_one();
+        Ok(())
     }
 
-    fn forget(&self, topic: &TopicKey) -> bool {
+    async fn forget(&self, topic: &TopicKey) -> Result<bool, HotError> {
         let mut cells = self.cells.write();
         let Some(cell) = cells.get(topic).cloned() else {
-            return true;
+            return Ok(true);
         };
         let mut found = cell.topic.lock();
         if !found.is_empty() || cell.keys.lock().first_need().is_some() {
-            return false;
+            return Ok(false);
         }
         found.forgotten = true;
         cells.remove(topic);
         if !cells.keys().any(|other| other.namespace() == topic.namespace()) {
             self.holdings.forget(topic.namespace());
         }
-        true
+        Ok(true)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -13,15 +14,18 @@ use crate::hot::{MemoryOptions, MemoryTier};
 use crate::model::{Backoff, IdGenerator, ItemId, LeaseKey, NodeId, Settings, TopicKey};
 use crate::queue::{
     Delivered, DequeueRequest, Durability, EnqueueResult, ItemLimits, LeaseAction, LiveLimits, NewItem,
-    Parts, Queue, QueueLimits, Replay, Requester, SettleStatus, Verb,
+    Parts, Queue, QueueLimits, Replay, Requester, SettleStatus, SharedSlots, Tenure, Verb,
 };
-use crate::shard::{Catalog, SeaShard, Shard, ShardOptions, SlotMap};
+use crate::shard::{Catalog, Claim, SeaShard, Shard, ShardOptions, SlotMap};
 use crate::tenant::{QuotaTable, Quotas};
 use crate::wal::disk::SimDisk;
 use crate::wal::{Lsn, Wal, WalOptions};
 
 /// Where every test's clock begins.
 pub(super) const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+/// How long a claim on a node number lasts.
+const TTL: Duration = Duration::from_secs(600);
 
 pub(super) struct Node {
     pub(super) queue: Queue,
@@ -127,6 +131,20 @@ impl Node {
         self.queue.core.reap().await;
     }
 
+    /// Removes what time has made useless.
+    pub(super) async fn clean_up(&self) {
+        for shard in 0..self.shards.len() as u16 {
+            self.queue.core.clean_up(shard).await.unwrap();
+        }
+    }
+
+    /// Refills every topic that runs low by one page, as far as its shard answers.
+    pub(super) async fn prefetch(&self) {
+        for shard in 0..self.shards.len() as u16 {
+            let _ = self.queue.core.prefetch(shard).await;
+        }
+    }
+
     /// Everything that may leave memory does.
     pub(super) async fn evict(&self) {
         self.queue.core.hot.evict(usize::MAX).await;
@@ -143,6 +161,16 @@ impl Node {
             other => panic!("not accepted: {other:?}"),
         };
         enqueued.results.into_iter().map(id).collect()
+    }
+
+    /// Whether `item` repeats one that was accepted.
+    pub(super) async fn is_duplicate(&self, topic: &TopicKey, item: NewItem) -> bool {
+        let enqueued = self
+            .queue
+            .enqueue(topic, vec![item], Durability::Logged, &somebody())
+            .await
+            .unwrap();
+        matches!(enqueued.results[0], EnqueueResult::Duplicate { .. })
     }
 
     pub(super) async fn dequeue(&self, topic: &TopicKey, max: usize) -> Vec<Delivered> {
@@ -196,7 +224,7 @@ async fn open(
     (hooks, quotas): (Arc<Script>, Arc<Quotas>),
 ) -> Queue {
     let node = NodeId::new(1).unwrap();
-    let slots = SlotMap::initial(shards.len()).unwrap();
+    let slots = assigned(catalog, shards.len()).await;
     let mut progress = Vec::new();
     for shard in shards {
         progress.push(shard.progress(node).await.unwrap());
@@ -208,6 +236,12 @@ async fn open(
         disk_free_bytes_min: 0,
         ..WalOptions::new(Path::new("/wal"), node)
     };
+    let claim = Claim {
+        node,
+        holder: 1,
+        incarnation: rand::random(),
+    };
+    assert_eq!(catalog.claim_node(claim, "test", TTL).await.unwrap(), None);
     let high_water = Arc::new(AtomicU64::new(0));
     let mut replay = Replay::new(progress, slots.clone());
     let mut visit = |lsn, record| replay.visit(lsn, record);
@@ -221,7 +255,7 @@ async fn open(
     });
     let parts = Parts {
         clock: clock.clone(),
-        node,
+        tenure: Tenure::new(claim, TTL, clock.monotonic()),
         ids: Arc::new(IdGenerator::new(node, clock.clone(), floor, high_water)),
         lease_key: LeaseKey::derive(b"test"),
         wal,
@@ -230,7 +264,7 @@ async fn open(
             .iter()
             .map(|shard| shard.clone() as Arc<dyn Shard>)
             .collect(),
-        slots,
+        slots: SharedSlots::new(slots),
         catalog: catalog.clone(),
         defaults: Settings {
             backoff: Backoff {
@@ -244,6 +278,17 @@ async fn open(
         quotas,
     };
     Queue::open(parts, replay.finish()).await.unwrap()
+}
+
+/// Where the slots are; evenly spread at the first start.
+async fn assigned(catalog: &Catalog, shards: usize) -> SlotMap {
+    let owners = catalog.slots().await.unwrap().owners;
+    if owners.is_empty() {
+        let map = SlotMap::initial(shards).unwrap();
+        catalog.put_slots(map.owners()).await.unwrap();
+        return map;
+    }
+    SlotMap::persisted(owners, shards).unwrap()
 }
 
 fn limits(flush_items: usize) -> QueueLimits {

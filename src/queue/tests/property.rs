@@ -176,7 +176,7 @@ impl Life {
             Step::Cancel(pick) => self.cancel(at, *pick).await,
             Step::Advance(ms) => {
                 self.node.advance(*ms).await;
-                self.node.queue.core.clean_up().await.unwrap();
+                self.node.clean_up().await;
             }
             Step::Flush => assert!(self.node.flush().await),
             Step::FlushFails(fault) => {
@@ -193,7 +193,7 @@ impl Life {
                 core.free_log().await;
             }
             Step::Evict => self.node.evict().await,
-            Step::Prefetch => self.node.queue.core.prefetch().await,
+            Step::Prefetch => self.node.prefetch().await,
             Step::Purge => {
                 let count = self.node.queue.purge(&topic).await.unwrap();
                 assert_eq!(count, self.model[at].purge(false));
@@ -402,12 +402,12 @@ impl Life {
         self.model.iter_mut().for_each(Topic::crash);
         let core = &self.node.queue.core;
         core.reap().await;
-        core.clean_up().await.unwrap();
+        self.node.clean_up().await;
         if away_ms > 0 {
             // Cold items whose last lease ended meanwhile are found out when they come up.
             for topic in &self.topics {
                 let handle = core.topic(topic).unwrap();
-                while core.hot.refill_page(topic).await.is_some() {
+                while core.hot.refill_page(topic).await.unwrap().is_some() {
                     core.refill(&handle).await.unwrap();
                 }
             }
@@ -480,7 +480,7 @@ impl Life {
             self.node.queue.discard_dead(&self.topics[at]).await.unwrap();
         }
         self.node.advance(30_000).await;
-        self.node.queue.core.clean_up().await.unwrap();
+        self.node.clean_up().await;
         self.node.advance(61_000).await;
         self = self.crash(0).await;
         for _ in 0..2 {

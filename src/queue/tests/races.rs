@@ -79,7 +79,7 @@ async fn a_checkpoint_under_way_keeps_its_records_in_the_log() {
     let node = Node::start(2, 100).await;
     let (slow, fast) = (named(0, &node), named(1, &node));
     node.enqueue(&slow, vec![item("x")]).await;
-    let needed = node.queue.core.hot.first_need(0).await;
+    let needed = node.queue.core.hot.first_need(0).await.unwrap();
     node.shards[0].storing.close();
     let core = node.queue.core.clone();
     let storing = tokio::spawn(async move { core.flush_once(0, core.wal.applied_lsn()).await });
@@ -87,10 +87,10 @@ async fn a_checkpoint_under_way_keeps_its_records_in_the_log() {
     // Another shard's flusher frees the log meanwhile.
     node.enqueue(&fast, vec![item("y")]).await;
     assert!(node.flush_shard(1, node.queue.core.wal.applied_lsn()).await);
-    assert_eq!(node.queue.core.hot.first_need(0).await, needed);
+    assert_eq!(node.queue.core.hot.first_need(0).await.unwrap(), needed);
     node.shards[0].storing.open();
     storing.await.unwrap().unwrap();
-    assert_eq!(node.queue.core.hot.first_need(0).await, None);
+    assert_eq!(node.queue.core.hot.first_need(0).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn an_ack_beside_a_heartbeat_waits_for_it() {
     let generation = Some(1);
     let id = delivered.item.id;
     let hot = &node.queue.core.hot;
-    hot.hold(&t, &[HoldRequest { id, generation }]).await;
+    hot.hold(&t, &[HoldRequest { id, generation }]).await.unwrap();
     let ack = node.settle(&delivered, Verb::Ack);
     tokio::pin!(ack);
     assert!(poll!(&mut ack).is_pending());

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::hooks::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
-use crate::model::{HookRef, Item, Side, TopicKey};
+use crate::model::{HookRef, Item, Namespace, Side, TopicKey};
 
 type Inward = Arc<dyn Fn(&HookItem) -> EnqueueOutcome + Send + Sync>;
 type Outward = Arc<dyn Fn(&HookItem) -> DequeueOutcome + Send + Sync>;
@@ -69,6 +69,10 @@ impl Hooks for Script {
             Side::Dequeue => self.outward.lock().contains_key(topic),
         };
         bound.then(|| Chain([].into()))
+    }
+
+    fn named(&self, _: &Namespace, asked: &HookRef) -> Option<Chain> {
+        (*asked == hook()).then(|| Chain([].into()))
     }
 
     async fn on_enqueue(&self, _: &Chain, context: HookContext, items: Vec<HookItem>) -> Vec<EnqueueOutcome> {

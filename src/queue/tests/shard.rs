@@ -308,6 +308,47 @@ impl Shard for MapShard {
         })
     }
 
+    async fn keys_after(
+        &self,
+        topic: &TopicKey,
+        after: Option<u128>,
+        limit: usize,
+    ) -> Result<Vec<DedupRow>, ShardError> {
+        self.read(|state| {
+            let keys = state
+                .keys
+                .iter()
+                .filter(|((key, hash), _)| key == topic && Some(*hash) > after);
+            keys.map(|(_, row)| row.clone()).take(limit).collect()
+        })
+    }
+
+    async fn store_copies(
+        &self,
+        items: &[(TopicKey, QueuedItem)],
+        keys: &[DedupRow],
+    ) -> Result<(), ShardError> {
+        self.read(|state| {
+            for (topic, queued) in items {
+                state.rows.insert(queued.item.id, (topic.clone(), queued.clone()));
+            }
+            for row in keys {
+                state.keys.insert((row.topic.clone(), row.key_hash), row.clone());
+            }
+        })
+    }
+
+    async fn remove_topic(&self, topic: &TopicKey) -> Result<(), ShardError> {
+        self.read(|state| {
+            state.rows.retain(|_, (key, _)| key != topic);
+            state.keys.retain(|(key, _), _| key != topic);
+        })
+    }
+
+    async fn take_over(&self, node: NodeId, _: u64) -> Result<Lsn, ShardError> {
+        self.progress(node).await
+    }
+
     async fn ping(&self) -> Result<(), ShardError> {
         self.read(|_| ())
     }

@@ -154,9 +154,7 @@ impl Catalog {
         for change in changes {
             self.apply(&transaction, change).await?;
         }
-        for row in audit {
-            self.note(&transaction, row).await?;
-        }
+        self.note(&transaction, audit).await?;
         self.database.commit(transaction).await?;
         Ok(true)
     }

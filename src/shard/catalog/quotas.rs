@@ -4,7 +4,7 @@ use super::audit::AuditRow;
 use super::hooks::{column, name};
 use super::{Catalog, decode_settings, encode_settings};
 use crate::clock::Timestamp;
-use crate::model::{Namespace, QuotaPatch};
+use crate::model::{Author, Namespace, QuotaPatch};
 use crate::shard::ShardError;
 
 impl Catalog {
@@ -21,19 +21,19 @@ impl Catalog {
             .collect()
     }
 
-    /// Stores the quota of `namespace` in place of `before`, or forgets it, and notes that `actor` did so at `at`.
+    /// Stores the quota of `namespace` in place of `before`, or forgets it, and notes that `by` did so at `at`.
     pub async fn put_quota(
         &self,
         namespace: &Namespace,
         (before, quota): (Option<QuotaPatch>, Option<QuotaPatch>),
-        actor: &str,
+        by: &Author,
         at: Timestamp,
     ) -> Result<(), ShardError> {
         let text = |quota: Option<QuotaPatch>| quota.map(|quota| encode_settings(&quota)).transpose();
         let audit = AuditRow {
             at,
-            namespace: namespace.clone(),
-            actor: actor.to_owned(),
+            namespace: Some(namespace.clone()),
+            actor: by.subject.to_string(),
             action: if quota.is_some() {
                 "quota.put"
             } else {
@@ -42,6 +42,8 @@ impl Catalog {
             target: namespace.to_string(),
             before: text(before)?,
             after: text(quota)?,
+            request_id: by.request_id.as_deref().map(str::to_owned),
+            peer: by.peer.as_deref().map(str::to_owned),
         };
         let transaction = self.database.begin_write().await?;
         match quota {
@@ -56,7 +58,7 @@ impl Catalog {
                 self.run(&transaction, sql, [namespace.as_str().into()]).await?;
             }
         }
-        self.note(&transaction, &audit).await?;
+        self.note(&transaction, &[audit]).await?;
         self.database.commit(transaction).await
     }
 }

@@ -1,8 +1,8 @@
 //! The catalog.
 
 use super::{Fixture, on_both, topic};
-use crate::model::SettingsPatch;
-use crate::shard::{ShardError, SlotMap, TopicRow};
+use crate::model::{NamespaceSettings, SettingsPatch, TopicKey};
+use crate::shard::{Catalog, ShardError, SlotMap, TopicRow};
 
 on_both!(
     the_catalog_begins_empty,
@@ -11,7 +11,15 @@ on_both!(
     namespaces_are_put,
     slots_are_put_whole,
     settings_that_cannot_be_read_are_named,
+    every_change_is_announced_once,
+    who_missed_too_much_reads_everything,
 );
+
+/// Stores both parts of a topic's row.
+async fn put(catalog: &Catalog, topic: &TopicKey, row: &TopicRow) {
+    catalog.put_settings(topic, &row.settings).await.unwrap();
+    catalog.put_paused(topic, row.paused).await.unwrap();
+}
 
 fn paused(priority: i32) -> TopicRow {
     TopicRow {
@@ -32,10 +40,10 @@ async fn topics_are_put_and_deleted(fixture: &Fixture) {
     let catalog = fixture.shard.catalog();
     let (one, two) = (topic("ab", "c"), topic("a", "bc"));
     for _ in 0..2 {
-        catalog.put_topic(&one, &paused(1)).await.unwrap();
-        catalog.put_topic(&two, &TopicRow::default()).await.unwrap();
+        put(&catalog, &one, &paused(1)).await;
+        put(&catalog, &two, &TopicRow::default()).await;
     }
-    catalog.put_topic(&one, &paused(2)).await.unwrap();
+    catalog.put_settings(&one, &paused(2).settings).await.unwrap();
     let mut topics = catalog.load().await.unwrap().topics;
     topics.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(
@@ -51,7 +59,7 @@ async fn topics_are_put_and_deleted(fixture: &Fixture) {
 async fn topics_that_exist_are_left_alone(fixture: &Fixture) {
     let catalog = fixture.shard.catalog();
     let known = topic("ns", "known");
-    catalog.put_topic(&known, &paused(1)).await.unwrap();
+    put(&catalog, &known, &paused(1)).await;
     let mut topics = vec![known.clone(), known.clone()];
     topics.extend((0..5_000).map(|n| topic("ns", &format!("t{n}"))));
     for _ in 0..2 {
@@ -68,13 +76,21 @@ async fn namespaces_are_put(fixture: &Fixture) {
     let catalog = fixture.shard.catalog();
     let namespace = topic("tenant-a", "t").namespace().clone();
     for ttl_ms in [5, 6] {
-        let settings = SettingsPatch {
-            ttl_ms: Some(ttl_ms),
-            ..SettingsPatch::default()
+        let settings = NamespaceSettings {
+            topics: SettingsPatch {
+                ttl_ms: Some(ttl_ms),
+                ..SettingsPatch::default()
+            },
+            topics_on_first_use: Some(false),
+            topics_max: None,
         };
         catalog.put_namespace(&namespace, &settings).await.unwrap();
         let namespaces = catalog.load().await.unwrap().namespaces;
         assert_eq!(namespaces, [(namespace.clone(), settings)]);
+    }
+    for _ in 0..2 {
+        catalog.delete_namespace(&namespace).await.unwrap();
+        assert!(catalog.load().await.unwrap().namespaces.is_empty());
     }
 }
 
@@ -95,14 +111,56 @@ async fn slots_are_put_whole(fixture: &Fixture) {
 
 async fn settings_that_cannot_be_read_are_named(fixture: &Fixture) {
     let catalog = fixture.shard.catalog();
-    catalog
-        .put_topic(&topic("ns", "odd"), &TopicRow::default())
-        .await
-        .unwrap();
+    put(&catalog, &topic("ns", "odd"), &TopicRow::default()).await;
     fixture
         .execute("UPDATE topics SET settings = '{\"from_the_future\":1}'")
         .await;
     let error = catalog.load().await.unwrap_err();
     assert!(matches!(error, ShardError::Corrupt(_)), "{error}");
     assert!(error.to_string().contains("ns/odd"), "{error}");
+}
+
+async fn every_change_is_announced_once(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    let (one, two) = (topic("ns", "one"), topic("ns", "two"));
+    catalog.ensure_topics(std::slice::from_ref(&one)).await.unwrap();
+    let seen = catalog.load().await.unwrap().generation;
+    assert_eq!(catalog.generations().await.unwrap().catalog, seen);
+    // What is there already is no news.
+    catalog.ensure_topics(std::slice::from_ref(&one)).await.unwrap();
+    assert_eq!(catalog.generations().await.unwrap().catalog, seen);
+    put(&catalog, &two, &paused(3)).await;
+    catalog.delete_topic(&one).await.unwrap();
+    let namespace = one.namespace().clone();
+    let settings = NamespaceSettings {
+        topics_max: Some(4),
+        ..NamespaceSettings::default()
+    };
+    catalog.put_namespace(&namespace, &settings).await.unwrap();
+    let changes = catalog.changes(seen).await.unwrap();
+    let mut topics = changes.topics;
+    topics.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(topics, [(one, None), (two, Some(paused(3)))]);
+    assert_eq!(changes.namespaces, [(namespace.clone(), settings)]);
+    assert!(changes.everything.is_none());
+    assert_eq!(changes.generation, catalog.generations().await.unwrap().catalog);
+    catalog.delete_namespace(&namespace).await.unwrap();
+    let deleted = catalog.changes(changes.generation).await.unwrap();
+    assert_eq!(deleted.namespaces, [(namespace, NamespaceSettings::default())]);
+    let none = catalog.changes(deleted.generation).await.unwrap();
+    assert!(none.topics.is_empty() && none.namespaces.is_empty() && none.everything.is_none());
+}
+
+async fn who_missed_too_much_reads_everything(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    let topics = [topic("ns", "one"), topic("ns", "two")];
+    catalog.ensure_topics(&topics).await.unwrap();
+    catalog.put_paused(&topics[0], true).await.unwrap();
+    let changes = catalog.changes(0).await.unwrap();
+    assert_eq!(changes.everything.unwrap().topics.len(), 2);
+    assert!(changes.topics.is_empty());
+    // A backup was restored, and the numbers went back.
+    assert!(catalog.changes(100).await.unwrap().everything.is_some());
+    fixture.execute("DELETE FROM changes").await;
+    assert!(catalog.changes(1).await.unwrap().everything.is_some());
 }

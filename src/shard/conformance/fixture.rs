@@ -40,8 +40,7 @@ impl Fixture {
 
     pub(super) async fn postgres() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let base = std::env::var("MQUEUE_TEST_POSTGRES")
-            .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned());
+        let base = server();
         let name = format!(
             "mqueue_test_{}_{}",
             std::process::id(),
@@ -113,7 +112,13 @@ impl Fixture {
     }
 }
 
-async fn open(url: &str) -> SeaShard {
+/// The PostgreSQL to test with.
+pub(super) fn server() -> String {
+    std::env::var("MQUEUE_TEST_POSTGRES")
+        .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned())
+}
+
+pub(super) async fn open(url: &str) -> SeaShard {
     let options = ShardOptions {
         postgres_connections: 3,
         sqlite_readers: 2,

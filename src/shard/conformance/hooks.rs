@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Fixture, on_both};
 use crate::clock::Timestamp;
 use crate::model::{Binding, Digest, HookName, Namespace, Policies, Side};
-use crate::shard::{AuditRow, HookChange, HookContents, HookVersionRow};
+use crate::shard::{AuditQuery, AuditRow, HookChange, HookContents, HookVersionRow};
 
 on_both!(
     hooks_begin_empty,
@@ -68,12 +68,23 @@ fn binding(version: u32) -> Binding {
 fn noted(namespace: &str, target: &str) -> AuditRow {
     AuditRow {
         at: Timestamp::from_ms(9),
-        namespace: ns(namespace),
+        namespace: Some(ns(namespace)),
         actor: "ada".to_owned(),
         action: "hook.test",
         target: target.to_owned(),
         before: None,
         after: Some("{}".to_owned()),
+        request_id: Some("r".to_owned()),
+        peer: None,
+    }
+}
+
+fn of(namespace: &str, after: u64, limit: usize) -> AuditQuery {
+    AuditQuery {
+        namespace: Some(ns(namespace)),
+        after: Some(after),
+        limit,
+        ..AuditQuery::default()
     }
 }
 
@@ -119,7 +130,7 @@ async fn a_change_on_an_old_state_changes_nothing(fixture: &Fixture) {
     );
     assert_eq!(catalog.hooks_generation().await.unwrap(), 1);
     assert_eq!(catalog.hooks().await.unwrap().versions.len(), 1);
-    assert!(catalog.audit(&ns("a"), 0, 10).await.unwrap().is_empty());
+    assert!(catalog.audit(&of("a", 0, 10)).await.unwrap().is_empty());
     // Nor does one that fails in the middle.
     let twice = [
         HookChange::PutBinding(ns("a"), binding(1)),
@@ -178,13 +189,13 @@ async fn changes_are_noted_in_order(fixture: &Fixture) {
     let catalog = fixture.shard.catalog();
     let rows = [noted("a", "1"), noted("b", "2"), noted("a", "3")];
     assert!(catalog.change_hooks(0, &[], &rows).await.unwrap());
-    let all = catalog.audit(&ns("a"), 0, 10).await.unwrap();
+    let all = catalog.audit(&of("a", 0, 10)).await.unwrap();
     let told: Vec<_> = all.iter().map(|row| (row.id, row.target.as_str())).collect();
     assert_eq!(told, [(1, "1"), (3, "3")]);
     assert_eq!(
         (all[0].at, all[0].actor.as_str(), all[0].after.as_deref()),
         (Timestamp::from_ms(9), "ada", Some("{}"))
     );
-    assert_eq!(catalog.audit(&ns("a"), 1, 10).await.unwrap(), all[1..]);
-    assert_eq!(catalog.audit(&ns("a"), 0, 1).await.unwrap(), all[..1]);
+    assert_eq!(catalog.audit(&of("a", 1, 10)).await.unwrap(), all[1..]);
+    assert_eq!(catalog.audit(&of("a", 0, 1)).await.unwrap(), all[..1]);
 }

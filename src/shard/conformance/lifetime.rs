@@ -42,7 +42,11 @@ async fn two_may_open_an_empty_database_at_once(fixture: &Fixture) {
         "hook_tests",
         "audit",
         "counters",
+        "nodes",
+        "changes",
+        "slot_moves",
         "quotas",
+        "operations",
         "mqueue_migrations",
     ];
     for table in tables {

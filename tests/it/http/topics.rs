@@ -63,7 +63,10 @@ async fn topics_are_listed_page_by_page_and_deleted() {
     }
     assert_eq!(names, ["a", "b", "c", "d", "e"]);
     let gone = client.topic("c");
-    assert_eq!(client.delete(&gone.path).await.ok(), json!({"count": 1}));
+    let unconfirmed = client.delete(&gone.path).await;
+    unconfirmed.problem(400, "confirmation_required");
+    let confirmed = client.delete(&format!("{}?confirm=c", gone.path)).await;
+    assert_eq!(confirmed.ok(), json!({"count": 1}));
     client.get(&gone.path).await.problem(404, "unknown_topic");
     assert_eq!(gone.take(9).await, [""; 0]);
     gone.enqueue(json!([{"text": "again"}])).await;
@@ -101,6 +104,60 @@ async fn items_are_browsed_in_delivery_order_hot_and_stored() {
     assert_eq!(topic.counts().await, [120, 0, 0, 0], "browsing leases nothing");
     assert_eq!(seen, topic.take(1_000).await);
     assert_eq!(seen.len(), 120);
+}
+
+#[tokio::test]
+async fn a_page_of_large_items_is_bounded_in_bytes() {
+    let server = Server::setup()
+        .set("limits.payload_bytes_max", "1MiB")
+        .start()
+        .await;
+    let topic = server.client().topic("large");
+    let large = "x".repeat(1 << 20);
+    for durability in ["stored", "logged"] {
+        for _ in 0..6 {
+            let items: Value = (0..2).map(|_| json!({ "text": large })).collect();
+            let body = json!({"durability": durability, "items": items});
+            topic.client.post(&topic.at("enqueue"), body).await.ok();
+        }
+    }
+    let mut seen = 0;
+    let mut cursor = String::new();
+    loop {
+        let page = topic
+            .client
+            .get(&topic.at(&format!("items?limit=1000{cursor}")))
+            .await;
+        assert!(page.text.len() < 10 << 20, "a page of {} bytes", page.text.len());
+        let page = page.ok();
+        seen += list(&page["items"]).len();
+        let Some(next) = page["next_cursor"].as_str() else {
+            break;
+        };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen, 24);
+}
+
+#[tokio::test]
+async fn a_page_is_full_while_there_is_more() {
+    let server = Server::start().await;
+    let topic = server.client().topic("full");
+    let items: Value = (0..300).map(|n| json!({"text": format!("{n:03}")})).collect();
+    let stored = json!({"durability": "stored", "items": items});
+    topic.client.post(&topic.at("enqueue"), stored).await.ok();
+    // What the shard shows first is hot and leased, and so no part of the page.
+    assert_eq!(topic.dequeue(200).await.len(), 200);
+    let page = topic.client.get(&topic.at("items?limit=50")).await.ok();
+    assert_eq!(list(&page["items"]).len(), 50);
+    assert!(page["next_cursor"].is_string());
+    let held = topic
+        .client
+        .get(&topic.at("items?limit=1000&state=leased"))
+        .await
+        .ok();
+    assert_eq!(list(&held["items"]).len(), 200);
+    assert!(held.get("next_cursor").is_none());
 }
 
 #[tokio::test]

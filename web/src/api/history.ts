@@ -1,7 +1,7 @@
 import { signal } from "@preact/signals";
 import type { Schema } from "./client";
 
-type Snapshot = Schema["Event"];
+type Snapshot = Schema["Snapshot"];
 type Stats = Schema["TopicStats"];
 
 /** One second of a topic. Rates are per second. */

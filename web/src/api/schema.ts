@@ -966,7 +966,7 @@ export interface components {
             /** @description The leases; none only beside `then_dequeue`. */
             leases: components["schemas"]["AckLease"][];
             /** @description Dequeue in the same call, after the acks. */
-            then_dequeue?: components["schemas"]["ThenDequeue"] & unknown;
+            then_dequeue?: components["schemas"]["ThenDequeue"];
         };
         /**
          * Activation
@@ -974,14 +974,14 @@ export interface components {
          */
         Activation: {
             /**
-             * Format: uint8
+             * Format: int32
              * @description As a trial with this share of the items, 1 to 99; else for all of them.
              */
             canary_percent?: number;
             /** @description Passes over failed test cases; needs the scope `admin` too. */
             force?: boolean;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The version.
              */
             version: number;
@@ -992,7 +992,7 @@ export interface components {
          */
         AddedVersion: {
             /**
-             * Format: uint64
+             * Format: int64
              * @description How long compiling took, in milliseconds; 0 when it was compiled before.
              */
             compile_ms: number;
@@ -1018,9 +1018,9 @@ export interface components {
             /** @description What the module imports. */
             imports: string[];
             /** @description How it wants to be run. */
-            manifest: components["schemas"]["HookManifest"] & unknown;
+            manifest: components["schemas"]["HookManifest"];
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes of the module.
              */
             module_bytes: number;
@@ -1031,7 +1031,7 @@ export interface components {
             /** @description The names of its secrets. */
             secrets: string[];
             /**
-             * Format: uint32
+             * Format: int64
              * @description Its number, from 1.
              */
             version: number;
@@ -1057,7 +1057,7 @@ export interface components {
             /** @description What it was before. */
             before?: unknown;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Goes up with each change.
              */
             id: number;
@@ -1072,7 +1072,7 @@ export interface components {
             /** @description The changes. */
             entries: components["schemas"]["AuditEntry"][];
             /**
-             * Format: uint64
+             * Format: int64
              * @description Where the next part begins; absent at the end.
              */
             next_after?: number;
@@ -1083,7 +1083,7 @@ export interface components {
          */
         Backoff: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Longest delay, in milliseconds.
              */
             cap_ms?: number;
@@ -1093,7 +1093,7 @@ export interface components {
              */
             factor?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Delay after the first failure, in milliseconds.
              */
             initial_ms?: number;
@@ -1116,7 +1116,7 @@ export interface components {
             /** @description Whether failures soon after an activation bring the version before back. */
             auto_rollback: boolean;
             /** @description A version on trial. */
-            canary?: components["schemas"]["HookCanary"] & unknown;
+            canary?: components["schemas"]["HookCanary"];
             /** @description A binding that is off does nothing. */
             enabled: boolean;
             /** @description The hook. */
@@ -1124,33 +1124,33 @@ export interface components {
             /** @description Its name within the namespace. */
             id: string;
             /** @description What becomes of items the hook fails on. */
-            policies: components["schemas"]["HookPolicies"] & unknown;
+            policies: components["schemas"]["HookPolicies"];
             /**
-             * Format: uint16
+             * Format: int32
              * @description Where it stands in the chain: smaller runs first; equal ones by name.
              */
             position: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The version in force before, for a rollback.
              */
             previous?: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Goes up with each change; the ETag has it too.
              */
             revision: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description A version that runs on copies.
              */
             shadow?: number;
             /** @description Which way it stands in. */
-            side: components["schemas"]["Side"] & unknown;
+            side: components["schemas"]["Side"];
             /** @description The topics it is for: a name, or a prefix and `*`. */
             topic: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The version in force.
              */
             version: number;
@@ -1163,29 +1163,29 @@ export interface components {
             /** @description Whether failures soon after an activation bring the version before back. */
             auto_rollback?: boolean;
             /** @description A version on trial. */
-            canary?: components["schemas"]["HookCanary"] & unknown;
+            canary?: components["schemas"]["HookCanary"];
             /** @description A binding that is off does nothing; on when absent. */
             enabled?: boolean;
             /** @description The hook. */
             hook: string;
             /** @description What becomes of items the hook fails on. */
-            policies?: components["schemas"]["HookPolicies"] & unknown;
+            policies?: components["schemas"]["HookPolicies"];
             /**
-             * Format: uint16
+             * Format: int32
              * @description Where it stands in the chain: smaller runs first; 100 when absent.
              */
             position?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description A version that runs on copies, to compare what it says.
              */
             shadow?: number;
             /** @description Which way it stands in. */
-            side: components["schemas"]["Side"] & unknown;
+            side: components["schemas"]["Side"];
             /** @description The topics it is for: a name, or a prefix and `*`. */
             topic: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The version in force.
              */
             version: number;
@@ -1204,7 +1204,7 @@ export interface components {
          */
         ClassicDelivery: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Which delivery this is, from 1.
              */
             attempt: number;
@@ -1276,7 +1276,7 @@ export interface components {
             /** @description Why it was rejected: a problem code. */
             reason?: string;
             /** @description What became of it. */
-            status: components["schemas"]["EnqueueStatus"] & unknown;
+            status: components["schemas"]["EnqueueStatus"];
             /** @description The topic. */
             topic: string;
         };
@@ -1309,7 +1309,7 @@ export interface components {
             /** @description The item's id, decimal. */
             id: string;
             /** @description `ok`, or `already_done` when this very lease had settled it before. */
-            status: components["schemas"]["SettleStatus"] & unknown;
+            status: components["schemas"]["SettleStatus"];
         };
         /**
          * Count
@@ -1317,7 +1317,7 @@ export interface components {
          */
         Count: {
             /**
-             * Format: uint64
+             * Format: int64
              * @description The number of items.
              */
             count: number;
@@ -1338,7 +1338,7 @@ export interface components {
              */
             at: string;
             /** @description Why. */
-            reason: components["schemas"]["DeadReason"] & unknown;
+            reason: components["schemas"]["DeadReason"];
         };
         /**
          * DeliveredItem
@@ -1346,7 +1346,7 @@ export interface components {
          */
         DeliveredItem: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Which delivery this is, from 1.
              */
             attempt: number;
@@ -1407,12 +1407,12 @@ export interface components {
          */
         DequeueManyRequest: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Lease length, in milliseconds; else each item's own.
              */
             lease_ms?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The most items in all, 1 to 1000; 10 when absent.
              */
             max_total?: number;
@@ -1421,7 +1421,7 @@ export interface components {
             /** @description The topics; earlier ones are served first. */
             topics: components["schemas"]["TopicShare"][];
             /**
-             * Format: uint32
+             * Format: int64
              * @description How long to wait for the first item, in milliseconds; 0 when absent.
              */
             wait_ms?: number;
@@ -1432,19 +1432,19 @@ export interface components {
          */
         DequeueRequest: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Lease length, in milliseconds; else each item's own.
              */
             lease_ms?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The most items, 1 to 1000; 10 when absent.
              */
             max?: number;
             /** @description Asking again with the same id returns the same batch while its leases live. */
             request_id?: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description How long to wait for the first item, in milliseconds; 0 when absent.
              */
             wait_ms?: number;
@@ -1465,12 +1465,12 @@ export interface components {
             /** @description How each item went, in order. */
             items: components["schemas"]["DryRunItem"][];
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items at the end that were not run, because the answer would be too large.
              */
             not_run: number;
             /** @description Which export ran. */
-            side: components["schemas"]["Side"] & unknown;
+            side: components["schemas"]["Side"];
             /** @description The topic the hook saw. */
             topic: string;
             /** @description How often each verdict came. */
@@ -1488,7 +1488,7 @@ export interface components {
             /** @description What changes: one entry per item that would be stored or handed out in its place. */
             changes?: components["schemas"]["ItemChange"][];
             /**
-             * Format: uint32
+             * Format: int64
              * @description How long it is deferred, in milliseconds.
              */
             delay_ms?: number;
@@ -1497,20 +1497,20 @@ export interface components {
             /** @description The item's id, when it is one that is stored. */
             id?: string;
             /** @description How near it came to its limits. */
-            limits: components["schemas"]["HookNearness"] & unknown;
+            limits: components["schemas"]["HookNearness"];
             /** @description What the call logged. */
             log: components["schemas"]["RehearsedLine"][];
             /**
-             * Format: uint32
+             * Format: int64
              * @description Log lines beyond the limit.
              */
             log_lines_dropped: number;
             /** @description Why, where verdicts have a reason. */
-            reason?: components["schemas"]["HookReason"] & unknown;
+            reason?: components["schemas"]["HookReason"];
             /** @description What the call used. */
-            usage: components["schemas"]["HookUsage"] & unknown;
+            usage: components["schemas"]["HookUsage"];
             /** @description The verdict. */
-            verdict: components["schemas"]["HookVerdict"] & unknown;
+            verdict: components["schemas"]["HookVerdict"];
         };
         /**
          * DryRunRequest
@@ -1520,7 +1520,7 @@ export interface components {
             /** @description These items, at most 100. */
             items?: components["schemas"]["TestItem"][];
             /**
-             * Format: uint32
+             * Format: int64
              * @description Up to this many items that are in `topic`, in delivery order, at most 100.
              */
             last?: number;
@@ -1534,9 +1534,9 @@ export interface components {
             /** @description The words of the asker's scope. */
             scopes?: string[];
             /** @description Which export runs; needed when the version has both. */
-            side?: components["schemas"]["Side"] & unknown;
+            side?: components["schemas"]["Side"];
             /** @description The state of the items `last` reads; ready when absent. */
-            state?: components["schemas"]["ItemState"] & unknown;
+            state?: components["schemas"]["ItemState"];
             /** @description The topic the hook sees, and which `last` reads. */
             topic?: string;
         };
@@ -1551,7 +1551,7 @@ export interface components {
          */
         EffectiveSettings: {
             /** @description How long a nacked item waits. */
-            backoff: components["schemas"]["Backoff"] & unknown;
+            backoff: components["schemas"]["Backoff"];
             /**
              * Format: int64
              * @description How long dead letters are kept, in milliseconds.
@@ -1563,19 +1563,19 @@ export interface components {
              */
             dedup_window_ms: number;
             /** @description Whether a delivery must be acked. */
-            delivery: components["schemas"]["Delivery"] & unknown;
+            delivery: components["schemas"]["Delivery"];
             /**
-             * Format: uint32
+             * Format: int64
              * @description Lease of items that name none, in milliseconds.
              */
             lease_ms: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Deliveries after which an item is dead.
              */
             max_attempts: number;
             /** @description What becomes of an item whose time to live passed. */
-            on_expiry: components["schemas"]["ExpiryAction"] & unknown;
+            on_expiry: components["schemas"]["ExpiryAction"];
             /**
              * Format: int32
              * @description Priority of items that name none.
@@ -1593,7 +1593,7 @@ export interface components {
          */
         EnqueueRequest: {
             /** @description How safe the items must be when the answer leaves; `logged` when absent. */
-            durability?: components["schemas"]["Durability"] & unknown;
+            durability?: components["schemas"]["Durability"];
             /** @description The items, in the order in which they are to be accepted. */
             items: components["schemas"]["NewItem"][];
         };
@@ -1603,7 +1603,7 @@ export interface components {
          */
         EnqueueResponse: {
             /** @description The durability that was reached for every accepted item. */
-            durability: components["schemas"]["Durability"] & unknown;
+            durability: components["schemas"]["Durability"];
             /** @description One result per item, in order. */
             results: components["schemas"]["EnqueueResult"][];
         };
@@ -1625,48 +1625,18 @@ export interface components {
             /** @description Why it was rejected: a problem code. Why a hook filtered it or made it a dead letter: the hook's code. */
             reason?: string;
             /**
-             * Format: uint64
+             * Format: int64
              * @description When to come back, in milliseconds, when the reason is `hook_overloaded`.
              */
             retry_after_ms?: number;
             /** @description What became of it. */
-            status: components["schemas"]["EnqueueStatus"] & unknown;
+            status: components["schemas"]["EnqueueStatus"];
         };
         /**
          * @description What became of an item.
          * @enum {string}
          */
         EnqueueStatus: "accepted" | "duplicate" | "filtered" | "dead_lettered" | "rejected";
-        /**
-         * Event
-         * @description What a token may see at one moment.
-         */
-        Event: {
-            /**
-             * Format: date-time
-             * @description When.
-             */
-            at: string;
-            /** @description The namespaces the token lists; absent when it opens every one. */
-            namespaces?: string[];
-            /** @description The node's own numbers; only for tokens that open every namespace. */
-            node?: components["schemas"]["NodeEvent"] & unknown;
-            /** @description How each part of the node is. */
-            parts: components["schemas"]["Part"][];
-            /** @description Whether the node accepts new items. */
-            ready: boolean;
-            /** @description The token's scopes. */
-            scopes: string[];
-            /** @description Who the token speaks for. */
-            subject: string;
-            /** @description The topics of the token's namespaces, at most 1000, by namespace and name. */
-            topics: components["schemas"]["TopicEvent"][];
-            /**
-             * Format: uint64
-             * @description How many topics are left out.
-             */
-            topics_left_out: number;
-        };
         /**
          * Expected
          * @description What a hook must say of an item; members that are absent are not looked at.
@@ -1675,7 +1645,7 @@ export interface components {
             /** @description The code of its reason. */
             code?: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description How long it defers the item, in milliseconds.
              */
             delay_ms?: number;
@@ -1709,7 +1679,7 @@ export interface components {
             /** @description The topic it is sent to. */
             topic?: string;
             /** @description The verdict. */
-            verdict: components["schemas"]["HookVerdict"] & unknown;
+            verdict: components["schemas"]["HookVerdict"];
         };
         /**
          * ExpectedItem
@@ -1759,7 +1729,7 @@ export interface components {
             /** @description In words. */
             reasons: string[];
             /** @description Its state. */
-            state: components["schemas"]["ItemState"] & unknown;
+            state: components["schemas"]["ItemState"];
         };
         /**
          * ExtendLease
@@ -1769,7 +1739,7 @@ export interface components {
             /** @description The handle from the delivery. */
             lease_id: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Length from now, in milliseconds; the item's own when absent.
              */
             lease_ms?: number;
@@ -1798,47 +1768,47 @@ export interface components {
          */
         HookCallLimits: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Time for a call with several items, in milliseconds.
              */
             batch_ms: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Times an item may be routed.
              */
             hops: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Calls of imports.
              */
             host_calls: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Time for a call with one item, in milliseconds.
              */
             item_ms: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Log lines of a call.
              */
             log_lines: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Linear memory, in bytes.
              */
             memory_bytes: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes a call may give back.
              */
             output_bytes: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Items one item may be split into.
              */
             split_items: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Elements of each table.
              */
             table_elements: number;
@@ -1849,12 +1819,12 @@ export interface components {
          */
         HookCanary: {
             /**
-             * Format: uint8
+             * Format: int32
              * @description Its share of the items, in percent; an item stays with one version.
              */
             percent: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The version.
              */
             version: number;
@@ -1875,18 +1845,18 @@ export interface components {
             /** @description Its name. */
             hook: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The number of its newest version.
              */
             latest?: number;
             /** @description Who may change it. */
-            owner: components["schemas"]["HookOwner"] & unknown;
+            owner: components["schemas"]["HookOwner"];
             /** @description Why its folder was not taken over, as it is now; what was in force before stays in force. */
             rejected?: string;
             /** @description What each version did on this node, the newest first. */
             stats: components["schemas"]["HookStats"][];
             /**
-             * Format: uint64
+             * Format: int64
              * @description How many versions are kept.
              */
             version_count: number;
@@ -1904,7 +1874,7 @@ export interface components {
              */
             at: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Which delivery it was; 0 on enqueue.
              */
             attempt: number;
@@ -1929,11 +1899,11 @@ export interface components {
              */
             priority: number;
             /** @description Which way. */
-            side: components["schemas"]["Side"] & unknown;
+            side: components["schemas"]["Side"];
             /** @description The topic. */
             topic: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Which version failed.
              */
             version: number;
@@ -1962,11 +1932,11 @@ export interface components {
          */
         HookLimits: {
             /** @description What one call may use. */
-            call: components["schemas"]["HookCallLimits"] & unknown;
+            call: components["schemas"]["HookCallLimits"];
             /** @description How many of everything a namespace may have. */
-            namespace: components["schemas"]["HookNamespaceLimits"] & unknown;
+            namespace: components["schemas"]["HookNamespaceLimits"];
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes of an upload.
              */
             upload_bytes: number;
@@ -1977,37 +1947,37 @@ export interface components {
          */
         HookLimitsPatch: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Time for a call with several items, in milliseconds.
              */
             batch_ms?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Calls of imports.
              */
             host_calls?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Time for a call with one item, in milliseconds.
              */
             item_ms?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Log lines of a call.
              */
             log_lines?: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Linear memory, in bytes.
              */
             memory_bytes?: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes a call may give back.
              */
             output_bytes?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Items one item may be split into.
              */
             split_items?: number;
@@ -2044,16 +2014,16 @@ export interface components {
              */
             at: string;
             /** @description How loud. */
-            level: components["schemas"]["HookLogLevel"] & unknown;
+            level: components["schemas"]["HookLogLevel"];
             /** @description The line. */
             message: string;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Goes up with each line of the hook on this node.
              */
             seq: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Which version wrote it; 0 for lines by the server.
              */
             version: number;
@@ -2066,13 +2036,13 @@ export interface components {
             /** @description What it is, in a sentence. */
             description?: string;
             /** @description How much of an item it is given. */
-            input?: components["schemas"]["HookInput"] & unknown;
+            input?: components["schemas"]["HookInput"];
             /** @description How long its instances live. */
-            instance?: components["schemas"]["HookInstance"] & unknown;
+            instance?: components["schemas"]["HookInstance"];
             /** @description Keeps the inputs it failed on for a day, for its owner to look at. */
             keep_failures?: boolean;
             /** @description Limits below the namespace's. */
-            limits?: components["schemas"]["HookLimitsPatch"] & unknown;
+            limits?: components["schemas"]["HookLimitsPatch"];
         };
         /**
          * HookNamespaceLimits
@@ -2080,52 +2050,52 @@ export interface components {
          */
         HookNamespaceLimits: {
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bindings that are on and could meet in one topic on one side.
              */
             bindings_per_topic: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes of a configuration, keys and values.
              */
             config_bytes: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Hooks.
              */
             hooks: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes of the modules of all its versions.
              */
             module_bytes_in_all: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes of a secret.
              */
             secret_bytes: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Secrets of a version.
              */
             secrets: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes of the configurations and secrets of all its versions.
              */
             settings_bytes_in_all: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes of a test case.
              */
             test_bytes: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Test cases of each hook.
              */
             tests_per_hook: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Versions kept of each hook.
              */
             versions_per_hook: number;
@@ -2136,27 +2106,27 @@ export interface components {
          */
         HookNearness: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Of the calls of imports.
              */
             host_calls_percent: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Of the log lines; over 100 when lines were dropped.
              */
             log_lines_percent: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Of the linear memory.
              */
             memory_percent: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Of the bytes a call may give back.
              */
             output_percent: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Of the time for a call with one item.
              */
             time_percent: number;
@@ -2172,13 +2142,13 @@ export interface components {
          */
         HookPolicies: {
             /** @description The hook said that it failed, or gave back something invalid. */
-            error?: components["schemas"]["HookPolicy"] & unknown;
+            error?: components["schemas"]["HookPolicy"];
             /** @description It could not be run. */
-            overload?: components["schemas"]["HookPolicy"] & unknown;
+            overload?: components["schemas"]["HookPolicy"];
             /** @description It ran out of time. */
-            timeout?: components["schemas"]["HookPolicy"] & unknown;
+            timeout?: components["schemas"]["HookPolicy"];
             /** @description It trapped. */
-            trap?: components["schemas"]["HookPolicy"] & unknown;
+            trap?: components["schemas"]["HookPolicy"];
         };
         /**
          * @description What becomes of an item whose hook failed.
@@ -2203,82 +2173,82 @@ export interface components {
             /** @description Whether its breaker is open. */
             breaker_open: boolean;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Calls made.
              */
             calls: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Calls of imports.
              */
             host_calls: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Calls with an answer that was not valid.
              */
             invalid: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items given to it.
              */
             items: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Log lines that were dropped.
              */
             log_lines_dropped: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Most linear memory a call had, in bytes.
              */
             memory_bytes_max: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Calls that were not run for lack of resources.
              */
             overloads: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Half of its calls ran no longer than this, in microseconds.
              */
             run_p50_us: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description 99 of 100 calls ran no longer than this, in microseconds.
              */
             run_p99_us: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Time its calls ran, in microseconds.
              */
             run_us: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items it said something else of as shadow.
              */
             shadow_different: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items it failed on as shadow.
              */
             shadow_failed: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items it said the same of as shadow.
              */
             shadow_same: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items the policy was applied to while the breaker was open.
              */
             skipped: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Calls that ran out of time.
              */
             timeouts: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Calls that trapped.
              */
             traps: number;
@@ -2287,7 +2257,7 @@ export interface components {
                 [key: string]: number;
             };
             /**
-             * Format: uint32
+             * Format: int64
              * @description The version.
              */
             version: number;
@@ -2314,16 +2284,16 @@ export interface components {
             /** @description Its name. */
             hook: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The number of its newest version.
              */
             latest?: number;
             /** @description Who may change it. */
-            owner: components["schemas"]["HookOwner"] & unknown;
+            owner: components["schemas"]["HookOwner"];
             /** @description Why its folder was not taken over, as it is now; what was in force before stays in force. */
             rejected?: string;
             /**
-             * Format: uint64
+             * Format: int64
              * @description How many versions are kept.
              */
             version_count: number;
@@ -2334,37 +2304,37 @@ export interface components {
          */
         HookUsage: {
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes given in.
              */
             bytes_in: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes given back.
              */
             bytes_out: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Calls of imports.
              */
             host_calls: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Instructions.
              */
             instructions?: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Most linear memory, in bytes.
              */
             memory_bytes: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Time on its thread, in microseconds.
              */
             run_us: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Time in the queue for a thread, in microseconds.
              */
             wait_us: number;
@@ -2397,9 +2367,9 @@ export interface components {
             /** @description The hook. */
             hook: string;
             /** @description How it wants to be run. */
-            manifest: components["schemas"]["HookManifest"] & unknown;
+            manifest: components["schemas"]["HookManifest"];
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes of the module.
              */
             module_bytes: number;
@@ -2410,7 +2380,7 @@ export interface components {
             /** @description The names of its secrets. */
             secrets: string[];
             /**
-             * Format: uint32
+             * Format: int64
              * @description Its number, from 1.
              */
             version: number;
@@ -2434,7 +2404,7 @@ export interface components {
              */
             deliver_after?: string;
             /** @description How it differs from the item's own. */
-            diff?: components["schemas"]["PayloadDiff"] & unknown;
+            diff?: components["schemas"]["PayloadDiff"];
             /** @description All headers anew. */
             headers?: {
                 [key: string]: string;
@@ -2462,14 +2432,14 @@ export interface components {
          */
         ItemDetail: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Deliveries counted so far.
              */
             attempt: number;
             /** @description The payload's media type. */
             content_type?: string;
             /** @description Why and when it died. */
-            dead?: components["schemas"]["Death"] & unknown;
+            dead?: components["schemas"]["Death"];
             /**
              * Format: date-time
              * @description When it is or was due.
@@ -2505,12 +2475,12 @@ export interface components {
              */
             lease_expires_at?: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Its lease length, in milliseconds.
              */
             lease_ms: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Deliveries after which it is dead.
              */
             max_attempts: number;
@@ -2525,7 +2495,7 @@ export interface components {
              */
             priority: number;
             /** @description Its state. */
-            state: components["schemas"]["ItemState"] & unknown;
+            state: components["schemas"]["ItemState"];
             /** @description The payload as text. */
             text?: string;
         };
@@ -2573,11 +2543,11 @@ export interface components {
          */
         NamespaceDetail: {
             /** @description The settings in force for topics without their own. */
-            effective: components["schemas"]["EffectiveSettings"] & unknown;
+            effective: components["schemas"]["EffectiveSettings"];
             /** @description Its name. */
             namespace: string;
             /** @description Its own settings. */
-            settings: components["schemas"]["Settings"] & unknown;
+            settings: components["schemas"]["Settings"];
         };
         /**
          * NewItem
@@ -2605,12 +2575,12 @@ export interface components {
             /** @description The payload as any JSON value, nested at most 32 deep. */
             json?: unknown;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Lease length, in milliseconds, 1 s to 12 h.
              */
             lease_ms?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Deliveries after which the item is dead, 1 to 1000.
              */
             max_attempts?: number;
@@ -2640,32 +2610,32 @@ export interface components {
             /** @description How long answers took, by group of routes. */
             latencies: components["schemas"]["RouteLatency"][];
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes of the log.
              */
             log_bytes: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes that wait to be written to the log.
              */
             log_pending_bytes: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Segments of the log.
              */
             log_segments: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Time spent syncing the log, in microseconds.
              */
             log_sync_us: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Times the log was synced.
              */
             log_syncs: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes written to the log.
              */
             log_written_bytes: number;
@@ -2688,12 +2658,12 @@ export interface components {
          */
         PayloadDiff: {
             /**
-             * Format: uint64
+             * Format: int64
              * @description Length of the new one, in bytes.
              */
             after_bytes?: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Length of the old one, in bytes.
              */
             before_bytes?: number;
@@ -2702,12 +2672,12 @@ export interface components {
             /** @description An RFC 6902 patch from the old to the new. */
             patch?: unknown[];
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes that are the same at the beginning.
              */
             same_prefix_bytes?: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Bytes that are the same at the end, beside the beginning.
              */
             same_suffix_bytes?: number;
@@ -2728,7 +2698,7 @@ export interface components {
             /** @description When a whole batch was refused: the result of each item, in order. */
             results?: components["schemas"]["EnqueueResult"][];
             /**
-             * Format: uint16
+             * Format: int32
              * @description The status of the answer.
              */
             status: number;
@@ -2743,24 +2713,24 @@ export interface components {
          */
         Quota: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Items at once.
              */
             burst?: number;
             /** @description Whether there is a quota; the rest is absent without one. */
             limited: boolean;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Items per minute in the long run.
              */
             per_minute?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Items that may be enqueued now.
              */
             remaining?: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Time until the whole burst is there again, in milliseconds.
              */
             reset_ms?: number;
@@ -2795,7 +2765,7 @@ export interface components {
             /** @description Only these, at most 1000. */
             ids?: string[];
             /** @description Only those that died for this reason. */
-            reason?: components["schemas"]["DeadReason"] & unknown;
+            reason?: components["schemas"]["DeadReason"];
         };
         /**
          * RedriveRequest
@@ -2805,14 +2775,14 @@ export interface components {
             /** @description Change nothing; tell what would be done. */
             dry_run?: boolean;
             /** @description Which; all when absent. */
-            filter?: components["schemas"]["RedriveFilter"] & unknown;
+            filter?: components["schemas"]["RedriveFilter"];
             /**
-             * Format: uint64
+             * Format: int64
              * @description At most this many in all.
              */
             limit?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description At most this many per second; as fast as possible when absent.
              */
             rate_per_s?: number;
@@ -2825,7 +2795,7 @@ export interface components {
          */
         RedriveResponse: {
             /**
-             * Format: uint64
+             * Format: int64
              * @description How many items came back, or would.
              */
             count: number;
@@ -2840,7 +2810,7 @@ export interface components {
          */
         RehearsedLine: {
             /** @description How loud. */
-            level: components["schemas"]["HookLogLevel"] & unknown;
+            level: components["schemas"]["HookLogLevel"];
             /** @description The line. */
             message: string;
         };
@@ -2889,7 +2859,7 @@ export interface components {
          */
         RouteLatency: {
             /**
-             * Format: uint64
+             * Format: int64
              * @description How many answers there were.
              */
             count: number;
@@ -2904,7 +2874,7 @@ export interface components {
          */
         Settings: {
             /** @description How long a nacked item waits. */
-            backoff?: components["schemas"]["Backoff"] & unknown;
+            backoff?: components["schemas"]["Backoff"];
             /**
              * Format: int64
              * @description How long dead letters are kept, in milliseconds; 0 keeps them for ever.
@@ -2916,19 +2886,19 @@ export interface components {
              */
             dedup_window_ms?: number;
             /** @description Whether a delivery must be acked. */
-            delivery?: components["schemas"]["Delivery"] & unknown;
+            delivery?: components["schemas"]["Delivery"];
             /**
-             * Format: uint32
+             * Format: int64
              * @description Lease of items that name none, in milliseconds, 1 s to 12 h.
              */
             lease_ms?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description Deliveries after which an item is dead, 1 to 1000.
              */
             max_attempts?: number;
             /** @description What becomes of an item whose time to live passed. */
-            on_expiry?: components["schemas"]["ExpiryAction"] & unknown;
+            on_expiry?: components["schemas"]["ExpiryAction"];
             /**
              * Format: int32
              * @description Priority of items that name none.
@@ -2963,7 +2933,7 @@ export interface components {
              */
             lease_expires_at?: string;
             /** @description What became of it. */
-            status: components["schemas"]["SettleStatus"] & unknown;
+            status: components["schemas"]["SettleStatus"];
         };
         /**
          * @description What became of a lease.
@@ -2976,12 +2946,42 @@ export interface components {
          */
         Side: "enqueue" | "dequeue";
         /**
+         * Snapshot
+         * @description What a token may see at one moment.
+         */
+        Snapshot: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description The namespaces the token lists; absent when it opens every one. */
+            namespaces?: string[];
+            /** @description The node's own numbers; only for tokens that open every namespace. */
+            node?: components["schemas"]["NodeEvent"];
+            /** @description How each part of the node is. */
+            parts: components["schemas"]["Part"][];
+            /** @description Whether the node accepts new items. */
+            ready: boolean;
+            /** @description The token's scopes. */
+            scopes: string[];
+            /** @description Who the token speaks for. */
+            subject: string;
+            /** @description The topics of the token's namespaces, at most 1000, by namespace and name. */
+            topics: components["schemas"]["TopicEvent"][];
+            /**
+             * Format: int64
+             * @description How many topics are left out.
+             */
+            topics_left_out: number;
+        };
+        /**
          * StoredTest
          * @description A test case kept with a hook.
          */
         StoredTest: {
             /** @description The case. */
-            case?: components["schemas"]["TestCase"] & unknown;
+            case?: components["schemas"]["TestCase"];
             /** @description Its name. */
             name: string;
         };
@@ -2995,9 +2995,9 @@ export interface components {
                 [key: string]: unknown;
             };
             /** @description What the hook must say. */
-            expect: components["schemas"]["Expected"] & unknown;
+            expect: components["schemas"]["Expected"];
             /** @description The item. */
-            item: components["schemas"]["TestItem"] & unknown;
+            item: components["schemas"]["TestItem"];
             /** @description The path's name counts, not this one. */
             name?: string;
             /**
@@ -3014,7 +3014,7 @@ export interface components {
                 [key: string]: string;
             };
             /** @description Which export runs. */
-            side: components["schemas"]["Side"] & unknown;
+            side: components["schemas"]["Side"];
             /** @description The topic; `test` when absent. */
             topic?: string;
         };
@@ -3024,7 +3024,7 @@ export interface components {
          */
         TestItem: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Which delivery it is; 0 on enqueue and 1 on dequeue when absent.
              */
             attempt?: number;
@@ -3045,7 +3045,7 @@ export interface components {
                 [key: string]: string;
             };
             /**
-             * Format: uint32
+             * Format: int64
              * @description How many times hooks have routed the item.
              */
             hops?: number;
@@ -3084,9 +3084,9 @@ export interface components {
             /** @description Whether the hook did what the case expects. */
             passed: boolean;
             /** @description What the call used. */
-            usage?: components["schemas"]["HookUsage"] & unknown;
+            usage?: components["schemas"]["HookUsage"];
             /** @description What the hook said. */
-            verdict?: components["schemas"]["HookVerdict"] & unknown;
+            verdict?: components["schemas"]["HookVerdict"];
         };
         /**
          * TestsRun
@@ -3094,12 +3094,12 @@ export interface components {
          */
         TestsRun: {
             /**
-             * Format: uint64
+             * Format: int64
              * @description How many it failed.
              */
             failed: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description How many it passed.
              */
             passed: number;
@@ -3112,12 +3112,12 @@ export interface components {
          */
         ThenDequeue: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description Lease length, in milliseconds.
              */
             lease_ms?: number;
             /**
-             * Format: uint32
+             * Format: int64
              * @description The most items, 1 to 1000; 10 when absent.
              */
             max?: number;
@@ -3126,7 +3126,7 @@ export interface components {
             /** @description The topic. */
             topic: string;
             /**
-             * Format: uint32
+             * Format: int64
              * @description How long to wait for the first item, in milliseconds, up to 20000.
              */
             wait_ms?: number;
@@ -3137,13 +3137,13 @@ export interface components {
          */
         TopicDetail: {
             /** @description The settings in force. */
-            effective: components["schemas"]["EffectiveSettings"] & unknown;
+            effective: components["schemas"]["EffectiveSettings"];
             /** @description Whether deliveries are stopped. */
             paused: boolean;
             /** @description Its own settings. */
-            settings: components["schemas"]["Settings"] & unknown;
+            settings: components["schemas"]["Settings"];
             /** @description Its numbers. */
-            stats: components["schemas"]["TopicStats"] & unknown;
+            stats: components["schemas"]["TopicStats"];
             /** @description Its name. */
             topic: string;
         };
@@ -3157,7 +3157,7 @@ export interface components {
             /** @description Whether deliveries are stopped. */
             paused: boolean;
             /** @description Its numbers. */
-            stats: components["schemas"]["TopicStats"] & unknown;
+            stats: components["schemas"]["TopicStats"];
             /** @description Its name. */
             topic: string;
         };
@@ -3177,7 +3177,7 @@ export interface components {
          */
         TopicShare: {
             /**
-             * Format: uint32
+             * Format: int64
              * @description The most items of this topic; `max_total` when absent.
              */
             max?: number;
@@ -3195,17 +3195,17 @@ export interface components {
              */
             acked_per_s: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items acked since the node started.
              */
             acked_total: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Dead letters.
              */
             dead: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items that became dead letters since the node started.
              */
             dead_total: number;
@@ -3215,7 +3215,7 @@ export interface components {
              */
             delivered_per_s: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items handed out since the node started.
              */
             delivered_total: number;
@@ -3225,22 +3225,22 @@ export interface components {
              */
             enqueued_per_s: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items accepted since the node started.
              */
             enqueued_total: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items whose time to live passed since the node started.
              */
             expired_total: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Deliveries nacked, or whose lease ended, since the node started.
              */
             failed_total: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items handed out.
              */
             leased: number;
@@ -3250,12 +3250,12 @@ export interface components {
              */
             oldest_ready_age_ms: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items due and waiting.
              */
             ready: number;
             /**
-             * Format: uint64
+             * Format: int64
              * @description Items not due yet.
              */
             scheduled: number;
@@ -3268,7 +3268,7 @@ export interface components {
             /** @description Whether deliveries are stopped. */
             paused: boolean;
             /** @description Its numbers. */
-            stats: components["schemas"]["TopicStats"] & unknown;
+            stats: components["schemas"]["TopicStats"];
             /** @description Its name. */
             topic: string;
         };
@@ -3282,7 +3282,7 @@ export interface components {
                 [key: string]: unknown;
             };
             /** @description How it wants to be run. */
-            manifest?: components["schemas"]["HookManifest"] & unknown;
+            manifest?: components["schemas"]["HookManifest"];
             /**
              * Format: byte
              * @description A component or core module, as base64; excludes `wat`.
@@ -3745,6 +3745,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Readiness"];
+                    "text/plain": string;
                 };
             };
             401: components["responses"]["Problem401"];
@@ -3809,7 +3810,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["Event"];
+                    "text/event-stream": components["schemas"]["Snapshot"];
                 };
             };
             401: components["responses"]["Problem401"];
@@ -3949,6 +3950,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
             };
             cookie?: never;
@@ -3980,6 +3982,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
             };
             cookie?: never;
@@ -4025,6 +4028,7 @@ export interface operations {
             };
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
             };
             cookie?: never;
@@ -4056,6 +4060,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
             };
             cookie?: never;
@@ -4087,7 +4092,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The binding. */
                 binding: string;
             };
             cookie?: never;
@@ -4126,7 +4133,9 @@ export interface operations {
                 "If-None-Match"?: string;
             };
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The binding. */
                 binding: string;
             };
             cookie?: never;
@@ -4187,7 +4196,9 @@ export interface operations {
                 "If-Match"?: string;
             };
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The binding. */
                 binding: string;
             };
             cookie?: never;
@@ -4225,7 +4236,9 @@ export interface operations {
                 "If-Match"?: string;
             };
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The binding. */
                 binding: string;
             };
             cookie?: never;
@@ -4273,7 +4286,9 @@ export interface operations {
                 "If-Match"?: string;
             };
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The binding. */
                 binding: string;
             };
             cookie?: never;
@@ -4313,7 +4328,9 @@ export interface operations {
                 "If-Match"?: string;
             };
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The binding. */
                 binding: string;
             };
             cookie?: never;
@@ -4350,6 +4367,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
             };
             cookie?: never;
@@ -4390,6 +4408,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
             };
             cookie?: never;
@@ -4421,7 +4440,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
             };
             cookie?: never;
@@ -4453,7 +4474,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
             };
             cookie?: never;
@@ -4495,7 +4518,9 @@ export interface operations {
                 "Last-Event-Id"?: string;
             };
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
             };
             cookie?: never;
@@ -4528,7 +4553,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
             };
             cookie?: never;
@@ -4560,7 +4587,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
             };
             cookie?: never;
@@ -4592,8 +4621,11 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
+                /** @description The test case. */
                 test: string;
             };
             cookie?: never;
@@ -4625,8 +4657,11 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
+                /** @description The test case. */
                 test: string;
             };
             cookie?: never;
@@ -4678,8 +4713,11 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
+                /** @description The test case. */
                 test: string;
             };
             cookie?: never;
@@ -4712,7 +4750,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
             };
             cookie?: never;
@@ -4747,7 +4787,9 @@ export interface operations {
             };
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
             };
             cookie?: never;
@@ -4805,7 +4847,9 @@ export interface operations {
             };
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
             };
             cookie?: never;
@@ -4860,7 +4904,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
                 version: number;
             };
@@ -4893,7 +4939,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
                 version: number;
             };
@@ -4927,7 +4975,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
                 version: number;
             };
@@ -4972,7 +5022,9 @@ export interface operations {
                 "If-None-Match"?: string;
             };
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
                 version: number;
             };
@@ -5018,7 +5070,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The hook. */
                 hook: string;
                 version: number;
             };
@@ -5052,6 +5106,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
             };
             cookie?: never;
@@ -5088,6 +5143,7 @@ export interface operations {
             };
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
             };
             cookie?: never;
@@ -5119,7 +5175,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5151,7 +5209,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5192,7 +5252,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5230,7 +5292,9 @@ export interface operations {
             };
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5262,7 +5326,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5295,12 +5361,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": components["schemas"]["RedriveRequest"];
             };
@@ -5336,12 +5404,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": components["schemas"]["DequeueRequest"];
             };
@@ -5377,7 +5447,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5425,7 +5497,9 @@ export interface operations {
             };
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5457,8 +5531,11 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
+                /** @description The item's id, decimal. */
                 id: string;
             };
             cookie?: never;
@@ -5490,8 +5567,11 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
+                /** @description The item's id, decimal. */
                 id: string;
             };
             cookie?: never;
@@ -5524,8 +5604,11 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
+                /** @description The item's id, decimal. */
                 id: string;
             };
             cookie?: never;
@@ -5557,7 +5640,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5590,7 +5675,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5623,7 +5710,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;
@@ -5656,7 +5745,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The namespace. */
                 ns: string;
+                /** @description The topic. */
                 topic: string;
             };
             cookie?: never;

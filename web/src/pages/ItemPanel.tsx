@@ -40,7 +40,7 @@ function Explanation({ explanation }: { explanation: Schema["Explanation"] }) {
     <section class="note" aria-label="Explanation">
       <strong>{explanation.deliverable ? "Can be delivered now" : `Not delivered now: ${explanation.state}`}</strong>
       {explanation.reasons.map((reason) => (
-        <p key={reason}>{reason}</p>
+        <p key={reason.code}>{reason.detail}</p>
       ))}
     </section>
   );

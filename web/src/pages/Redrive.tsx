@@ -19,7 +19,7 @@ export function Redrive({ namespace, topic, ids, onClose }: TopicNames & { ids: 
   const [problem, setProblem] = useState<Problem | null>(null);
   const [busy, setBusy] = useState(false);
   const send = async (dry_run: boolean): Promise<void> => {
-    const filter: Schema["RedriveFilter"] = {};
+    const filter: Schema["ItemFilter"] = {};
     if (ids.length > 0) filter.ids = ids;
     if (reason) filter.reason = reason;
     if (contains) filter.error_contains = contains;
@@ -77,7 +77,7 @@ export function Redrive({ namespace, topic, ids, onClose }: TopicNames & { ids: 
           <Done>
             {result.dry_run
               ? `${format.count(result.count)} would come back. Nothing was changed.`
-              : `${format.count(result.count)} came back.`}
+              : `${format.count(result.count)} came back.${result.more ? " There are more: redrive again." : ""}`}
           </Done>
         )}
         <footer>

@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import type { Schema } from "../api/client";
 import { Copy } from "./Copy";
 
-type Item = Schema["ItemDetail"];
+type Item = Pick<Schema["ItemDetail"], "json" | "text" | "payload">;
 type View = "json" | "text" | "hex";
 
 const HEX_BYTES_MAX = 16 << 10;

@@ -1,14 +1,15 @@
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
-import { latest, lost, unwatch } from "../api/live";
+import { has, latest, lost, unwatch } from "../api/live";
 import { BASE, href, path } from "../router";
 import { forgetToken } from "../session";
 import { nextTheme, theme } from "../theme";
 
 const PAGES = [
-  { name: "Overview", at: undefined, to: BASE },
-  { name: "Topics", at: "topics", to: href("topics") },
-  { name: "Namespaces", at: "namespaces", to: href("namespaces") },
+  { name: "Overview", at: undefined, to: BASE, scope: undefined },
+  { name: "Topics", at: "topics", to: href("topics"), scope: undefined },
+  { name: "Hooks", at: "hooks", to: href("hooks"), scope: "hooks" },
+  { name: "Namespaces", at: "namespaces", to: href("namespaces"), scope: undefined },
 ] as const;
 
 /** What is around every page. */
@@ -31,7 +32,7 @@ export function Shell({ onHelp, children }: { onHelp: () => void; children: Comp
       <header class="top">
         <span class="brand">MQueue</span>
         <nav aria-label="Pages">
-          {PAGES.map((page) => (
+          {PAGES.filter(({ scope }) => scope === undefined || has(scope)).map((page) => (
             <a key={page.name} href={page.to} aria-current={page.at === at ? "page" : undefined}>
               {page.name}
             </a>

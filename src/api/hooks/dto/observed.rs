@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use poem_openapi::{Enum, Object};
 
 use super::super::super::dto::Instant;
-use super::{Bytes, Json, Side};
+use super::{Bytes, Side};
 
 /// How loud a log line is.
 #[derive(Enum)]
@@ -131,34 +131,6 @@ pub(in super::super) struct Failure {
     attempt: u32,
     /// What happened.
     detail: String,
-}
-
-/// Changes of a namespace, the oldest first.
-#[derive(Object)]
-pub(in super::super) struct AuditLog {
-    /// The changes.
-    entries: Vec<AuditEntry>,
-    /// Where the next part begins; absent at the end.
-    next_after: Option<u64>,
-}
-
-/// A change somebody made.
-#[derive(Object)]
-pub(in super::super) struct AuditEntry {
-    /// Goes up with each change.
-    id: u64,
-    /// When.
-    at: Instant,
-    /// Who did it: a token's subject, or `mqueue` for what the server did by itself.
-    actor: String,
-    /// What was done, such as `hook.activate`.
-    action: String,
-    /// To what.
-    target: String,
-    /// What it was before.
-    before: Option<Json>,
-    /// What it is now.
-    after: Option<Json>,
 }
 
 /// The limits in force.

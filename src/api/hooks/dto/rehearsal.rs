@@ -228,7 +228,7 @@ pub(in super::super) struct DryRun {
 
 /// How one item of a dry run went.
 #[derive(Object)]
-pub(in super::super) struct DryRunItem {
+pub(crate) struct DryRunItem {
     /// The item's id, when it is one that is stored.
     id: Option<String>,
     /// The verdict.

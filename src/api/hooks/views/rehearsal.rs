@@ -62,7 +62,7 @@ impl From<Usage> for UsageView {
 
 /// One item of a dry run.
 #[derive(Serialize)]
-pub(in super::super) struct DryRunItemView {
+pub(crate) struct DryRunItemView {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<ItemId>,
     #[serde(flatten)]
@@ -82,7 +82,7 @@ struct LogView {
 
 impl DryRunItemView {
     /// How `run` of `item` went; with the item's id when it is one that is stored.
-    pub(in super::super) fn new(item: &HookItem, run: &Rehearsal, is_stored: bool) -> Self {
+    pub(crate) fn new(item: &HookItem, run: &Rehearsal, is_stored: bool) -> Self {
         let line = |line: &LogLine| LogView {
             level: line.level,
             message: line.message.clone(),

@@ -58,7 +58,7 @@ async fn bound() -> Fixture {
         ..NewVersion::default()
     };
     f.registry
-        .add_version(&ns(), &name("h"), version, "ada")
+        .add_version(&ns(), &name("h"), version, &ada())
         .await
         .unwrap();
     f.add("h", "two").await;
@@ -155,7 +155,7 @@ async fn settled(f: &Fixture, follower: &mut broadcast::Receiver<LogEntry>) -> B
 async fn an_open_breaker_soon_after_an_activation_rolls_back() {
     let f = bound().await;
     f.registry
-        .activate(&ns(), &name("b"), Expected::Anything, activation(2), "ada")
+        .activate(&ns(), &name("b"), Expected::Anything, activation(2), &ada())
         .await
         .unwrap();
     let mut follower = f.registry.follow(&ns(), &name("h"));
@@ -163,7 +163,7 @@ async fn an_open_breaker_soon_after_an_activation_rolls_back() {
     f.registry.breaker(&in_force, &in_force.active, true);
     let binding = settled(&f, &mut follower).await;
     assert_eq!((binding.version, binding.previous), (1, None));
-    let log = f.registry.audit(&ns(), 0, 100).await.unwrap();
+    let log = f.audit(&ns(), 0).await;
     let last = log.last().unwrap();
     assert_eq!(
         (last.actor.as_str(), last.action.as_str()),
@@ -180,7 +180,7 @@ async fn an_open_breaker_takes_a_trial_away() {
         ..activation(2)
     };
     f.registry
-        .activate(&ns(), &name("b"), Expected::Anything, trial, "ada")
+        .activate(&ns(), &name("b"), Expected::Anything, trial, &ada())
         .await
         .unwrap();
     let mut follower = f.registry.follow(&ns(), &name("h"));
@@ -195,7 +195,7 @@ async fn an_open_breaker_takes_a_trial_away() {
 async fn after_ten_minutes_or_when_told_not_to_nothing_is_rolled_back() {
     let f = bound().await;
     f.registry
-        .activate(&ns(), &name("b"), Expected::Anything, activation(2), "ada")
+        .activate(&ns(), &name("b"), Expected::Anything, activation(2), &ada())
         .await
         .unwrap();
     let in_force = f.in_force()[0].clone();

@@ -13,7 +13,7 @@ async fn versions_are_numbered_and_the_same_upload_is_not_stored_twice() {
     };
     let again = f
         .registry
-        .add_version(&ns(), &name("h"), version, "ada")
+        .add_version(&ns(), &name("h"), version, &ada())
         .await
         .unwrap();
     assert!(!again.created);
@@ -36,7 +36,7 @@ async fn a_refused_upload_leaves_nothing() {
     };
     let error = f
         .registry
-        .add_version(&ns(), &name("h"), version, "ada")
+        .add_version(&ns(), &name("h"), version, &ada())
         .await
         .unwrap_err();
     assert!(
@@ -44,7 +44,7 @@ async fn a_refused_upload_leaves_nothing() {
         "{error}"
     );
     assert!(f.registry.list(&ns()).is_empty());
-    assert!(f.registry.audit(&ns(), 0, 10).await.unwrap().is_empty());
+    assert!(f.audit(&ns(), 0).await.is_empty());
 }
 
 #[tokio::test]
@@ -57,18 +57,18 @@ async fn bindings_are_published_and_change_under_their_revision() {
     let stale = Expected::Revision(made.revision + 1);
     let error = f
         .registry
-        .activate(&ns(), &name("b"), stale, activation(2), "ada")
+        .activate(&ns(), &name("b"), stale, activation(2), &ada())
         .await;
     assert!(matches!(error, Err(RegistryError::Stale { current }) if current == Some(made.revision)));
     let absent = f
         .registry
-        .put_binding(&ns(), draft("b", "h", 2), Expected::Absent, "ada")
+        .put_binding(&ns(), draft("b", "h", 2), Expected::Absent, &ada())
         .await;
     assert!(matches!(absent, Err(RegistryError::Stale { .. })));
     let met = Expected::Revision(made.revision);
     let active = f
         .registry
-        .activate(&ns(), &name("b"), met, activation(2), "ada")
+        .activate(&ns(), &name("b"), met, activation(2), &ada())
         .await
         .unwrap();
     assert_eq!((active.version, active.previous), (2, Some(1)));
@@ -76,17 +76,17 @@ async fn bindings_are_published_and_change_under_their_revision() {
     assert_eq!(f.in_force()[0].previous.as_ref().unwrap().hook.version, 1);
     let back = f
         .registry
-        .rollback(&ns(), &name("b"), Expected::Anything, "ada")
+        .rollback(&ns(), &name("b"), Expected::Anything, &ada())
         .await
         .unwrap();
     assert_eq!((back.version, back.previous), (1, None));
     let nowhere = f
         .registry
-        .rollback(&ns(), &name("b"), Expected::Anything, "ada")
+        .rollback(&ns(), &name("b"), Expected::Anything, &ada())
         .await;
     assert!(matches!(nowhere, Err(RegistryError::Nothing(_))));
     f.registry
-        .delete_binding(&ns(), &name("b"), Expected::Anything, "ada")
+        .delete_binding(&ns(), &name("b"), Expected::Anything, &ada())
         .await
         .unwrap();
     assert!(f.in_force().is_empty());
@@ -104,7 +104,7 @@ async fn a_trial_is_promoted_or_taken_away() {
     };
     let id = name("b");
     let any = Expected::Anything;
-    let tried = f.registry.activate(&ns(), &id, any, trial, "ada").await.unwrap();
+    let tried = f.registry.activate(&ns(), &id, any, trial, &ada()).await.unwrap();
     assert_eq!(
         tried.canary,
         Some(Canary {
@@ -113,15 +113,15 @@ async fn a_trial_is_promoted_or_taken_away() {
         })
     );
     assert_eq!(f.in_force()[0].canary.as_ref().unwrap().hook.version, 2);
-    let back = f.registry.rollback(&ns(), &id, any, "ada").await.unwrap();
+    let back = f.registry.rollback(&ns(), &id, any, &ada()).await.unwrap();
     assert_eq!((back.version, back.canary), (1, None));
-    f.registry.activate(&ns(), &id, any, trial, "ada").await.unwrap();
-    let promoted = f.registry.promote(&ns(), &id, any, "ada").await.unwrap();
+    f.registry.activate(&ns(), &id, any, trial, &ada()).await.unwrap();
+    let promoted = f.registry.promote(&ns(), &id, any, &ada()).await.unwrap();
     assert_eq!(
         (promoted.version, promoted.previous, promoted.canary),
         (2, Some(1), None)
     );
-    assert!(f.registry.promote(&ns(), &id, any, "ada").await.is_err());
+    assert!(f.registry.promote(&ns(), &id, any, &ada()).await.is_err());
 }
 
 #[tokio::test]
@@ -131,25 +131,25 @@ async fn a_version_in_use_stays() {
     f.add("h", "two").await;
     f.bind(draft("b", "h", 1)).await;
     f.registry
-        .activate(&ns(), &name("b"), Expected::Anything, activation(2), "ada")
+        .activate(&ns(), &name("b"), Expected::Anything, activation(2), &ada())
         .await
         .unwrap();
     for version in [1, 2] {
         let error = f
             .registry
-            .delete_version(&ns(), &name("h"), version, "ada")
+            .delete_version(&ns(), &name("h"), version, &ada())
             .await
             .unwrap_err();
         assert!(matches!(error, RegistryError::Bound(ids) if ids == [name("b")]));
     }
     f.registry
-        .delete_binding(&ns(), &name("b"), Expected::Anything, "ada")
+        .delete_binding(&ns(), &name("b"), Expected::Anything, &ada())
         .await
         .unwrap();
     for version in [1, 2] {
         let digest = f.registry.version(&ns(), &name("h"), version).unwrap().digest;
         f.registry
-            .delete_version(&ns(), &name("h"), version, "ada")
+            .delete_version(&ns(), &name("h"), version, &ada())
             .await
             .unwrap();
         assert_eq!(f.registry.module(digest).await.unwrap(), None);
@@ -167,12 +167,17 @@ async fn the_gate_runs_the_tests_and_wants_the_export() {
         name: name("t"),
         case: case.to_owned(),
     };
-    assert!(f.registry.put_test(&ns(), &name("h"), test, "ada").await.unwrap());
+    assert!(
+        f.registry
+            .put_test(&ns(), &name("h"), test, &ada())
+            .await
+            .unwrap()
+    );
     f.bind(draft("b", "h", 1)).await;
     let any = Expected::Anything;
     let error = f
         .registry
-        .activate(&ns(), &name("b"), any, activation(2), "ada")
+        .activate(&ns(), &name("b"), any, activation(2), &ada())
         .await
         .unwrap_err();
     let RegistryError::Gate(lines) = &error else {
@@ -184,14 +189,14 @@ async fn the_gate_runs_the_tests_and_wants_the_export() {
         ..activation(2)
     };
     f.registry
-        .activate(&ns(), &name("b"), any, forced, "ada")
+        .activate(&ns(), &name("b"), any, forced, &ada())
         .await
         .unwrap();
     let mut wrong_side = draft("c", "h", 1);
     wrong_side.side = Side::Dequeue;
     let error = f
         .registry
-        .put_binding(&ns(), wrong_side, any, "ada")
+        .put_binding(&ns(), wrong_side, any, &ada())
         .await
         .unwrap_err();
     assert!(error.to_string().contains("dequeue"), "{error}");
@@ -202,7 +207,7 @@ async fn every_change_is_noted_with_who_made_it() {
     let f = Fixture::new().await;
     f.add("h", "one").await;
     f.bind(draft("b", "h", 1)).await;
-    let log = f.registry.audit(&ns(), 0, 10).await.unwrap();
+    let log = f.audit(&ns(), 0).await;
     let told: Vec<_> = log
         .iter()
         .map(|e| (e.actor.as_str(), e.action.as_str(), e.target.as_str()))
@@ -211,16 +216,14 @@ async fn every_change_is_noted_with_who_made_it() {
         told,
         [("ada", "hook.version.add", "h@1"), ("ada", "binding.put", "b")]
     );
-    assert!(log[1].before.is_none() && log[1].after.as_ref().unwrap().contains("\"orders\""));
-    let rest = f.registry.audit(&ns(), log[0].id, 10).await.unwrap();
-    assert_eq!(rest, log[1..]);
-    assert!(
-        f.registry
-            .audit(&"other".parse().unwrap(), 0, 10)
-            .await
-            .unwrap()
-            .is_empty()
+    assert_eq!(
+        (log[0].request_id.as_deref(), log[0].peer.as_deref()),
+        (Some("r-1"), Some("192.0.2.7"))
     );
+    assert!(log[1].before.is_none() && log[1].after.as_ref().unwrap().contains("\"orders\""));
+    let rest = f.audit(&ns(), log[0].id).await;
+    assert_eq!(rest, log[1..]);
+    assert!(f.audit(&"other".parse().unwrap(), 0).await.is_empty());
 }
 
 #[tokio::test]
@@ -233,11 +236,11 @@ async fn secrets_are_neither_shown_nor_noted() {
     };
     let added = f
         .registry
-        .add_version(&ns(), &name("h"), version, "ada")
+        .add_version(&ns(), &name("h"), version, &ada())
         .await
         .unwrap();
     assert_eq!(added.version.secrets, [Box::from("key")]);
-    let log = f.registry.audit(&ns(), 0, 10).await.unwrap();
+    let log = f.audit(&ns(), 0).await;
     assert!(!format!("{log:?}{added:?}").contains("hunter2"));
     let secrets = &f.registry.version(&ns(), &name("h"), 1).unwrap().secrets;
     assert_eq!(&*secrets["key"], "\"hunter2\"");
@@ -271,10 +274,10 @@ async fn two_nodes_over_one_catalog_agree() {
     let met = Expected::Revision(made.revision);
     other
         .registry
-        .activate(&ns(), &name("b"), met, activation(2), "bob")
+        .activate(&ns(), &name("b"), met, activation(2), &ada())
         .await
         .unwrap();
-    let late = f.registry.delete_binding(&ns(), &name("b"), met, "ada").await;
+    let late = f.registry.delete_binding(&ns(), &name("b"), met, &ada()).await;
     assert!(matches!(late, Err(RegistryError::Stale { .. })), "{late:?}");
     assert_eq!(f.in_force()[0].active.hook.version, 2);
 }

@@ -6,7 +6,7 @@ async fn at(f: &Fixture, id: &str, topic: &str) -> Result<Binding> {
     let mut draft = draft(id, "h", 1);
     draft.topic = topic.parse().unwrap();
     f.registry
-        .put_binding(&ns(), draft, Expected::Anything, "ada")
+        .put_binding(&ns(), draft, Expected::Anything, &ada())
         .await
 }
 
@@ -57,7 +57,7 @@ async fn what_is_too_large_is_refused() {
             module: b"m".to_vec(),
             ..version
         };
-        let added = f.registry.add_version(&ns(), &name("h"), version, "ada").await;
+        let added = f.registry.add_version(&ns(), &name("h"), version, &ada()).await;
         added.unwrap_err().to_string()
     };
     let text = |bytes: usize| Box::from(format!("\"{}\"", "x".repeat(bytes)));
@@ -93,7 +93,7 @@ async fn what_is_too_large_is_refused() {
     };
     let error = f
         .registry
-        .put_test(&ns(), &name("h"), test, "ada")
+        .put_test(&ns(), &name("h"), test, &ada())
         .await
         .unwrap_err();
     assert!(

@@ -1,0 +1,83 @@
+//! What this node remembers of a topic: who waits for it here, and how it was when Redis last told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::reply::Numbers;
+use crate::model::{Slot, TopicKey};
+
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) key: TopicKey,
+    pub(super) slot: Slot,
+    /// What every one of the topic's keys in Redis begins with.
+    pub(super) base: Vec<u8>,
+    pub(super) arrived: Arc<Notify>,
+    /// Raised when held items are let go by this node.
+    pub(super) let_go: Arc<Notify>,
+    /// Raised when a reserved key is decided by this node.
+    pub(super) decided: Arc<Notify>,
+    numbers: Mutex<Numbers>,
+    /// Counts this node's changes, begun and ended; those that the shard may lack.
+    changes: AtomicU64,
+    /// How many there were when the shard lacked nothing.
+    clean_at: AtomicU64,
+    /// Who reads the topic's cold items for this node.
+    pub(super) reader: Mutex<Option<Vec<u8>>>,
+    /// Whether the topic is in the list of topics in Redis.
+    pub(super) is_listed: std::sync::atomic::AtomicBool,
+}
+
+impl Cell {
+    pub(super) fn new(key: TopicKey, base: Vec<u8>) -> Self {
+        Self {
+            slot: key.slot(),
+            key,
+            base,
+            arrived: Arc::default(),
+            let_go: Arc::default(),
+            decided: Arc::default(),
+            numbers: Mutex::default(),
+            changes: AtomicU64::new(1),
+            clean_at: AtomicU64::new(0),
+            reader: Mutex::default(),
+            is_listed: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn numbers(&self) -> Numbers {
+        *self.numbers.lock()
+    }
+
+    pub(super) fn set_numbers(&self, numbers: Numbers) {
+        *self.numbers.lock() = numbers;
+    }
+
+    /// Says that a change begins or ends of which the shard will lack something.
+    pub(super) fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many changes were noted.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Whether the shard may lack something of this node's log.
+    pub(super) fn may_be_needed(&self) -> bool {
+        self.changes() != self.clean_at.load(Ordering::Acquire)
+    }
+
+    /// The shard lacked nothing after `changes`.
+    pub(super) fn set_clean(&self, changes: u64) {
+        self.clean_at.store(changes, Ordering::Release);
+    }
+
+    /// Wakes one who waits for items.
+    pub(super) fn wake(&self) {
+        self.arrived.notify_one();
+    }
+}

@@ -1,0 +1,259 @@
+//! Connections to Redis: made when they are needed, given up when they fail, and never waited for long.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
+
+use super::library::LIBRARY;
+use crate::clock::{Clock, Monotonic};
+use crate::hot::HotError;
+
+/// After a connection could not be made, nobody tries again for so long, in milliseconds: calls fail at once.
+const REST_MS: i64 = 200;
+/// How long a call takes at most on top of Redis's own time: for making the connection.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// One server, or one cluster.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// For messages: host and port.
+    pub(super) name: String,
+    kind: Kind,
+    timeout: Duration,
+    clock: Clock,
+    state: Mutex<State>,
+    /// Held by whoever makes the connection.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+enum Kind {
+    Server(Client),
+    Cluster(ClusterClient),
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Server(_) => "Server",
+            Self::Cluster(_) => "Cluster",
+        })
+    }
+}
+
+#[derive(Clone)]
+enum Connection {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<Connection>,
+    /// Counts connections, so that a late failure of an old one leaves the new one alone.
+    number: u64,
+    failure: Option<(Monotonic, String)>,
+    /// Redis said that it is out of memory, then.
+    full: Option<Monotonic>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("number", &self.number)
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) fn to_server(name: String, client: Client, timeout: Duration, clock: Clock) -> Self {
+        Self::new(name, Kind::Server(client), timeout, clock)
+    }
+
+    pub(super) fn to_cluster(name: String, client: ClusterClient, timeout: Duration, clock: Clock) -> Self {
+        Self::new(name, Kind::Cluster(client), timeout, clock)
+    }
+
+    fn new(name: String, kind: Kind, timeout: Duration, clock: Clock) -> Self {
+        Self {
+            name,
+            kind,
+            timeout,
+            clock,
+            state: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.kind, Kind::Cluster(_))
+    }
+
+    /// Why the last call failed, if Redis did not answer since.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.state.lock().failure.as_ref().map(|(_, text)| text.clone())
+    }
+
+    /// Whether calls should not even be tried: the last one failed this moment.
+    pub(super) fn is_resting(&self) -> bool {
+        let state = self.state.lock();
+        let now = self.clock.monotonic();
+        let recent = |at: Monotonic| now.0 - at.0 < REST_MS;
+        state.failure.as_ref().is_some_and(|(at, _)| recent(*at))
+    }
+
+    /// Whether Redis refused items for lack of memory a moment ago.
+    pub(super) fn is_full(&self) -> bool {
+        let full = self.state.lock().full;
+        full.is_some_and(|at| self.clock.monotonic().0 - at.0 < 5 * REST_MS)
+    }
+
+    /// Sends a command and waits for its reply, within the time-out. A library that Redis lost with its memory
+    /// is brought back.
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, HotError> {
+        match tokio::time::timeout(self.timeout + MARGIN, self.send_patiently(command)).await {
+            Ok(result) => result,
+            Err(_) => {
+                // The connection stays: a server that was only slow answers on it again.
+                Err(self.failed(None, "it did not answer in time"))
+            }
+        }
+    }
+
+    async fn send_patiently(&self, command: &Cmd) -> Result<Value, HotError> {
+        let (mut connection, number) = self.connection().await?;
+        let mut result = connection.send(command).await;
+        if result.as_ref().is_err_and(is_without_library) {
+            connection
+                .load_library()
+                .await
+                .map_err(|error| self.broke(number, &error))?;
+            result = connection.send(command).await;
+        }
+        match result {
+            Ok(value) => {
+                let mut state = self.state.lock();
+                if state.failure.take().is_some() {
+                    tracing::info!(redis = %self.name, "Redis answers again");
+                }
+                Ok(value)
+            }
+            Err(error) if error.code() == Some("OOM") => {
+                self.state.lock().full = Some(self.clock.monotonic());
+                Err(HotError::Full)
+            }
+            Err(error) => Err(self.broke(number, &error)),
+        }
+    }
+
+    async fn connection(&self) -> Result<(Connection, u64), HotError> {
+        let found = || {
+            let state = self.state.lock();
+            state
+                .connection
+                .clone()
+                .map(|connection| (connection, state.number))
+        };
+        if let Some(found) = found() {
+            return Ok(found);
+        }
+        if self.is_resting() {
+            let text = self.failure().unwrap_or_default();
+            return Err(HotError::Unavailable(text));
+        }
+        let _connecting = self.connecting.lock().await;
+        if let Some(found) = found() {
+            return Ok(found);
+        }
+        match self.connect().await {
+            Ok(connection) => {
+                let mut state = self.state.lock();
+                state.number += 1;
+                state.connection = Some(connection.clone());
+                Ok((connection, state.number))
+            }
+            Err(error) => Err(self.failed(None, &error.to_string())),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, RedisError> {
+        match &self.kind {
+            Kind::Server(client) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(self.timeout))
+                    .set_response_timeout(Some(self.timeout));
+                let connection = client
+                    .get_multiplexed_async_connection_with_config(&config)
+                    .await?;
+                Ok(Connection::Server(connection))
+            }
+            Kind::Cluster(client) => Ok(Connection::Cluster(client.get_async_connection().await?)),
+        }
+    }
+
+    /// Notes that a call on connection `number` failed.
+    fn broke(&self, number: u64, error: &RedisError) -> HotError {
+        let is_gone = error.is_io_error() && !error.is_timeout();
+        self.failed(
+            (is_gone || error.is_unrecoverable_error()).then_some(number),
+            &error.to_string(),
+        )
+    }
+
+    fn failed(&self, gone: Option<u64>, text: &str) -> HotError {
+        let mut state = self.state.lock();
+        if gone == Some(state.number) && !self.is_cluster() {
+            state.connection = None;
+        }
+        if state.failure.is_none() {
+            tracing::warn!(redis = %self.name, error = text, "Redis does not answer");
+        }
+        let text = format!("{}: {text}", self.name);
+        state.failure = Some((self.clock.monotonic(), text.clone()));
+        HotError::Unavailable(text)
+    }
+
+    /// A connection of its own for messages of a channel.
+    pub(super) async fn pubsub(client: &Client, timeout: Duration) -> Option<redis::aio::PubSub> {
+        tokio::time::timeout(timeout, client.get_async_pubsub())
+            .await
+            .ok()?
+            .ok()
+    }
+}
+
+impl Connection {
+    async fn send(&mut self, command: &Cmd) -> Result<Value, RedisError> {
+        let reply = match self {
+            Self::Server(connection) => connection.req_packed_command(command).await,
+            Self::Cluster(connection) => connection.req_packed_command(command).await,
+        };
+        reply.and_then(Value::extract_error)
+    }
+
+    async fn load_library(&mut self) -> Result<(), RedisError> {
+        let mut load = cmd("FUNCTION");
+        load.arg("LOAD").arg("REPLACE").arg(&LIBRARY.code);
+        match self {
+            Self::Server(connection) => connection.req_packed_command(&load).await?.extract_error()?,
+            Self::Cluster(connection) => {
+                let masters = MultipleNodeRoutingInfo::AllMasters;
+                let routing = RoutingInfo::MultiNode((masters, Some(ResponsePolicy::AllSucceeded)));
+                connection.route_command(load, routing).await?
+            }
+        };
+        Ok(())
+    }
+}
+
+fn is_without_library(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
+        && error
+            .detail()
+            .is_some_and(|detail| detail.contains("unction not found"))
+}

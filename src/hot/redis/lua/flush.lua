@@ -1,0 +1,125 @@
+-- What of a topic the shard lacks, by the log that says it, and what may leave memory.
+
+-- of whose log. The first position that it still has to keep.
+function operations.first_need(T, a)
+    local of = a[1]
+    local first = nil
+    for _, set in ipairs({'n:', 'dn:', 'pu:', 'kn:'}) do first = least(first, first_score(T, set .. of)) end
+    return {first or -1, call('ZCARD', T.base .. 'dn:' .. of)}
+end
+
+-- of, up_to, how many deletes, how many needs. Replies deletes with positions, purges with positions, and
+-- the positions of needs, all in the order of the log.
+function operations.plan(T, a)
+    local of, up_to = a[1], a[2]
+    local deletes = call('ZRANGE', T.base .. 'dn:' .. of, 0, tonumber(a[3]) - 1, 'WITHSCORES')
+    local purges = call('ZRANGE', T.base .. 'pu:' .. of, 0, -1)
+    local needs = call('ZRANGEBYSCORE', T.base .. 'n:' .. of, '-inf', up_to, 'WITHSCORES', 'LIMIT', 0, a[4])
+    local positions = {}
+    for at = 2, #needs, 2 do positions[at / 2] = needs[at] end
+    return {deletes, purges, positions}
+end
+
+-- of, up_to. Marks the entries needed up to there as being stored; replies id, state, item of each, and the
+-- keys needed up to there.
+function operations.begin_flush(T, a)
+    local of, up_to = a[1], a[2]
+    local ids = call('ZRANGEBYSCORE', T.base .. 'n:' .. of, '-inf', up_to)
+    local found, items, reply = entries(T, ids), fields(T.base .. 'i', ids), {}
+    for at, id in ipairs(ids) do
+        local e = found[at]
+        if e then
+            -- A flush that was never ended may have stored it: what changed since is in this one, too.
+            if e.flushing == 1 then e.stored = 1 end
+            e.flushing, e.after, e.after_node = 1, 0, 0
+            save(T, id, e)
+            reply[#reply + 1] = id
+            reply[#reply + 1] = write(e)
+            reply[#reply + 1] = items[at]
+        end
+    end
+    flush(T)
+    local hashes, keys = call('ZRANGEBYSCORE', T.base .. 'kn:' .. of, '-inf', up_to), {}
+    local rows = fields(T.base .. 'k', hashes)
+    for at, hash in ipairs(hashes) do
+        if rows[at] then
+            keys[#keys + 1] = hash
+            keys[#keys + 1] = rows[at]
+        end
+    end
+    return {reply, keys}
+end
+
+local function end_flush(T, id, e, stored)
+    local after, after_node = e.after, e.after_node
+    e.flushing, e.after, e.after_node, e.stored = 0, 0, 0, 1
+    if stored then
+        rem(T, 'n:' .. e.need_node, id)
+        e.need, e.need_node = after, after_node
+        if after > 0 then add(T, 'n:' .. after_node, after, id) end
+    end
+    if is_clean(e) and e.place == DEAD and not is_unsettled(T) then
+        -- Not offered yet: what `remove` takes back was never there.
+        remove(T, id, e)
+        count(T, 'cx', 1)
+    else
+        offer(T, id, e)
+        save(T, id, e)
+    end
+end
+
+-- of, stored, then ids.
+function operations.end_flush(T, a)
+    local ids = rest(a, 3)
+    local found = entries(T, ids)
+    for at, id in ipairs(ids) do
+        local e = found[at]
+        if e and e.flushing == 1 then end_flush(T, id, e, a[2] == '1') end
+    end
+    return {}
+end
+
+-- of, then ids that the shard has deleted.
+function operations.end_deletes(T, a)
+    local ids = rest(a, 2)
+    variadic('ZREM', T.base .. 'dn:' .. a[1], ids)
+    variadic('HDEL', T.base .. 'dl', ids)
+    if is_refilling(T) then variadic('SADD', T.base .. 'tb', ids) end
+    return {}
+end
+
+-- of, then purges that the shard heard of.
+function operations.end_purges(T, a)
+    for at = 2, #a do
+        if call('ZREM', T.base .. 'pu:' .. a[1], a[at]) == 1 then
+            count(T, byte(a[at]) == 1 and 'pxn' or 'pln', -1)
+        end
+    end
+    settle_purges(T)
+    return {}
+end
+
+local function evict_one(T, id)
+    local e = entry(T, id)
+    if not e or not waits(e) or not is_clean(e) then return 0 end
+    remove(T, id, e)
+    went_cold(T, id, e)
+    flush(T)
+    return e.bytes
+end
+
+-- bytes. Drops what the shard holds as it stands: dead letters, then those due last, then the ready ones that
+-- go out last. Replies how many bytes, and whether there may be more.
+function operations.evict(T, a)
+    if is_unsettled(T) then return {0, 0} end
+    local wanted, freed, steps = tonumber(a[1]), evict_dead(T), 0
+    for _, set in ipairs({'ed', 'er'}) do
+        while freed < wanted and steps < STEP do
+            local last = call('ZREVRANGE', T.base .. set, 0, 0)[1]
+            if not last then break end
+            steps = steps + 1
+            freed = freed + evict_one(T, set == 'ed' and last or sub(last, 13))
+        end
+    end
+    return {freed, steps >= STEP and 1 or 0}
+end

@@ -1,0 +1,51 @@
+-- One call: a topic's incarnation and base, then the incarnation expected, who asks, the time, where wake-ups go,
+-- the operation, and what it takes. Replies how the topic is now, then what the operation replies.
+
+-- Ready, scheduled, leased, dead, all with the cold ones; when the first ready one was due; leases ended;
+-- bytes; when something is to be done; ready ones in memory; whether there is a floor; when the next cold
+-- one is due.
+local function numbers(T)
+    local function size(set) return call('ZCARD', T.base .. set) end
+    local ready, first = size('r'), call('ZRANGE', T.base .. 'r', 0, 0)[1]
+    local due = first and (struct.unpack('>I8', first, 5)) or -1
+    local at = least(least(next_event(T), first_score(T, 'x')), first_score(T, 'h'))
+    return pack('>I8I8I8I8i8I8I8i8I8I1i8', ready + number(T, 'cd'), size('d') + number(T, 'cl'), size('l') + size('h'),
+        size('D') + number(T, 'cx'), due, number(T, 'le'), number(T, 'by'), at or -1, ready, T.m.fl and 1 or 0,
+        T.m.nd and number(T, 'nd') or -1)
+end
+
+local function run(keys, args)
+    if call('GET', keys[1]) ~= args[1] then return {'L'} end
+    local T = open_topic(keys, args)
+    local reply = operations[args[6]](T, rest(args, 7))
+    close_topic(T)
+    return {'T', numbers(T), reply}
+end
+
+-- An incarnation is a text that vanishes with the memory: 'N' and a number while nobody has said what is cold, 'R' and
+-- the same number from then on.
+--
+-- 'claim', node, number: makes a missing one; replies whether it remembers the node's log, and the text.
+-- 'ready', node, the text seen: replies what it is now.
+-- 'known', node, the text seen: notes that the node's log was read back into it.
+local function slots(keys, args)
+    local now, known = call('GET', keys[1]), string.gsub(keys[1], 'inc$', 'who')
+    if args[1] == 'claim' then
+        if not now then
+            now = 'N' .. args[3]
+            call('SET', keys[1], now)
+        end
+        return {call('HEXISTS', known, args[2]), now}
+    end
+    if now == args[3] then
+        if args[1] == 'known' then
+            call('HSET', known, args[2], 1)
+        elseif sub(now, 1, 1) == 'N' then
+            now = 'R' .. sub(now, 2)
+            call('SET', keys[1], now)
+        end
+    end
+    return {now or ''}
+end
+
+return {run = run, slots = slots}

@@ -1,0 +1,134 @@
+-- How cold items come up, and looking without taking.
+
+-- A reader that dies gives the topic up after so long.
+local REFILL_MS = 30000
+local NOT_MINE = {'X'}
+
+local function is_reader(T, token) return T.m.rf == token and number(T, 'ru') > T.now end
+
+-- due, later, dead, fresh. What the shard counted; a topic that is not fresh is only looked through again.
+function operations.set_stored(T, a)
+    local due, later = tonumber(a[1]), tonumber(a[2])
+    if a[4] == '1' then
+        put(T, 'cd', due)
+        put(T, 'cl', later)
+        put(T, 'cx', tonumber(a[3]))
+        put(T, 'wt', T.now)
+        put(T, 'wi', LAST_ID)
+        put(T, 'fl', due > 0 and FIRST_KEY)
+        put(T, 'nd', later > 0 and T.now)
+        for _, name in ipairs({'nw', 'rf', 'ru', 'pl', 'pln', 'px', 'pxn'}) do put(T, name, false) end
+    else
+        put(T, 'fl', FIRST_KEY)
+        put(T, 'nd', 0)
+    end
+    return {}
+end
+
+-- token.
+function operations.refill_begin(T, a)
+    if is_refilling(T) and T.m.rf ~= a[1] then return {'B'} end
+    if not T.m.rf then call('DEL', T.base .. 'tb') end
+    put(T, 'rf', a[1])
+    put(T, 'ru', T.now + REFILL_MS)
+    if T.m.nd and number(T, 'nd') <= T.now then
+        return {'L', number(T, 'wt'), T.m.wi or FIRST_ID, T.now}
+    end
+    return {'N'}
+end
+
+-- token or '', then id, state, item of each.
+function operations.adopt(T, a)
+    if a[1] ~= '' and not is_reader(T, a[1]) then return NOT_MINE end
+    adopt(T, a, 2)
+    wake(T)
+    return {}
+end
+
+-- token, passed due, passed id, next due or -1, then id, state, item of each.
+function operations.refill_due(T, a)
+    if not is_reader(T, a[1]) then return NOT_MINE end
+    adopt(T, a, 5)
+    raise_watermark(T, tonumber(a[2]), a[3])
+    local next_due = tonumber(a[4])
+    put(T, 'nd', next_due >= 0 and next_due)
+    if next_due < 0 then put(T, 'cl', 0) end
+    put(T, 'ru', T.now + REFILL_MS)
+    return {}
+end
+
+-- Where to read on: the floor, and the instant by which items are due.
+function operations.refill_page(T) return {T.m.fl or '', number(T, 'wt')} end
+
+-- token, then '' when no page was read, else: whole, the key behind the last one or '', and id, state, item
+-- of each.
+function operations.refill_end(T, a)
+    if not is_reader(T, a[1]) then return NOT_MINE end
+    if a[2] ~= '' then
+        adopt(T, a, 4)
+        if a[2] == '1' then
+            put(T, 'fl', false)
+            put(T, 'cd', 0)
+        elseif a[3] ~= '' then
+            put(T, 'fl', a[3])
+        end
+    end
+    put(T, 'rf', false)
+    put(T, 'ru', false)
+    call('DEL', T.base .. 'tb')
+    settle_purges(T)
+    if a[2] ~= '' then evict_dead(T) end
+    wake(T)
+    return {}
+end
+
+-- id and dead of each. Replies 1 for what is only in the shard.
+function operations.only_cold(T, a)
+    local reply = {}
+    for at = 1, #a, 2 do
+        local id = a[at]
+        local known = call('HEXISTS', T.base .. 's', id) == 1 or call('HEXISTS', T.base .. 'dl', id) == 1
+        reply[#reply + 1] = (known or is_gone(T, id, a[at + 1] == '1')) and 0 or 1
+    end
+    return {reply}
+end
+
+local function shown(T, ids)
+    local states, items, reply = fields(T.base .. 's', ids), fields(T.base .. 'i', ids), {}
+    for at, id in ipairs(ids) do
+        if states[at] then
+            reply[#reply + 1] = id
+            reply[#reply + 1] = states[at]
+            reply[#reply + 1] = items[at]
+        end
+    end
+    return {reply}
+end
+
+-- id.
+function operations.find(T, a) return shown(T, a) end
+
+-- set of keys in order, from, limit.
+function operations.browse(T, a)
+    local keys, ids = call('ZRANGEBYLEX', T.base .. a[1], '[' .. a[2], '+', 'LIMIT', 0, a[3]), {}
+    for at, key in ipairs(keys) do ids[at] = sub(key, 13) end
+    return shown(T, ids)
+end
+
+-- from, limit. Leased and held items wait in the order of time: a page in key order takes a pass over all.
+function operations.browse_leased(T, a)
+    local from, limit, keys = a[1], tonumber(a[2]), {}
+    for _, set in ipairs({'l', 'h'}) do
+        local ids = call('ZRANGE', T.base .. set, 0, -1)
+        for at, e in ipairs(entries(T, ids)) do
+            local key = order(e, ids[at])
+            if not before(key, from) then keys[#keys + 1] = key end
+        end
+    end
+    table.sort(keys, before)
+    local ids = {}
+    for at = 1, math.min(limit, #keys) do ids[at] = sub(keys[at], 13) end
+    return shown(T, ids)
+end
+
+function operations.look() return {} end

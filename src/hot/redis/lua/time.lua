@@ -1,0 +1,85 @@
+-- What time does to a topic: due items become ready, leases and holds end, times to live pass.
+
+-- The entries of `set` whose score is reached, at most STEP.
+local function reached(T, set)
+    local ids = call('ZRANGEBYSCORE', T.base .. set, '-inf', T.now, 'LIMIT', 0, STEP)
+    return ids, #ids > 0 and entries(T, ids)
+end
+
+local function fall_due(T)
+    local ids, found = reached(T, 'd')
+    for at, id in ipairs(ids) do move(T, id, found[at], READY) end
+    flush(T)
+    return #ids
+end
+
+local function end_leases(T, overdue)
+    local ids, found = reached(T, 'l')
+    for at, id in ipairs(ids) do
+        local e = found[at]
+        count(T, 'le', 1)
+        if e.attempt >= e.max_attempts then
+            move(T, id, e, HELD)
+            overdue[#overdue + 1] = {id, e, 'a'}
+        else
+            move(T, id, e, e.due > T.now and SCHEDULED or READY)
+        end
+    end
+    flush(T)
+    return #ids
+end
+
+-- Lets a held entry stand as it stood.
+local function let_go(T, id, e)
+    leave(T, id, e)
+    if e.deadline >= 0 then e.place = LEASED else settle_place(T, e) end
+    enter(T, id, e)
+end
+
+local function end_holds(T)
+    local ids, found = reached(T, 'h')
+    for at, id in ipairs(ids) do let_go(T, id, found[at]) end
+    flush(T)
+    return #ids
+end
+
+-- A leased item keeps its consumer: it is looked at again when it comes back.
+local function expire(T, overdue)
+    local ids, found = reached(T, 'x')
+    for at, id in ipairs(ids) do
+        move(T, id, found[at], HELD)
+        overdue[#overdue + 1] = {id, found[at], 'e'}
+    end
+    flush(T)
+    return #ids
+end
+
+-- Moves what time moves; returns what can go out no more, how much moved, and whether there is more.
+local function advance(T)
+    local overdue, moved = {}, 0
+    for _ = 1, STEPS_MAX do
+        local some = end_holds(T) + fall_due(T) + end_leases(T, overdue) + expire(T, overdue)
+        if some == 0 then return overdue, moved, false end
+        moved = moved + some
+    end
+    return overdue, moved, true
+end
+
+local function next_event(T)
+    local cold = T.m.nd and number(T, 'nd')
+    return least(least(first_score(T, 'd'), first_score(T, 'l')), cold)
+end
+
+-- Overdue entries as a reply: id, state, item, why.
+local function told(T, overdue)
+    local ids = {}
+    for at, one in ipairs(overdue) do ids[at] = one[1] end
+    local items, reply = fields(T.base .. 'i', ids), {}
+    for at, one in ipairs(overdue) do
+        reply[#reply + 1] = one[1]
+        reply[#reply + 1] = write(one[2])
+        reply[#reply + 1] = items[at]
+        reply[#reply + 1] = one[3]
+    end
+    return reply
+end

@@ -1,0 +1,167 @@
+import type { Schema } from "../../api/client";
+import * as format from "../../format";
+import { TONES, Verdicts } from "./Versions";
+
+type DryRun = Schema["DryRun"];
+type Tried = Schema["DryRunItem"];
+type Change = Schema["ItemChange"];
+
+interface Props {
+  run: DryRun;
+  /** The item that was typed in, which a difference is shown against. */
+  item: Schema["TestItem"] | null;
+  onKeep: (() => void) | undefined;
+}
+
+/** What a version said of each item, and what would become of it. */
+export function Outcome({ run, item, onKeep }: Props) {
+  return (
+    <>
+      <div class="bar">
+        <strong>{run.version}</strong>
+        <Verdicts counts={run.verdicts} />
+        <span class="grow" />
+        {onKeep && (
+          <button type="button" class="small" onClick={onKeep}>
+            Keep as a test case …
+          </button>
+        )}
+      </div>
+      {run.items.length === 0 && <p class="empty">There is no such item in {run.topic}.</p>}
+      {run.not_run > 0 && <p class="note">{format.count(run.not_run)} items were not run: the answer would be too large.</p>}
+      {run.items.map((tried, at) => (
+        <details key={tried.id ?? at} class="card" open={run.items.length === 1}>
+          <summary>
+            <span class={`badge ${TONES[tried.verdict] ?? ""}`}>{tried.verdict.replaceAll("_", " ")}</span>
+            <span class="num">{tried.id ?? "the item"}</span>
+            <span class="dim"> {brief(tried)}</span>
+          </summary>
+          <Detail tried={tried} before={item?.json} />
+        </details>
+      ))}
+    </>
+  );
+}
+
+/** The outcome in half a line. */
+function brief(tried: Tried): string {
+  if (tried.failure) return tried.failure;
+  if (tried.reason) return `${tried.reason.code}: ${tried.reason.message}`;
+  if (tried.delay_ms !== undefined) return `for ${format.duration(tried.delay_ms)}`;
+  const changes = tried.changes?.length ?? 0;
+  return changes > 1 ? `into ${changes} items` : changes === 1 ? "changed" : "";
+}
+
+function Detail({ tried, before }: { tried: Tried; before: unknown }) {
+  const { usage, limits } = tried;
+  const nearest = Math.max(limits.time_percent, limits.memory_percent, limits.output_percent, limits.host_calls_percent, limits.log_lines_percent);
+  return (
+    <>
+      {tried.changes?.map((change, at) => (
+        <ChangeView key={at} change={change} before={before} title={tried.changes?.length === 1 ? "What changes" : `Item ${at + 1}`} />
+      ))}
+      <dl class="facts">
+        <Fact name="Time" value={`${format.count(usage.run_us)} µs`} />
+        {usage.instructions !== undefined && <Fact name="Instructions" value={format.count(usage.instructions)} />}
+        <Fact name="Memory" value={format.bytes(usage.memory_bytes)} />
+        <Fact name="Calls of imports" value={format.count(usage.host_calls)} />
+        <Fact name="Nearest limit" value={`${nearest} % used`} />
+      </dl>
+      {tried.log.length > 0 && (
+        <pre class="lines" tabIndex={0} aria-label="What it logged">
+          {tried.log.map((line) => `${line.level.padEnd(5)} ${line.message}`).join("\n")}
+        </pre>
+      )}
+    </>
+  );
+}
+
+function Fact({ name, value }: { name: string; value: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{value}</dd>
+    </div>
+  );
+}
+
+function ChangeView({ change, before, title }: { change: Change; before: unknown; title: string }) {
+  const others: [string, string | undefined][] = [
+    ["Topic", change.topic],
+    ["Priority", change.priority === undefined ? undefined : String(change.priority)],
+    ["Due", change.deliver_after && format.moment(change.deliver_after)],
+    ["Headers", change.headers && Object.entries(change.headers).map(([name, value]) => `${name}: ${value}`).join("\n")],
+  ];
+  return (
+    <section aria-label={title}>
+      <h3>{title}</h3>
+      {change.diff && <Diff diff={change.diff} before={before} />}
+      {hasPayload(change) && (
+        <pre class="lines" tabIndex={0} aria-label="The new payload">
+          {payloadOf(change)}
+        </pre>
+      )}
+      {others.some(([, value]) => value !== undefined) && (
+        <dl class="facts">{others.map(([name, value]) => value !== undefined && <Fact key={name} name={name} value={value} />)}</dl>
+      )}
+    </section>
+  );
+}
+
+const hasPayload = (change: Change): boolean => "json" in change || change.text !== undefined || change.payload !== undefined;
+
+function payloadOf(change: Change): string {
+  if ("json" in change) return JSON.stringify(change.json, null, 2);
+  return change.text ?? `${atob(change.payload ?? "").length} bytes`;
+}
+
+interface Step {
+  op: string;
+  path: string;
+  value?: unknown;
+}
+
+/** What `path`, an RFC 6901 pointer, leads to in `json`. */
+function at(json: unknown, path: string): unknown {
+  let here = json;
+  for (const part of path.split("/").slice(1)) {
+    const key = part.replaceAll("~1", "/").replaceAll("~0", "~");
+    here = typeof here === "object" && here !== null ? (here as Record<string, unknown>)[key] : undefined;
+  }
+  return here;
+}
+
+/** A patch as lines that go and lines that come. */
+function Diff({ diff, before }: { diff: Schema["PayloadDiff"]; before: unknown }) {
+  if (diff.kind === "same") return <p class="dim">The payload stays the same.</p>;
+  if (!diff.patch) {
+    return (
+      <p class="num">
+        {format.bytes(diff.before_bytes ?? 0)} become {format.bytes(diff.after_bytes ?? 0)}
+      </p>
+    );
+  }
+  return (
+    <div class="diff" role="group" aria-label="Difference">
+      {(diff.patch as Step[]).flatMap((step) => {
+        const old = at(before, step.path);
+        const lines = [];
+        if (step.op !== "add") {
+          lines.push(
+            <del key={`${step.path}-`}>
+              − {step.path} {old === undefined ? "" : JSON.stringify(old)}
+            </del>,
+          );
+        }
+        if (step.op !== "remove") {
+          lines.push(
+            <ins key={`${step.path}+`}>
+              + {step.path} {JSON.stringify(step.value)}
+            </ins>,
+          );
+        }
+        return lines;
+      })}
+    </div>
+  );
+}
