@@ -43,6 +43,7 @@ fn is_view(path: &str) -> bool {
         None => 0,
         Some("topics" | "hooks") => 2,
         Some("namespaces") => 1,
+        Some("node") => 0,
         Some(_) => return false,
     };
     parts.count() <= names

@@ -283,7 +283,7 @@ impl Shard for Breaker {
     }
 
     async fn item_bytes(&self, topic: &TopicKey) -> Result<u64, ShardError> {
-        self.ask(self.shard.item_bytes(topic)).await
+        self.tell(self.shard.item_bytes(topic)).await
     }
 
     async fn page(

@@ -67,8 +67,6 @@ const PLACES: &[(&str, &[&str])] = &[
     // The shards' databases.
     ("sea_orm", &["shard"]),
     ("mqueue_migrations", &["shard"]),
-    // The configuration has a section of that name.
-    ("redis", &["config", "hot"]),
     // HTTP. The composition root mounts what is beside the API.
     ("poem", &["api", "app/serve", "console"]),
     ("poem_openapi", &["api"]),
@@ -114,8 +112,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("toml", &["cli/hooks", "config", "hooks"]),
     ("std::env", &["config", "cli/hooks", "app/serve"]),
     ("secrecy", &["app", "cli", "config", "hot/redis", "shard"]),
-    // The hot tier that nodes share.
-    ("redis", &["hot/redis"]),
+    // The hot tier that nodes share. The configuration has a section of that name.
+    ("redis", &["app/assemble", "config", "hot"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
@@ -233,6 +231,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "src/api/hooks/tests.rs",
         600,
         "one pretended engine and what the routes of hooks promise over it",
+    ),
+    (
+        "src/api/problem.rs",
+        560,
+        "one list of problems: each with its status, its title and what it means",
     ),
     (
         "src/api/routes.rs",

@@ -279,6 +279,14 @@ fn every_metric_is_listed_and_says_what_it_is() {
         token.trim()
     );
     assert!(bash(node.dir.path(), &enqueue).output().unwrap().status.success());
+    // Quotas are shown of namespaces that have one of their own.
+    let quota = format!(
+        "curl -fsS -X PUT -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' -d '{{\"leases\":9}}' \
+         http://{}/v1/namespaces/default/quota",
+        token.trim(),
+        node.address
+    );
+    assert!(bash(node.dir.path(), &quota).output().unwrap().status.success());
     let metrics = node.get("/metrics");
     let shown = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let shown: BTreeSet<&str> = shown.filter_map(|line| line.split(' ').next()).collect();

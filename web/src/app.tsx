@@ -5,6 +5,7 @@ import { Hook } from "./pages/hooks/Hook";
 import { Hooks } from "./pages/hooks/Hooks";
 import { Namespace } from "./pages/Namespace";
 import { Namespaces } from "./pages/Namespaces";
+import { Node } from "./pages/Node";
 import { Overview } from "./pages/Overview";
 import { SignIn } from "./pages/SignIn";
 import { Topic } from "./pages/Topic";
@@ -57,6 +58,7 @@ function Page() {
     return <Hook key={`${first}/${second}`} namespace={first} hook={second} />;
   }
   if (page === "hooks") return <Hooks />;
+  if (page === "node") return <Node />;
   if (page === "namespaces" && first !== undefined) return <Namespace key={first} namespace={first} />;
   return <Namespaces />;
 }

@@ -141,6 +141,94 @@ test("a namespace shows its quota and its settings", async () => {
   });
 });
 
+test("a quota is set and taken away again, and only by who sees the whole node", async () => {
+  await node.enqueue("shop", "quota", [{ text: "a" }]);
+  await signedIn(async (page) => {
+    await visit(page, "/namespaces/shop");
+    await page.getByRole("button", { name: "Edit the quota" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Items a minute").fill("1200");
+    await dialog.getByLabel("Items with consumers").fill("7");
+    await dialog.getByRole("button", { name: "Save" }).click();
+    await becomes(tile(page, "Items a minute"), "1,200");
+    await becomes(tile(page, "With consumers"), "of 7");
+    assert.equal((await node.call("GET", "/v1/namespaces/shop/quota")).own.leases, 7);
+    await page.getByRole("button", { name: "Edit the quota" }).click();
+    await dialog.getByRole("button", { name: "Back to the configuration" }).click();
+    await becomes(tile(page, "Items a minute"), "60,000");
+  });
+  await signedIn(
+    async (page) => {
+      await visit(page, "/namespaces/shop");
+      await becomes(tile(page, "Items a minute"), "60,000");
+      assert.equal(await page.getByRole("button", { name: "Edit the quota" }).count(), 0);
+      assert.equal(await page.getByRole("link", { name: "Node", exact: true }).count(), 0);
+    },
+    { namespace: "shop" },
+  );
+});
+
+test("a topic's settings are edited, and what is emptied is inherited again", async () => {
+  await node.enqueue("shop", "edited", [{ text: "a" }]);
+  await signedIn(async (page) => {
+    await visit(page, "/topics/shop/edited?tab=settings");
+    await page.getByRole("button", { name: "Edit the settings" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Lease").fill("0.001");
+    await dialog.getByRole("button", { name: "Save" }).click();
+    await dialog.getByText("must be between 1000").first().waitFor();
+    await dialog.getByLabel("Lease").fill("90");
+    await dialog.getByLabel("On expiry").selectOption("dead");
+    await dialog.getByLabel("First wait after a failure").fill("2.5");
+    await dialog.getByRole("button", { name: "Save" }).click();
+    assert.match(await page.getByRole("row", { name: /^Lease 1 min 30 s this topic/ }).innerText(), /this topic/);
+    const { settings } = await node.call("GET", "/v1/namespaces/shop/topics/edited");
+    assert.deepEqual([settings.lease_ms, settings.on_expiry, settings.backoff.initial_ms], [90_000, "dead", 2_500]);
+    await page.getByRole("button", { name: "Edit the settings" }).click();
+    await dialog.getByLabel("Lease").fill("");
+    await dialog.getByRole("button", { name: "Save" }).click();
+    await page.getByRole("row", { name: /^Lease .* inherited/ }).waitFor();
+  });
+});
+
+test("an operation is ordered, seen to its end and in the log of changes", async () => {
+  await node.enqueue("shop", "ops", [{ text: "a" }, { text: "b" }, { text: "c" }]);
+  await node.kill("shop", "ops", 3, "no paper");
+  await signedIn(async (page) => {
+    await visit(page, "/namespaces/shop?tab=operations");
+    await page.getByRole("button", { name: "Order an operation" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Topic", { exact: true }).fill("ops");
+    await dialog.getByLabel("Error contains").fill("paper");
+    await dialog.getByRole("button", { name: "Dry run" }).click();
+    await page.getByRole("row", { name: /redrive ops dry run succeeded .* 3 / }).waitFor();
+    assert.equal((await node.call("GET", "/v1/namespaces/shop/topics/ops/stats")).dead, 3);
+    await page.getByRole("button", { name: "Order an operation" }).click();
+    await dialog.getByLabel("Topic", { exact: true }).fill("ops");
+    await dialog.getByRole("button", { name: "Redrive dead letters" }).click();
+    await page.getByRole("row", { name: /redrive ops succeeded .* 3 / }).waitFor();
+    assert.equal((await node.call("GET", "/v1/namespaces/shop/topics/ops/stats")).dead, 0);
+    await page.getByRole("link", { name: "Audit log" }).click();
+    await page.getByLabel("Only this action").fill("operation.");
+    await page.keyboard.press("Enter");
+    await page.locator("[data-row]").first().click();
+    await dialog.getByRole("region", { name: "After" }).getByText("ops").first().waitFor();
+  });
+});
+
+test("the node's page shows the configuration, and a reload", async () => {
+  await signedIn(async (page) => {
+    await page.getByRole("link", { name: "Node", exact: true }).click();
+    await page.getByRole("row", { name: /0 well/ }).waitFor();
+    await page.getByText("this one").waitFor();
+    assert.equal(await page.getByText("wal.bytes_max").count(), 0);
+    await page.getByLabel("Filter keys").fill("auth.leeway");
+    await becomes(page.getByRole("row", { name: /auth\.leeway/ }), /0s/);
+    await page.getByRole("button", { name: "Reload" }).click();
+    await page.getByText("was taken over").waitFor();
+  });
+});
+
 test("buttons follow the token's scopes, and other namespaces stay unseen", async () => {
   await node.enqueue("shop", "scopes", [{ text: "a" }]);
   await node.enqueue("other", "hidden", [{ text: "a" }]);
@@ -231,6 +319,26 @@ for (const look of LOOKS) {
       await visit(page, "/namespaces/shop");
       await becomes(tile(page, "Items a minute"), "60,000");
       await shot("namespace");
+      await page.getByRole("button", { name: "Edit the quota" }).click();
+      await shot("quota");
+      await visit(page, "/topics/warehouse/pick-list.v2?tab=settings");
+      await page.getByRole("button", { name: "Edit the settings" }).click();
+      await shot("settings-edit");
+      await node.call("POST", "/v1/namespaces/warehouse/operations", { kind: "redrive", topic: "failed", dry_run: true });
+      await visit(page, "/namespaces/warehouse?tab=operations");
+      await page.getByText("succeeded").first().waitFor();
+      await shot("operations");
+      await page.getByRole("button", { name: "Order an operation" }).click();
+      await shot("operation");
+      await visit(page, "/namespaces/warehouse?tab=audit");
+      await page.locator("[data-row]").first().waitFor();
+      await shot("audit");
+      await page.locator("[data-row]").first().click();
+      await shot("audit-entry");
+      await visit(page, "/node");
+      await page.getByRole("row", { name: /0 well/ }).waitFor();
+      await page.getByText("server.listen").waitFor();
+      await shot("node");
     });
   });
 }

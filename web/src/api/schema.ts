@@ -90,7 +90,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether the process is alive */
+        /** Whether the process can go on, or has to be restarted */
         get: operations["livez"];
         put?: never;
         post?: never;
@@ -196,6 +196,68 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who changed what anywhere
+         * @description For tokens with `admin` that open every namespace.
+         */
+        get: operations["get_all_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The configuration in force
+         * @description Every key with its value and where it came from; secrets are masked. Takes the scope admin and a token
+         *     that opens every namespace.
+         */
+        get: operations["get_config"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/config/reload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Read the configuration again
+         * @description As when a file changes or on SIGHUP. Any error leaves everything as it was. Takes the scope admin and a
+         *     token that opens every namespace.
+         */
+        post: operations["reload_config"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -285,6 +347,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/namespaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List namespaces
+         * @description Those the token opens that have topics or settings of their own.
+         */
+        get: operations["list_namespaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/namespaces/{ns}": {
         parameters: {
             query?: never;
@@ -297,7 +379,12 @@ export interface paths {
         /** Replace a namespace's own settings */
         put: operations["put_namespace"];
         post?: never;
-        delete?: never;
+        /**
+         * Delete a namespace
+         * @description An operation that drops every topic with every item in it, and the namespace's settings. Its hooks and
+         *     its log of changes stay. What is enqueued meanwhile makes topics appear again.
+         */
+        delete: operations["delete_namespace"];
         options?: never;
         head?: never;
         patch?: never;
@@ -660,6 +747,49 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/namespaces/{ns}/operations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List operations, the newest first */
+        get: operations["list_operations"];
+        put?: never;
+        /**
+         * Order an operation
+         * @description Work on many items that goes on after the answer, at most 16 operations of a namespace at once. They
+         *     are stored and survive a restart: what can go on goes on, what cannot is `stopped` and says why.
+         */
+        post: operations["order_operation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/operations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show an operation */
+        get: operations["get_operation"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel an operation
+         * @description At once when it waits; after the step under way when it runs. What it did stays done.
+         */
+        delete: operations["cancel_operation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/namespaces/{ns}/quota": {
         parameters: {
             query?: never;
@@ -667,11 +797,20 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A namespace's quota and what is left of it */
+        /** A namespace's quota and how much of it is used */
         get: operations["get_quota"];
-        put?: never;
+        /**
+         * Set a namespace's quota over the configuration
+         * @description Takes the scope admin and a token that opens every namespace. What the body leaves out comes from the
+         *     configuration, 0 is no limit. What was spent stays spent.
+         */
+        put: operations["put_quota"];
         post?: never;
-        delete?: never;
+        /**
+         * Fall back to the configuration's quota
+         * @description Takes the scope admin and a token that opens every namespace.
+         */
+        delete: operations["delete_quota"];
         options?: never;
         head?: never;
         patch?: never;
@@ -709,7 +848,10 @@ export interface paths {
          */
         put: operations["put_topic"];
         post?: never;
-        /** Delete a topic with everything in it */
+        /**
+         * Delete a topic with everything in it
+         * @description Every item goes, leased ones and dead letters too, and so do the topic's settings.
+         */
         delete: operations["delete_topic"];
         options?: never;
         head?: never;
@@ -912,6 +1054,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/nodes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the nodes
+         * @description Needs a token with the scope `admin` that opens every namespace.
+         */
+        get: operations["list_nodes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/nodes/{node}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Forget a node that is away for good
+         * @description What only its log has is lost. Slots are not moved while a node is away, because of what its log may have.
+         */
+        delete: operations["forget_node"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/reject": {
         parameters: {
             query?: never;
@@ -940,6 +1122,46 @@ export interface paths {
         put?: never;
         /** Release: the items go back and the delivery does not count */
         post: operations["release"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/shards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the shards
+         * @description With the slots on their way between them. Needs a token with the scope `admin` that opens every namespace.
+         */
+        get: operations["list_shards"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/shards/moves": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Move slots between shards
+         * @description They move a few at a time while everything goes on; `GET /v1/shards` shows how far they are.
+         */
+        post: operations["move_slots"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1043,7 +1265,7 @@ export interface components {
          * @description A change somebody made.
          */
         AuditEntry: {
-            /** @description What was done, such as `hook.activate`. */
+            /** @description What was done, such as `topic.put` or `hook.activate`. */
             action: string;
             /** @description Who did it: a token's subject, or `mqueue` for what the server did by itself. */
             actor: string;
@@ -1061,12 +1283,18 @@ export interface components {
              * @description Goes up with each change.
              */
             id: number;
+            /** @description Whose things changed; absent for the node's own. */
+            namespace?: string;
+            /** @description The address it came from. */
+            peer?: string;
+            /** @description The request that asked for it. */
+            request_id?: string;
             /** @description To what. */
             target: string;
         };
         /**
          * AuditLog
-         * @description Changes of a namespace, the oldest first.
+         * @description A part of the log of changes, in the order asked for.
          */
         AuditLog: {
             /** @description The changes. */
@@ -1312,6 +1540,74 @@ export interface components {
             status: components["schemas"]["SettleStatus"];
         };
         /**
+         * ClusterNode
+         * @description A node. Instants are by the clock of the catalog's database.
+         */
+        ClusterNode: {
+            /** @description Where it listens, as it is configured. */
+            address: string;
+            /**
+             * Format: date-time
+             * @description When it was last heard of.
+             */
+            heard_at: string;
+            /**
+             * Format: int32
+             * @description Its number.
+             */
+            node: number;
+            /**
+             * Format: int64
+             * @description How long ago that is, in milliseconds.
+             */
+            silent_ms: number;
+            /**
+             * Format: date-time
+             * @description When it started.
+             */
+            started_at: string;
+            /** @description How it is. */
+            state: components["schemas"]["NodeState"];
+            /** @description Whether it is the node that answers. */
+            this: boolean;
+            /** @description The version it runs. */
+            version: string;
+        };
+        /**
+         * ConfigEntry
+         * @description One key of the configuration.
+         */
+        ConfigEntry: {
+            /** @description `section.key`. */
+            key: string;
+            /** @description Whether a change counts while the node runs. */
+            reloadable: boolean;
+            /** @description Where it came from: a flag, the environment, a file, or the defaults. */
+            source: string;
+            /** @description The value in force as text; secrets are masked. */
+            value: string;
+        };
+        /**
+         * ConfigFault
+         * @description One thing that is wrong with a configuration.
+         */
+        ConfigFault: {
+            /** @description What is wrong and what to change. */
+            detail: string;
+            /** @description The key, when it is about one. */
+            key?: string;
+        };
+        /**
+         * Configuration
+         * @description The configuration of a node.
+         */
+        Configuration: {
+            /** @description Every key. */
+            entries: components["schemas"]["ConfigEntry"][];
+            /** @description How reloads went. */
+            reloads: components["schemas"]["Reloads"];
+        };
+        /**
          * Count
          * @description How many items an operation touched.
          */
@@ -1456,6 +1752,11 @@ export interface components {
         DequeueResponse: {
             /** @description The items, the most urgent first; none when none was due in time. */
             items: components["schemas"]["DeliveredItem"][];
+            /**
+             * @description `leases` when there are fewer items than asked for, and the namespace has as many with its consumers as
+             *     its quota allows: settle some.
+             */
+            limited_by?: string;
         };
         /**
          * DryRun
@@ -1722,14 +2023,60 @@ export interface components {
          * @description Why an item is or is not delivered.
          */
         Explanation: {
+            /**
+             * Format: int64
+             * @description How many ready items of its topic go before it; absent when it is not ready.
+             */
+            ahead?: number;
+            /** @description Whether there are more than were counted. */
+            ahead_or_more?: boolean;
+            /**
+             * Format: int64
+             * @description Deliveries counted so far.
+             */
+            attempt: number;
             /** @description Whether the next dequeues may hand it out. */
             deliverable: boolean;
             /** @description The item's id, decimal. */
             id: string;
-            /** @description In words. */
-            reasons: string[];
+            /**
+             * Format: int64
+             * @description Deliveries after which it is dead.
+             */
+            max_attempts: number;
+            /** @description Everything that stands in its way. */
+            reasons: components["schemas"]["ExplanationReason"][];
+            /**
+             * Format: int32
+             * @description The shard that holds its topic, by its place in `DATABASE_URLS`, from 0.
+             */
+            shard: number;
+            /** @description Whether calls of the shard are made. */
+            shard_state: components["schemas"]["ShardState"];
             /** @description Its state. */
             state: components["schemas"]["ItemState"];
+        };
+        /**
+         * ExplanationReason
+         * @description One thing that stands in the way of a delivery.
+         */
+        ExplanationReason: {
+            /**
+             * @description For programs: `paused`, `scheduled`, `backing_off`, `hook_deferred`, `leased`, `out_of_leases`, `shard_away`,
+             *     `dead`, `expired` or `waiting`.
+             */
+            code: string;
+            /** @description The consumer that has it: its token's subject. */
+            consumer?: string;
+            /** @description In words. */
+            detail: string;
+            /** @description The hook and version that sent it back. */
+            hook?: string;
+            /**
+             * Format: date-time
+             * @description Until when, where that is known.
+             */
+            until?: string;
         };
         /**
          * ExtendLease
@@ -1761,6 +2108,16 @@ export interface components {
             detail: string;
             /** @description The field's path, such as `items[3].ttl_ms`. */
             field: string;
+        };
+        /**
+         * HeaderMatch
+         * @description A header and the value it must have.
+         */
+        HeaderMatch: {
+            /** @description Its name, in any case. */
+            name: string;
+            /** @description Its value. */
+            value: string;
         };
         /**
          * HookCallLimits
@@ -2500,6 +2857,55 @@ export interface components {
             text?: string;
         };
         /**
+         * ItemFilter
+         * @description Which items; every member that is given must fit.
+         */
+        ItemFilter: {
+            /**
+             * Format: date-time
+             * @description Only dead letters that died at or after this instant.
+             */
+            died_after?: string;
+            /**
+             * Format: date-time
+             * @description Only dead letters that died at or before this instant.
+             */
+            died_before?: string;
+            /**
+             * Format: date-time
+             * @description Only those accepted at or after this instant.
+             */
+            enqueued_after?: string;
+            /**
+             * Format: date-time
+             * @description Only those accepted at or before this instant.
+             */
+            enqueued_before?: string;
+            /** @description Only those whose last error contains this text. */
+            error_contains?: string;
+            /** @description Only those with this header. */
+            header?: components["schemas"]["HeaderMatch"];
+            /** @description Only these, at most 1000. */
+            ids?: string[];
+            /**
+             * Format: int64
+             * @description Only those accepted at least so long ago, in milliseconds.
+             */
+            older_than_ms?: number;
+            /**
+             * Format: int32
+             * @description Only those whose priority is this or smaller.
+             */
+            priority_max?: number;
+            /**
+             * Format: int32
+             * @description Only those whose priority is this or larger.
+             */
+            priority_min?: number;
+            /** @description Only dead letters that died for this reason. */
+            reason?: components["schemas"]["DeadReason"];
+        };
+        /**
          * ItemList
          * @description One page of items, in delivery order.
          */
@@ -2514,6 +2920,75 @@ export interface components {
          * @enum {string}
          */
         ItemState: "scheduled" | "ready" | "leased" | "dead";
+        /**
+         * MovePlan
+         * @description What is moved.
+         */
+        MovePlan: {
+            /** @description Whether it was only asked. */
+            dry_run: boolean;
+            /** @description From where to where. */
+            moves: components["schemas"]["PlannedMove"][];
+        };
+        /**
+         * MoveRequest
+         * @description Which slots to move: either `balance`, or all of `from`, `to` and `slots`.
+         */
+        MoveRequest: {
+            /**
+             * @description So many that every shard holds the same number.
+             * @default false
+             */
+            balance: boolean;
+            /**
+             * @description Change nothing; tell what would be moved.
+             * @default false
+             */
+            dry_run: boolean;
+            /**
+             * Format: int32
+             * @description The shard they are in.
+             */
+            from?: number;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            slots?: number;
+            /**
+             * Format: int32
+             * @description The shard they go to.
+             */
+            to?: number;
+        };
+        /**
+         * @description How far slots on their way are.
+         * @enum {string}
+         */
+        MoveState: "planned" | "copying" | "changing_over" | "clearing";
+        /**
+         * MovingSlots
+         * @description Slots on their way.
+         */
+        MovingSlots: {
+            /**
+             * Format: int32
+             * @description The shard they come from.
+             */
+            from: number;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            slots: number;
+            /** @description How far they are. */
+            state: components["schemas"]["MoveState"];
+            /**
+             * Format: int32
+             * @description The shard they go to.
+             */
+            to: number;
+        };
         /**
          * NackLease
          * @description One lease and why its item failed.
@@ -2547,7 +3022,79 @@ export interface components {
             /** @description Its name. */
             namespace: string;
             /** @description Its own settings. */
-            settings: components["schemas"]["Settings"];
+            settings: components["schemas"]["NamespaceSettings"];
+            /**
+             * Format: int64
+             * @description How many topics it has.
+             */
+            topics: number;
+            /**
+             * Format: int64
+             * @description How many it may have.
+             */
+            topics_max: number;
+        };
+        /**
+         * NamespaceList
+         * @description One page of namespaces, by name.
+         */
+        NamespaceList: {
+            /** @description The namespaces. */
+            namespaces: components["schemas"]["NamespaceDetail"][];
+            /** @description Where the next page begins; absent at the end. */
+            next_cursor?: string;
+        };
+        /**
+         * NamespaceSettings
+         * @description A namespace's own settings: what its topics have unless they say otherwise, and what is its own.
+         */
+        NamespaceSettings: {
+            /** @description How long a nacked item waits. */
+            backoff?: components["schemas"]["Backoff"];
+            /**
+             * Format: int64
+             * @description How long dead letters are kept, in milliseconds; 0 keeps them for ever.
+             */
+            dead_retention_ms?: number;
+            /**
+             * Format: int64
+             * @description How long an idempotency key is remembered, in milliseconds.
+             */
+            dedup_window_ms?: number;
+            /** @description Whether a delivery must be acked. */
+            delivery?: components["schemas"]["Delivery"];
+            /**
+             * Format: int64
+             * @description Lease of items that name none, in milliseconds.
+             */
+            lease_ms?: number;
+            /**
+             * Format: int64
+             * @description Deliveries after which an item is dead.
+             */
+            max_attempts?: number;
+            /** @description What becomes of an item whose time to live passed. */
+            on_expiry?: components["schemas"]["ExpiryAction"];
+            /**
+             * Format: int32
+             * @description Priority of items that name none.
+             */
+            priority?: number;
+            /**
+             * Format: int64
+             * @description Most topics; the configuration's limit when absent or above it.
+             */
+            topics_max?: number;
+            /**
+             * @description Whether a topic appears with its first item; true when absent. Else topics are made by putting their
+             *     settings.
+             */
+            topics_on_first_use?: boolean;
+            /**
+             * Format: int64
+             * @description Time to live of items that name none, in milliseconds; 0 keeps them for ever.
+             */
+            ttl_ms?: number;
         };
         /**
          * NewItem
@@ -2607,6 +3154,8 @@ export interface components {
          * @description The node's own numbers; those of the log count from its opening.
          */
         NodeEvent: {
+            /** @description How reloads of the configuration went. */
+            config: components["schemas"]["Reloads"];
             /** @description How long answers took, by group of routes. */
             latencies: components["schemas"]["RouteLatency"][];
             /**
@@ -2639,7 +3188,166 @@ export interface components {
              * @description Bytes written to the log.
              */
             log_written_bytes: number;
+            /** @description The shards. */
+            shards: components["schemas"]["ShardEvent"][];
         };
+        /**
+         * NodeList
+         * @description The nodes; not those that gave their number back more than a week ago.
+         */
+        NodeList: {
+            /** @description By number. */
+            nodes: components["schemas"]["ClusterNode"][];
+        };
+        /**
+         * @description How a node is.
+         * @enum {string}
+         */
+        NodeState: "running" | "stopped" | "missing";
+        /**
+         * Operation
+         * @description Work that goes on after the request that ordered it.
+         */
+        Operation: {
+            /** @description Whether somebody cancelled it and it has yet to stop. */
+            cancelling: boolean;
+            /**
+             * Format: date-time
+             * @description When it was ordered.
+             */
+            created_at: string;
+            /** @description Who ordered it: a token's subject. */
+            created_by: string;
+            /**
+             * Format: int64
+             * @description How many it changed.
+             */
+            done: number;
+            /** @description Whether it changes nothing. */
+            dry_run: boolean;
+            /**
+             * Format: date-time
+             * @description When it ended.
+             */
+            ended_at?: string;
+            /** @description What went wrong. */
+            error?: string;
+            /** @description Its number, decimal. */
+            id: string;
+            /**
+             * Format: int64
+             * @description How many it looked at.
+             */
+            looked: number;
+            /** @description What it led to, once it has ended. */
+            outcome?: components["schemas"]["OperationOutcome"];
+            /**
+             * Format: date-time
+             * @description When a node began with it.
+             */
+            started_at?: string;
+            /** @description How far it is. */
+            state: components["schemas"]["OperationState"];
+            /**
+             * Format: int64
+             * @description How many items there were to look at when it began.
+             */
+            total: number;
+            /** @description What was ordered: `kind`, and the members that go with it. */
+            work: unknown;
+        };
+        /**
+         * OperationExample
+         * @description One of the items an operation is about.
+         */
+        OperationExample: {
+            /**
+             * Format: date-time
+             * @description When it was accepted.
+             */
+            enqueued_at: string;
+            /** @description Its id, decimal. */
+            id: string;
+            /** @description Its last error. */
+            last_error?: string;
+            /**
+             * Format: int32
+             * @description Its priority.
+             */
+            priority: number;
+            /** @description Its state before. */
+            state: components["schemas"]["ItemState"];
+        };
+        /**
+         * @description What an operation does.
+         * @enum {string}
+         */
+        OperationKind: "purge" | "discard_dead" | "cancel" | "redrive" | "delete_topic";
+        /**
+         * OperationList
+         * @description One page of operations, the newest first.
+         */
+        OperationList: {
+            /** @description Where the next page begins; absent at the end. */
+            next_cursor?: string;
+            /** @description The operations. */
+            operations: components["schemas"]["Operation"][];
+        };
+        /**
+         * OperationOutcome
+         * @description What an operation led to.
+         */
+        OperationOutcome: {
+            /**
+             * Format: int64
+             * @description How many items it changed, or would.
+             */
+            count: number;
+            /** @description The first few of the items, as they were. */
+            examples: components["schemas"]["OperationExample"][];
+            /**
+             * Format: int64
+             * @description How many stayed dead because the hook refused them or failed on them.
+             */
+            kept: number;
+        };
+        /**
+         * OperationRequest
+         * @description Work to order. Which members go with a kind is said of each.
+         */
+        OperationRequest: {
+            /** @description The topic's name once more, for `delete_topic`. */
+            confirm?: string;
+            /** @description Change nothing; the outcome tells what would be done. */
+            dry_run?: boolean;
+            /** @description Which items, for `cancel` and `redrive`; all when absent. */
+            filter?: components["schemas"]["ItemFilter"];
+            /** @description Through this hook, `name@version` or the newest version of `name`, for `redrive`. */
+            hook?: string;
+            /** @description What to do. */
+            kind: components["schemas"]["OperationKind"];
+            /**
+             * Format: int64
+             * @description At most this many items, for `cancel` and `redrive`.
+             */
+            limit?: number;
+            /**
+             * Format: int64
+             * @description At most this many items per second, for `cancel` and `redrive`.
+             */
+            rate_per_s?: number;
+            /** @description Where `cancel` looks: `ready`, `scheduled`, `dead`; the first two when absent. */
+            states?: components["schemas"]["ItemState"][];
+            /** @description Into another topic of the namespace, for `redrive`; each item gets a new id there. */
+            to_topic?: string;
+            /** @description The topic. */
+            topic: string;
+        };
+        /**
+         * @description How far an operation is.
+         * @enum {string}
+         */
+        OperationState: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "stopped";
         /**
          * Part
          * @description How one part is.
@@ -2683,6 +3391,27 @@ export interface components {
             same_suffix_bytes?: number;
         };
         /**
+         * PlannedMove
+         * @description Slots that are, or would be, moved.
+         */
+        PlannedMove: {
+            /**
+             * Format: int32
+             * @description The shard they are in.
+             */
+            from: number;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            slots: number;
+            /**
+             * Format: int32
+             * @description The shard they go to.
+             */
+            to: number;
+        };
+        /**
          * Problem
          * @description An RFC 9457 problem: what every answer that is not a success carries.
          */
@@ -2709,7 +3438,7 @@ export interface components {
         };
         /**
          * Quota
-         * @description A namespace's enqueue quota and what is left of it on this node.
+         * @description A namespace's quota and how much of it is used on this node. A limit that there is not is absent.
          */
         Quota: {
             /**
@@ -2717,8 +3446,30 @@ export interface components {
              * @description Items at once.
              */
             burst?: number;
-            /** @description Whether there is a quota; the rest is absent without one. */
+            /**
+             * Format: int64
+             * @description Processor time that its hooks may save up, in milliseconds.
+             */
+            hook_cpu_burst_ms: number;
+            /**
+             * Format: int64
+             * @description Processor time of the namespace's hooks in each second, in milliseconds.
+             */
+            hook_cpu_ms_per_s: number;
+            /**
+             * Format: int64
+             * @description Items that are with consumers.
+             */
+            leases?: number;
+            /**
+             * Format: int64
+             * @description Items that may be with consumers at once.
+             */
+            leases_max?: number;
+            /** @description Whether there is a limit on the rate of enqueues. */
             limited: boolean;
+            /** @description What is set over the configuration; absent when nothing is. */
+            own?: components["schemas"]["QuotaSettings"];
             /**
              * Format: int64
              * @description Items per minute in the long run.
@@ -2734,6 +3485,52 @@ export interface components {
              * @description Time until the whole burst is there again, in milliseconds.
              */
             reset_ms?: number;
+            /**
+             * Format: int64
+             * @description Bytes that they have: payloads and headers, and 256 for each item; dead letters count.
+             */
+            stored_bytes?: number;
+            /**
+             * Format: int64
+             * @description Bytes that the items of the namespace may have.
+             */
+            stored_bytes_max?: number;
+        };
+        /**
+         * QuotaSettings
+         * @description A quota over the configuration's. What is absent comes from there; 0 is no limit.
+         */
+        QuotaSettings: {
+            /**
+             * Format: int64
+             * @description Items at once, at least 1; as many as per minute when only that is given.
+             */
+            burst?: number;
+            /**
+             * Format: int64
+             * @description Processor time that its hooks may save up, in milliseconds, 1 to 1000000.
+             */
+            hook_cpu_burst_ms?: number;
+            /**
+             * Format: int64
+             * @description Processor time of the namespace's hooks in each second, in milliseconds, 1 to 1000000.
+             */
+            hook_cpu_ms_per_s?: number;
+            /**
+             * Format: int64
+             * @description Items that may be with consumers at once.
+             */
+            leases?: number;
+            /**
+             * Format: int64
+             * @description Items per minute in the long run.
+             */
+            per_minute?: number;
+            /**
+             * Format: int64
+             * @description Bytes that the items of the namespace may have.
+             */
+            stored_bytes?: number;
         };
         /**
          * Readiness
@@ -2746,28 +3543,6 @@ export interface components {
             ready: boolean;
         };
         /**
-         * RedriveFilter
-         * @description Which dead letters; every member that is given must fit.
-         */
-        RedriveFilter: {
-            /**
-             * Format: date-time
-             * @description Only those that died at or after this instant.
-             */
-            died_after?: string;
-            /**
-             * Format: date-time
-             * @description Only those that died at or before this instant.
-             */
-            died_before?: string;
-            /** @description Only those whose last error contains this text. */
-            error_contains?: string;
-            /** @description Only these, at most 1000. */
-            ids?: string[];
-            /** @description Only those that died for this reason. */
-            reason?: components["schemas"]["DeadReason"];
-        };
-        /**
          * RedriveRequest
          * @description Which dead letters to bring back, and how. An empty body brings back all.
          */
@@ -2775,7 +3550,12 @@ export interface components {
             /** @description Change nothing; tell what would be done. */
             dry_run?: boolean;
             /** @description Which; all when absent. */
-            filter?: components["schemas"]["RedriveFilter"];
+            filter?: components["schemas"]["ItemFilter"];
+            /**
+             * @description Through this hook, `name@version` or the newest version of `name`, as if they were enqueued again: what
+             *     it changes comes back as new items, what it drops is gone, what it refuses or fails on stays dead.
+             */
+            hook?: string;
             /**
              * Format: int64
              * @description At most this many in all.
@@ -2801,6 +3581,15 @@ export interface components {
             count: number;
             /** @description Whether nothing was changed. */
             dry_run: boolean;
+            /**
+             * Format: int64
+             * @description How many stayed dead because the hook refused them or failed on them.
+             */
+            kept: number;
+            /** @description Whether more may fit: a call works for at most 20 seconds. */
+            more: boolean;
+            /** @description What the hook would make of them; only of dry runs with a hook. */
+            rehearsals?: components["schemas"]["DryRunItem"][];
             /** @description The first few of them. */
             sample: components["schemas"]["ItemDetail"][];
         };
@@ -2852,6 +3641,50 @@ export interface components {
         ReleaseRequest: {
             /** @description The leases. */
             leases: components["schemas"]["ReleaseLease"][];
+        };
+        /**
+         * Reload
+         * @description One reload of the configuration.
+         */
+        Reload: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description The keys it changed. */
+            changed: string[];
+            /** @description What was wrong. */
+            faults: components["schemas"]["ConfigFault"][];
+            /** @description Whether it put a configuration in force. */
+            ok: boolean;
+            /** @description What asked for it: `file`, `signal` or `request`. */
+            trigger: string;
+        };
+        /**
+         * Reloads
+         * @description How reloads of the configuration went since the node started.
+         */
+        Reloads: {
+            /**
+             * Format: int64
+             * @description How many changed nothing because of an error.
+             */
+            failed: number;
+            /** @description The last one; absent before the first. */
+            last?: components["schemas"]["Reload"];
+            /**
+             * Format: date-time
+             * @description When what is in force was read.
+             */
+            loaded_at: string;
+            /** @description Keys that were changed since the node started and count only at its next start. */
+            restart_needed: string[];
+            /**
+             * Format: int64
+             * @description How many put a configuration in force.
+             */
+            succeeded: number;
         };
         /**
          * RouteLatency
@@ -2940,6 +3773,63 @@ export interface components {
          * @enum {string}
          */
         SettleStatus: "ok" | "already_done" | "lease_lost";
+        /**
+         * ShardEvent
+         * @description A shard as this node sees it; counts of calls are since the node started.
+         */
+        ShardEvent: {
+            /** @description Why the last call that failed did, while calls do not go well. */
+            failure?: string;
+            /**
+             * Format: int64
+             * @description How many items of these topics there are, in memory or stored.
+             */
+            items: number;
+            /**
+             * Format: int64
+             * @description How many times it was left alone.
+             */
+            openings: number;
+            /**
+             * Format: int64
+             * @description How many calls failed at once.
+             */
+            refused: number;
+            /**
+             * Format: int32
+             * @description Its place in `DATABASE_URLS`, from 0.
+             */
+            shard: number;
+            /**
+             * Format: int64
+             * @description How many of the 4096 slots it holds.
+             */
+            slots: number;
+            /** @description Whether calls of it are made. */
+            state: components["schemas"]["ShardState"];
+            /**
+             * Format: int64
+             * @description How many topics.
+             */
+            topics: number;
+        };
+        /**
+         * ShardList
+         * @description The shards, and slots on their way between them.
+         */
+        ShardList: {
+            /** @description By their shards and how far they are. */
+            moves: components["schemas"]["MovingSlots"][];
+            /** @description In the order of `DATABASE_URLS`. */
+            shards: components["schemas"]["ShardEvent"][];
+            /** @description What the moves wait for, as far as this node knows. */
+            waits_for?: string;
+        };
+        /**
+         * @description Whether calls of a shard are made.
+         * @enum {string}
+         */
+        ShardState: "closed" | "open" | "half_open";
         /**
          * @description Which way through the queue a hook stands in.
          * @enum {string}
@@ -3631,7 +4521,11 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
         };
     };
     metrics: {
@@ -3793,6 +4687,102 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    get_all_audit: {
+        parameters: {
+            query?: {
+                /** @description Changes after this one, in the order asked for; from the beginning when absent. */
+                after?: number;
+                /** @description The most changes, 1 to 500; 50 when absent. */
+                limit?: number;
+                /** @description oldest or newest first; oldest when absent. */
+                order?: string;
+                /** @description Only by this actor. */
+                actor?: string;
+                /** @description Only this action; `topic.`, with the dot, is every action that begins so. */
+                action?: string;
+                /** @description Only to this target. */
+                target?: string;
+                /** @description Only at or after this instant. */
+                since?: string;
+                /** @description Only before this instant. */
+                until?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditLog"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+        };
+    };
+    get_config: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Configuration"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+        };
+    };
+    reload_config: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Reloads"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+        };
+    };
     events: {
         parameters: {
             query?: never;
@@ -3945,6 +4935,40 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    list_namespaces: {
+        parameters: {
+            query?: {
+                /** @description The most namespaces, 1 to 1000; 50 when absent. */
+                limit?: number;
+                /** @description Where an earlier page ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamespaceList"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     get_namespace: {
         parameters: {
             query?: never;
@@ -3960,6 +4984,8 @@ export interface operations {
             /** @description Done */
             200: {
                 headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
                     /** @description The request's id, taken over or made. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -3980,7 +5006,10 @@ export interface operations {
     put_namespace: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Only if the settings are those of this ETag. */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The namespace. */
                 ns: string;
@@ -3989,13 +5018,15 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Settings"];
+                "application/json": components["schemas"]["NamespaceSettings"];
             };
         };
         responses: {
             /** @description Done */
             200: {
                 headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
                     /** @description The request's id, taken over or made. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -4010,6 +5041,7 @@ export interface operations {
             404: components["responses"]["Problem404"];
             408: components["responses"]["Problem408"];
             409: components["responses"]["Problem409"];
+            412: components["responses"]["Problem412"];
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             422: components["responses"]["Problem422"];
@@ -4018,13 +5050,67 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    delete_namespace: {
+        parameters: {
+            query?: {
+                /** @description The namespace's name once more. */
+                confirm?: string;
+            };
+            header?: {
+                /** @description Only if the settings are those of this ETag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The namespace. */
+                ns: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Ordered */
+            202: {
+                headers: {
+                    /** @description The path of the operation. */
+                    Location?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Operation"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            412: components["responses"]["Problem412"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     get_audit: {
         parameters: {
             query?: {
-                /** @description Changes after this one; from the beginning when absent. */
+                /** @description Changes after this one, in the order asked for; from the beginning when absent. */
                 after?: number;
                 /** @description The most changes, 1 to 500; 50 when absent. */
                 limit?: number;
+                /** @description oldest or newest first; oldest when absent. */
+                order?: string;
+                /** @description Only by this actor. */
+                actor?: string;
+                /** @description Only this action; `topic.`, with the dot, is every action that begins so. */
+                action?: string;
+                /** @description Only to this target. */
+                target?: string;
+                /** @description Only at or after this instant. */
+                since?: string;
+                /** @description Only before this instant. */
+                until?: string;
             };
             header?: never;
             path: {
@@ -5101,6 +6187,157 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    list_operations: {
+        parameters: {
+            query?: {
+                /** @description queued, running, succeeded, failed, cancelled or stopped; all when absent. */
+                state?: string;
+                /** @description The most operations, 1 to 1000; 50 when absent. */
+                limit?: number;
+                /** @description Where an earlier page ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The namespace. */
+                ns: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperationList"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    order_operation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The namespace. */
+                ns: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OperationRequest"];
+            };
+        };
+        responses: {
+            /** @description Ordered */
+            202: {
+                headers: {
+                    /** @description The path of the operation. */
+                    Location?: string;
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Operation"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    get_operation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The namespace. */
+                ns: string;
+                /** @description The item's id, decimal. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Operation"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    cancel_operation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The namespace. */
+                ns: string;
+                /** @description The item's id, decimal. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Operation"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     get_quota: {
         parameters: {
             query?: never;
@@ -5128,6 +6365,80 @@ export interface operations {
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    put_quota: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The namespace. */
+                ns: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QuotaSettings"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Quota"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    delete_quota: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The namespace. */
+                ns: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Quota"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
             429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];
             503: components["responses"]["Problem503"];
@@ -5187,6 +6498,8 @@ export interface operations {
             /** @description Done */
             200: {
                 headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
                     /** @description The request's id, taken over or made. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -5207,7 +6520,12 @@ export interface operations {
     put_topic: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Only if the settings are those of this ETag. */
+                "If-Match"?: string;
+                /** @description `*`: only if there is no such topic. */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @description The namespace. */
                 ns: string;
@@ -5225,6 +6543,8 @@ export interface operations {
             /** @description Done */
             200: {
                 headers: {
+                    /** @description Stands for what the answer shows; for If-Match. */
+                    ETag?: string;
                     /** @description The request's id, taken over or made. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
@@ -5239,6 +6559,7 @@ export interface operations {
             404: components["responses"]["Problem404"];
             408: components["responses"]["Problem408"];
             409: components["responses"]["Problem409"];
+            412: components["responses"]["Problem412"];
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             422: components["responses"]["Problem422"];
@@ -5249,8 +6570,14 @@ export interface operations {
     };
     delete_topic: {
         parameters: {
-            query?: never;
-            header?: never;
+            query?: {
+                /** @description The topic's name once more. */
+                confirm?: string;
+            };
+            header?: {
+                /** @description Only if the settings are those of this ETag. */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The namespace. */
                 ns: string;
@@ -5277,6 +6604,7 @@ export interface operations {
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
             409: components["responses"]["Problem409"];
+            412: components["responses"]["Problem412"];
             429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];
             503: components["responses"]["Problem503"];
@@ -5774,6 +7102,65 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    list_nodes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeList"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    forget_node: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Count"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     reject: {
         parameters: {
             query?: never;
@@ -5834,6 +7221,71 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SettleResponse"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            408: components["responses"]["Problem408"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    list_shards: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShardList"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    move_slots: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MoveRequest"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MovePlan"];
                 };
             };
             400: components["responses"]["Problem400"];

@@ -1,53 +1,90 @@
-import { answer, api, type Schema } from "../api/client";
-import { tick } from "../api/history";
-import * as format from "../format";
+import { useState } from "preact/hooks";
+import { answer, api } from "../api/client";
+import { has } from "../api/live";
 import { useLoad } from "../load";
 import { ProblemNote } from "../parts/Note";
 import { Settings } from "../parts/Settings";
-import { Tile } from "../parts/Tile";
-import { href } from "../router";
+import { SettingsForm } from "../parts/SettingsForm";
+import { href, query } from "../router";
+import { Audit } from "./Audit";
+import { Operations } from "./Operations";
+import { Quota } from "./Quota";
 
-const QUOTA_EVERY_S = 5;
+/** Parts with the scopes of which one opens them. */
+const TABS = [
+  ["", "Quota and settings", null],
+  ["operations", "Operations", ["admin"]],
+  ["audit", "Audit log", ["admin", "hooks"]],
+] as const;
 
-/** One namespace: what is left of its quota, and what its topics inherit. */
+/** One namespace: its quota, what its topics inherit, the long work on it, and who changed it. */
 export function Namespace({ namespace }: { namespace: string }) {
-  const params = { params: { path: { ns: namespace } } };
-  const detail = useLoad(namespace, () => answer(api.GET("/v1/namespaces/{ns}", params)));
-  const quota = useLoad(namespace, () => answer(api.GET("/v1/namespaces/{ns}/quota", params)), String(Math.floor(tick.value / QUOTA_EVERY_S)));
+  const tab = query.value.get("tab") ?? "";
   return (
     <>
       <div class="head">
         <h1>{namespace}</h1>
         <span class="grow" />
+        {has("hooks") && (
+          <a class="button" href={`${href("hooks")}?ns=${encodeURIComponent(namespace)}`}>
+            Its hooks
+          </a>
+        )}
         <a class="button" href={`${href("topics")}?q=${encodeURIComponent(`${namespace}/`)}`}>
           Its topics
         </a>
       </div>
-      <section>
-        <h2>Quota</h2>
-        {quota.problem && <ProblemNote problem={quota.problem} />}
-        {quota.data && <QuotaTiles quota={quota.data} />}
-      </section>
-      <section>
-        <h2>Settings its topics inherit</h2>
-        {detail.problem && <ProblemNote problem={detail.problem} />}
-        {detail.data && <Settings own={detail.data.settings} effective={detail.data.effective} whose="this namespace" />}
-      </section>
+      <nav class="tabs" aria-label="Parts of the namespace">
+        {TABS.filter(([, , scopes]) => scopes === null || scopes.some((scope) => has(scope))).map(([id, name]) => (
+          <a key={id} href={href("namespaces", namespace) + (id && `?tab=${id}`)} aria-current={tab === id ? "page" : undefined}>
+            {name}
+          </a>
+        ))}
+      </nav>
+      {tab === "operations" ? (
+        <Operations namespace={namespace} />
+      ) : tab === "audit" ? (
+        <Audit namespace={namespace} />
+      ) : (
+        <>
+          <Quota namespace={namespace} />
+          <Inherited namespace={namespace} />
+        </>
+      )}
     </>
   );
 }
 
-function QuotaTiles({ quota }: { quota: Schema["Quota"] }) {
-  if (!quota.limited) return <p class="dim">Enqueues into this namespace are not limited.</p>;
-  const burst = quota.burst ?? 0;
-  const used = burst - (quota.remaining ?? 0);
+function Inherited({ namespace }: { namespace: string }) {
+  const [edits, setEdits] = useState(false);
+  const params = { params: { path: { ns: namespace } } };
+  const { data, problem, again } = useLoad(namespace, () => answer(api.GET("/v1/namespaces/{ns}", params)));
   return (
-    <dl class="tiles">
-      <Tile name="Items a minute" value={format.count(quota.per_minute ?? 0)} />
-      <Tile name="At once" value={format.count(burst)} />
-      <Tile name="Left now" value={format.count(quota.remaining ?? 0)} bad={quota.remaining === 0} />
-      <Tile name="Used" value={burst > 0 ? `${Math.round((used / burst) * 100)} %` : "–"} />
-      <Tile name="Full again in" value={format.duration(quota.reset_ms ?? 0)} />
-    </dl>
+    <section>
+      <div class="bar">
+        <h2>Settings its topics inherit</h2>
+        <span class="grow" />
+        {has("admin") && data && (
+          <button type="button" onClick={() => setEdits(true)}>
+            Edit the settings …
+          </button>
+        )}
+      </div>
+      {problem && <ProblemNote problem={problem} />}
+      {data && <Settings own={data.settings} effective={data.effective} whose="this namespace" />}
+      {edits && data && (
+        <SettingsForm
+          title={`Settings of ${namespace}`}
+          own={data.settings}
+          effective={data.effective}
+          save={(body) => answer(api.PUT("/v1/namespaces/{ns}", { ...params, body }))}
+          onDone={() => {
+            setEdits(false);
+            again();
+          }}
+          onClose={() => setEdits(false)}
+        />
+      )}
+    </section>
   );
 }

@@ -3,6 +3,8 @@ import { type Snapshot, latest } from "../api/live";
 import * as format from "../format";
 import { Chart, type Line } from "../parts/Chart";
 import { Tile } from "../parts/Tile";
+import { LastReload } from "./Node";
+import { ShardTable } from "./Shards";
 
 const SECONDS = 300;
 const readAll = () => pastOfAll(SECONDS);
@@ -51,7 +53,19 @@ export function Overview() {
         <Health now={now} />
         {now.node && <Latencies now={now.node} />}
       </div>
+      {now.node && (
+        <section>
+          <h2>Shards</h2>
+          <ShardTable shards={now.node.shards} />
+        </section>
+      )}
       {now.node && <Log node={now.node} />}
+      {now.node && (
+        <section>
+          <h2>Configuration</h2>
+          <LastReload reloads={now.node.config} />
+        </section>
+      )}
     </>
   );
 }

@@ -10,7 +10,12 @@ const PAGES = [
   { name: "Topics", at: "topics", to: href("topics"), scope: undefined },
   { name: "Hooks", at: "hooks", to: href("hooks"), scope: "hooks" },
   { name: "Namespaces", at: "namespaces", to: href("namespaces"), scope: undefined },
+  { name: "Node", at: "node", to: href("node"), scope: "admin", whole: true },
 ] as const;
+
+/** Whether the token opens a page: some need a scope, and some that the token opens every namespace. */
+const isOpen = (page: (typeof PAGES)[number]): boolean =>
+  (page.scope === undefined || has(page.scope)) && (!("whole" in page) || latest.value?.node !== undefined);
 
 /** What is around every page. */
 export function Shell({ onHelp, children }: { onHelp: () => void; children: ComponentChildren }) {
@@ -32,7 +37,7 @@ export function Shell({ onHelp, children }: { onHelp: () => void; children: Comp
       <header class="top">
         <span class="brand">MQueue</span>
         <nav aria-label="Pages">
-          {PAGES.filter(({ scope }) => scope === undefined || has(scope)).map((page) => (
+          {PAGES.filter(isOpen).map((page) => (
             <a key={page.name} href={page.to} aria-current={page.at === at ? "page" : undefined}>
               {page.name}
             </a>
