@@ -68,7 +68,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("sea_orm", &["shard"]),
     ("mqueue_migrations", &["shard"]),
     // The configuration has a section of that name.
-    ("redis", &["config", "hot"]),
+    // The last two have a module or a setting of that name.
+    ("redis", &["hot", "app/assemble", "config"]),
     // HTTP. The composition root mounts what is beside the API.
     ("poem", &["api", "app/serve", "console"]),
     ("poem_openapi", &["api"]),
@@ -114,8 +115,6 @@ const PLACES: &[(&str, &[&str])] = &[
     ("toml", &["cli/hooks", "config", "hooks"]),
     ("std::env", &["config", "cli/hooks", "app/serve"]),
     ("secrecy", &["app", "cli", "config", "hot/redis", "shard"]),
-    // The hot tier that nodes share.
-    ("redis", &["hot/redis"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
