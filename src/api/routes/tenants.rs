@@ -233,7 +233,7 @@ impl OperationsApi {
         since: Query<Option<String>>,
         /// Only before this instant.
         until: Query<Option<String>>,
-    ) -> JsonAnswer<dto::AuditLog, Guarded> {
+    ) -> JsonAnswer<dto::AuditLog, Looks> {
         let filter = AuditFilter {
             after: after.0,
             limit: limit.0,
