@@ -395,6 +395,10 @@ pub trait HotTier: Send + Sync + 'static {
         None
     }
 
+    /// Says that the items of `topic` that were in the shard at the start count `item_bytes` each on average, in
+    /// what [`HotTier::holdings`] tells. It counts once, for a tier that did not see them come.
+    fn measure_cold(&self, _topic: &TopicKey, _item_bytes: u64) {}
+
     /// Stops or resumes deliveries.
     async fn set_paused(&self, topic: &TopicKey, paused: bool) -> Result<(), HotError>;
 

@@ -128,9 +128,6 @@ pub struct StoredCounts {
     pub later: u64,
     /// Dead letters.
     pub dead: u64,
-    /// What all of them count as stored; see [`crate::model::Item::stored_bytes`]. Headers count as the text
-    /// they are stored as.
-    pub bytes: u64,
 }
 
 /// Which stored items a page is of, in delivery order.
@@ -191,6 +188,10 @@ pub trait Shard: Send + Sync + 'static {
 
     /// Counts per topic, for every topic that has stored items.
     async fn counts(&self, now: Timestamp) -> Result<Vec<StoredCounts>, ShardError>;
+
+    /// What an item of `topic` counts as stored on average (see [`crate::model::Item::stored_bytes`]), by a look at
+    /// some thousand of them; headers count as the text they are stored as. 0 when it has none.
+    async fn item_bytes(&self, topic: &TopicKey) -> Result<u64, ShardError>;
 
     /// Up to `limit` items of `topic` with a key at or after `from`, in key order, all of one instant. Dead
     /// letters are in key order, too. What the page costs does not depend on how many items of the other

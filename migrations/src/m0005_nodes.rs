@@ -38,7 +38,7 @@ impl MigrationTrait for Migration {
 fn tables(words: &Words) -> [String; 5] {
     let Words { name, keyed, .. } = words;
     [
-        // `holder` is the log that the number belongs to, `incarnation` the process that has opened it.
+        // `holder` is the data that the number belongs to, `incarnation` the process that works on it.
         // Instants are by this database's clock: the nodes' own may differ.
         "CREATE TABLE nodes (
             id BIGINT PRIMARY KEY,

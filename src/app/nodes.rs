@@ -11,19 +11,19 @@ use crate::queue::Tenure;
 use crate::shard::{Catalog, Claim, NodeRow, ShardError, Shards};
 use crate::wal::Lsn;
 
-/// The file beside the log that says whose number it is: who opens the log next may take the number over at
-/// once, and nobody else before the claim has ended.
+/// The file in the data folder that says whose number it is: who is started on the same data may take the number
+/// over at once, and nobody else before the claim has ended. The log keeps two processes at once apart.
 const HOLDER: &str = "holder";
 
 fn failed(number: usize) -> impl Fn(ShardError) -> StartError {
     move |error| StartError::Shard { number, error }
 }
 
-/// What this process claims: the number for the log in the configured folder.
+/// What this process claims: the number for the data in the configured folder.
 pub(super) fn claim_of(config: &Config) -> Result<Claim, StartError> {
-    let dir = config.start.wal.folder(&config.start.storage);
+    let dir = &config.start.storage.data_dir;
     let holder =
-        holder(&dir).map_err(|error| StartError::io(format!("cannot use {}", dir.display()), error))?;
+        holder(dir).map_err(|error| StartError::io(format!("cannot use {}", dir.display()), error))?;
     Ok(Claim {
         node: config.start.node.id,
         holder,
@@ -59,7 +59,7 @@ fn holder(dir: &Path) -> std::io::Result<u64> {
     }
 }
 
-/// Refuses to go on while another log's node holds the number. Nothing is changed: the log of this one may yet
+/// Refuses to go on while a node on other data holds the number. Nothing is changed: the log of this one may yet
 /// turn out to be another process's.
 pub(super) async fn check_is_free(claim: Claim, catalog: &Catalog) -> Result<(), StartError> {
     let nodes = catalog.nodes().await.map_err(failed(0))?;

@@ -16,7 +16,7 @@ use super::error::QueueError;
 use super::flusher::FlushControl;
 use super::moves::Moving;
 use super::operate::Operations;
-use super::quotas::LeasesInHand;
+use super::quotas::{LeasesInHand, Measured};
 use super::receipts::Receipts;
 use super::shards::ShardWatch;
 use super::slots::SharedSlots;
@@ -120,6 +120,7 @@ pub(super) struct Core {
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) quotas: Arc<Quotas>,
     pub(super) leases_in_hand: LeasesInHand,
+    pub(super) measured: Measured,
     /// Items on which hooks failed when they were about to be handed out.
     pub(super) strikes: Strikes,
     pub(super) flush: Vec<FlushControl>,
@@ -176,6 +177,7 @@ impl Queue {
             hooks: parts.hooks,
             quotas: parts.quotas,
             leases_in_hand: LeasesInHand::default(),
+            measured: Measured::default(),
             strikes: Strikes::default(),
             receipts: Receipts::default(),
             counted: Counted::default(),

@@ -173,11 +173,12 @@ impl Core {
     /// and stores again; then says so.
     pub(super) async fn follow_slots(&self) -> Result<(), QueueError> {
         let mut seen = self.moving.seen.lock().await;
-        let contents = self.catalog.slots().await?;
-        self.moving.pending.store(contents.moves.len(), Ordering::Relaxed);
-        if seen.as_ref().is_some_and(|seen| seen.epoch == contents.epoch) {
+        let epoch = self.catalog.generations().await?.slots;
+        if seen.as_ref().is_some_and(|seen| seen.epoch == epoch) {
             return Ok(());
         }
+        let contents = self.catalog.slots().await?;
+        self.moving.pending.store(contents.moves.len(), Ordering::Relaxed);
         let resting = shards_in(&contents, &[MoveState::Frozen, MoveState::Flipped]);
         let copied = shards_in(&contents, &[MoveState::Frozen]);
         let map = SlotMap::persisted(contents.owners, self.shards.len());

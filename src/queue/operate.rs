@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::core::Core;
 use super::error::QueueError;
-use super::request::{Redrive, Requester};
+use super::request::{ItemView, Redrive, Requester};
 use super::sweep::{Deed, Sweep, Sweeper, Swept};
 use crate::clock::Monotonic;
 use crate::model::{
@@ -31,6 +31,9 @@ const ALIVE_MS: i64 = 30_000;
 const SILENT_MS_MAX: i64 = 15_000;
 /// How long is waited before something is tried again that the catalog refused.
 const REST: Duration = Duration::from_millis(500);
+
+/// How many items an outcome shows.
+const EXAMPLES: usize = 10;
 
 /// What this node works on.
 pub(super) struct Operations {
@@ -417,10 +420,7 @@ impl Run {
     }
 }
 
-/// How many items an outcome shows.
-const EXAMPLES: usize = 10;
-
-fn example(view: &super::request::ItemView) -> OutcomeExample {
+fn example(view: &ItemView) -> OutcomeExample {
     OutcomeExample {
         id: view.item.id,
         state: view.state,

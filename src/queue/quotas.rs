@@ -1,7 +1,7 @@
 //! Quotas as the queue enforces and keeps them: bytes before items are accepted, leases when they are handed
 //! out, and the quotas that are set while the servers run.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::core::{Core, Queue};
@@ -102,6 +102,34 @@ impl Queue {
     pub async fn refresh_quotas(&self) -> Result<(), QueueError> {
         let stored = self.core.catalog.quotas().await?;
         self.core.quotas.set_stored(stored.into_iter().collect());
+        self.core.measure_namespaces().await
+    }
+}
+
+/// Namespaces of which it is known what their items in the shards take.
+#[derive(Debug, Default)]
+pub(super) struct Measured(Mutex<HashSet<Namespace>>);
+
+impl Core {
+    /// Looks how large the items are that were in the shards at the start, once for each namespace that may hold so
+    /// many bytes: most have no such quota, and need not wait for it.
+    async fn measure_namespaces(&self) -> Result<(), QueueError> {
+        let topics = self.topics.all();
+        let is_new = |namespace: &Namespace| {
+            self.quotas.of(namespace).stored_bytes.is_some() && !self.measured.0.lock().contains(namespace)
+        };
+        let namespaces: HashSet<&Namespace> = topics.iter().map(|handle| handle.key.namespace()).collect();
+        let limited: HashSet<&Namespace> = namespaces
+            .into_iter()
+            .filter(|namespace| is_new(namespace))
+            .collect();
+        for handle in &topics {
+            if limited.contains(handle.key.namespace()) {
+                let item_bytes = self.shard(&handle.key).item_bytes(&handle.key).await?;
+                self.hot.measure_cold(&handle.key, item_bytes);
+            }
+        }
+        self.measured.0.lock().extend(limited.into_iter().cloned());
         Ok(())
     }
 }

@@ -144,25 +144,28 @@ impl Sweeper {
         Ok(())
     }
 
-    /// What one step deals with: few enough items for the limit and the rate, and few enough bytes for a frame
-    /// of the log.
+    /// What one step deals with: few enough items for the limit and the rate.
     fn next_group(&mut self) -> Vec<ItemView> {
         let rate = self.sweep.rate_per_s.map_or(STEP, |rate| rate as usize);
         let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
-        let most = rate.clamp(1, STEP).min(left);
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        while group.len() < most
-            && let Some(view) = self.found.front()
-        {
-            bytes += item_bytes(&view.item);
-            if bytes > GROUP_BYTES && !group.is_empty() {
-                break;
-            }
-            group.extend(self.found.pop_front());
-        }
-        group
+        take_group(&mut self.found, rate.clamp(1, STEP).min(left))
     }
+}
+
+/// Takes up to `most` items, and few enough bytes for a frame of the log, from the front of `found`.
+fn take_group(found: &mut VecDeque<ItemView>, most: usize) -> Vec<ItemView> {
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    while group.len() < most
+        && let Some(view) = found.front()
+    {
+        bytes += item_bytes(&view.item);
+        if bytes > GROUP_BYTES && !group.is_empty() {
+            break;
+        }
+        group.extend(found.pop_front());
+    }
+    group
 }
 
 /// Whether `filter` means an item.
@@ -234,6 +237,22 @@ mod tests {
                 at: Timestamp::from_ms(200),
             }),
         }
+    }
+
+    #[test]
+    fn groups_are_bounded_in_items_and_in_bytes() {
+        let sizes = |payloads: &[usize]| {
+            let views = payloads.iter().map(|payload| view(1, *payload));
+            let mut found: VecDeque<_> = views.collect();
+            let mut sizes = Vec::new();
+            while !found.is_empty() {
+                sizes.push(take_group(&mut found, 3).len());
+            }
+            sizes
+        };
+        assert_eq!(sizes(&[1; 7]), [3, 3, 1]);
+        let large = GROUP_BYTES / 2;
+        assert_eq!(sizes(&[large, large, 1, 1, 2 * GROUP_BYTES, 1]), [1, 3, 1, 1]);
     }
 
     #[test]

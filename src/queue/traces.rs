@@ -21,13 +21,14 @@ pub(super) struct Traces(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    traces: HashMap<ItemId, Kind, IdHashing>,
+    traces: HashMap<ItemId, Noted, IdHashing>,
     /// How many there may be before those that have ended go.
     most: usize,
 }
 
 #[derive(Debug)]
-struct Kind {
+struct Noted {
+    /// When it stops to mean something.
     until: Timestamp,
     trace: Trace,
 }
@@ -46,10 +47,10 @@ impl Traces {
     pub(super) fn note(&self, now: Timestamp, traces: impl Iterator<Item = (ItemId, Timestamp, Trace)>) {
         let mut kept = self.0.lock();
         for (id, until, trace) in traces {
-            kept.traces.insert(id, Kind { until, trace });
+            kept.traces.insert(id, Noted { until, trace });
         }
         if kept.traces.len() > kept.most.max(SWEPT_MIN) {
-            kept.traces.retain(|_, kind| kind.until > now);
+            kept.traces.retain(|_, noted| noted.until > now);
             kept.most = 2 * kept.traces.len();
         }
     }
@@ -67,8 +68,8 @@ impl Traces {
             };
             match until {
                 Some(until) => {
-                    if let Some(kind) = kept.traces.get_mut(&finish.id) {
-                        kind.until = until;
+                    if let Some(noted) = kept.traces.get_mut(&finish.id) {
+                        noted.until = until;
                     }
                 }
                 None => {
@@ -82,8 +83,8 @@ impl Traces {
     /// of an earlier time: another node handed the item out since.
     pub(super) fn of(&self, id: ItemId, until: Timestamp) -> Option<Trace> {
         let kept = self.0.lock();
-        let kind = kept.traces.get(&id).filter(|kind| kind.until == until)?;
-        Some(kind.trace.clone())
+        let noted = kept.traces.get(&id).filter(|noted| noted.until == until)?;
+        Some(noted.trace.clone())
     }
 }
 

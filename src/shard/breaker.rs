@@ -282,6 +282,10 @@ impl Shard for Breaker {
         self.tell(self.shard.counts(now)).await
     }
 
+    async fn item_bytes(&self, topic: &TopicKey) -> Result<u64, ShardError> {
+        self.tell(self.shard.item_bytes(topic)).await
+    }
+
     async fn page(
         &self,
         topic: &TopicKey,

@@ -58,8 +58,7 @@ impl Catalog {
         };
         let topics = self.database.timed(topics::Entity::find().all(read)).await?;
         let namespaces = self.database.timed(namespaces::Entity::find().all(read)).await?;
-        let slots = slots::Entity::find().order_by_asc(slots::Column::Slot);
-        let slots = self.database.timed(slots.all(read)).await?;
+        let slots = self.owners_on(read).await?;
         Ok(CatalogContents {
             generation: hooks::column::<i64>(&counter, "value")?.cast_unsigned(),
             topics: topics.into_iter().map(decode_topic).collect::<Result<_, _>>()?,
@@ -67,8 +66,14 @@ impl Catalog {
                 .into_iter()
                 .map(decode_namespace)
                 .collect::<Result<_, _>>()?,
-            slots: decode_slots(&slots)?,
+            slots,
         })
+    }
+
+    /// Every slot's shard, in slot order.
+    async fn owners_on(&self, read: &DatabaseTransaction) -> Result<Vec<u16>, ShardError> {
+        let slots = slots::Entity::find().order_by_asc(slots::Column::Slot);
+        decode_slots(&self.database.timed(slots.all(read)).await?)
     }
 
     /// Stores a topic's own settings, whether it is new or not. Whether it is paused stays as it is.

@@ -17,6 +17,9 @@ use crate::clock::Timestamp;
 use crate::model::{ITEM_BYTES, ItemId, NodeId, OrderKey, QueuedItem, TopicKey};
 use crate::wal::Lsn;
 
+/// Items of a topic that are looked at for what they take: some milliseconds' worth.
+const MEASURED_ITEMS: i64 = 5_000;
+
 /// The shard behind one address in `DATABASE_URLS`.
 #[derive(Debug, Clone)]
 pub struct SeaShard {
@@ -80,27 +83,20 @@ impl Shard for SeaShard {
     }
 
     async fn counts(&self, now: Timestamp) -> Result<Vec<StoredCounts>, ShardError> {
-        // Counts are read from two indexes; sizes take a look at every row's head, though never at a payload.
-        // The casts are for PostgreSQL, which sums 64-bit numbers into decimals.
+        // The counts are read from two indexes, without touching a row. The casts are for PostgreSQL, which
+        // sums 64-bit numbers into decimals.
         let sql = "SELECT namespace, topic, CAST(SUM(due_count) AS BIGINT),
-                CAST(SUM(later_count) AS BIGINT), CAST(SUM(dead_count) AS BIGINT), CAST(SUM(bytes) AS BIGINT)
+                CAST(SUM(later_count) AS BIGINT), CAST(SUM(dead_count) AS BIGINT)
             FROM (
                 SELECT namespace, topic, COUNT(CASE WHEN due <= $1 THEN 1 END) AS due_count,
-                    COUNT(CASE WHEN due > $1 THEN 1 END) AS later_count, 0 AS dead_count, 0 AS bytes
+                    COUNT(CASE WHEN due > $1 THEN 1 END) AS later_count, 0 AS dead_count
                 FROM items WHERE state = 0 GROUP BY namespace, topic
                 UNION ALL
-                SELECT namespace, topic, 0, 0, COUNT(*), 0 FROM items WHERE state = 1 GROUP BY namespace, topic
-                UNION ALL
-                SELECT namespace, topic, 0, 0, 0, SUM($2 + OCTET_LENGTH(payload) + COALESCE(OCTET_LENGTH(headers), 0))
-                FROM items GROUP BY namespace, topic
+                SELECT namespace, topic, 0, 0, COUNT(*) FROM items WHERE state = 1 GROUP BY namespace, topic
             ) AS counted GROUP BY namespace, topic";
         let rows = self
             .database
-            .rows(
-                &self.database.reader,
-                sql,
-                [now.ms().into(), ITEM_BYTES.cast_signed().into()],
-            )
+            .rows(&self.database.reader, sql, [now.ms().into()])
             .await?;
         rows.iter()
             .map(|row| {
@@ -110,10 +106,26 @@ impl Shard for SeaShard {
                     due: cells.narrow()?,
                     later: cells.narrow()?,
                     dead: cells.narrow()?,
-                    bytes: cells.narrow()?,
                 })
             })
             .collect()
+    }
+
+    async fn item_bytes(&self, topic: &TopicKey) -> Result<u64, ShardError> {
+        // The cast is for PostgreSQL, which averages whole numbers into decimals.
+        let sql = "SELECT CAST(COALESCE(AVG($3 + OCTET_LENGTH(payload) + COALESCE(OCTET_LENGTH(headers), 0)), 0) AS BIGINT)
+            FROM (SELECT payload, headers FROM items WHERE namespace = $1 AND topic = $2 LIMIT $4) AS some_items";
+        let [namespace, name] = of_topic(topic);
+        let values = [
+            namespace,
+            name,
+            ITEM_BYTES.cast_signed().into(),
+            MEASURED_ITEMS.into(),
+        ];
+        match self.database.row(&self.database.reader, sql, values).await? {
+            Some(row) => Cells::new(&row).narrow(),
+            None => Ok(0),
+        }
     }
 
     async fn page(
@@ -171,11 +183,7 @@ impl Shard for SeaShard {
         );
         let rows = self
             .database
-            .rows(
-                &self.database.reader,
-                sql,
-                [now.ms().into(), ITEM_BYTES.cast_signed().into()],
-            )
+            .rows(&self.database.reader, sql, [now.ms().into()])
             .await?;
         rows.iter().map(decode_with_topic).collect()
     }

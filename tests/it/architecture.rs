@@ -67,8 +67,6 @@ const PLACES: &[(&str, &[&str])] = &[
     // The shards' databases.
     ("sea_orm", &["shard"]),
     ("mqueue_migrations", &["shard"]),
-    // The configuration has a section of that name.
-    ("redis", &["config", "hot"]),
     // HTTP. The composition root mounts what is beside the API.
     ("poem", &["api", "app/serve", "console"]),
     ("poem_openapi", &["api"]),
@@ -114,8 +112,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("toml", &["cli/hooks", "config", "hooks"]),
     ("std::env", &["config", "cli/hooks", "app/serve"]),
     ("secrecy", &["app", "cli", "config", "hot/redis", "shard"]),
-    // The hot tier that nodes share.
-    ("redis", &["hot/redis"]),
+    // The hot tier that nodes share. The configuration has a section of that name.
+    ("redis", &["app/assemble", "config", "hot"]),
     // What is observed.
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
@@ -235,6 +233,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "one pretended engine and what the routes of hooks promise over it",
     ),
     (
+        "src/api/problem.rs",
+        560,
+        "one list of problems: each with its status, its title and what it means",
+    ),
+    (
         "src/api/routes.rs",
         800,
         "one table of routes: a method each, one call long",
@@ -243,6 +246,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "src/api/tests.rs",
         900,
         "one fixture and what the whole API promises through it",
+    ),
+    (
+        "src/api/write_items.rs",
+        520,
+        "one writer: the answers of the hot routes, byte by byte",
     ),
     (
         "src/hot/memory/tier.rs",

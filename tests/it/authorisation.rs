@@ -344,7 +344,7 @@ async fn who_runs_the_servers_is_an_administrator_of_every_namespace() {
         let refused = worker.send(operation.request(&worker, "mine")).await;
         refused.problem(403, "insufficient_scope");
     }
-    assert_eq!(count, 4);
+    assert!(count > 4, "{count}");
 }
 
 fn is(reply: &Reply, status: u16, code: &str) -> bool {

@@ -53,7 +53,7 @@ async fn changes_of_topics_reach_the_other_node() {
         .await
         .ok();
     shows(&there, &topic.path, "/effective/max_attempts", json!(3)).await;
-    here.delete(&topic.path).await.ok();
+    here.delete(&format!("{}?confirm=t", topic.path)).await.ok();
     until(async || (there.get(&topic.path).await.status == 404).then_some(())).await;
 }
 

@@ -63,13 +63,13 @@ async fn grown(postgres: &Postgres) -> (Server, BTreeMap<String, Vec<String>>) {
     (server, backlog)
 }
 
-/// The backlog is there, in order, and slots from `first` on are in the second shard and nowhere else.
-async fn check(postgres: &Postgres, client: &Client, backlog: &BTreeMap<String, Vec<String>>, first: u16) {
+/// The backlog is there, in order, and the last slots are in the second shard and nowhere else.
+async fn check(postgres: &Postgres, client: &Client, backlog: &BTreeMap<String, Vec<String>>) {
     for (name, texts) in backlog {
         assert_eq!(client.topic(name).take(100).await, *texts, "{name}");
     }
     for (shard, elsewhere) in [(0, ">="), (1, "<")] {
-        let sql = format!("SELECT COUNT(*) FROM items WHERE slot {elsewhere} {first}");
+        let sql = format!("SELECT COUNT(*) FROM items WHERE slot {elsewhere} {LAST}");
         assert_eq!(postgres.number(shard, &sql).await, 0, "shard {shard}");
     }
     let sql = "SELECT COUNT(*) FROM items WHERE topic LIKE 'backlog-%'";
@@ -82,13 +82,20 @@ async fn slots_move_under_load_and_nothing_is_lost() {
     let postgres = Postgres::shards(2).await;
     let (mut server, backlog) = grown(&postgres).await;
     let load = Load::start(&server, seed).await;
-    let planned = server
-        .command(&["shards", "balance", "--output", "json"])
-        .output()
-        .unwrap();
-    assert!(planned.status.success(), "{planned:?}");
-    let plan: Value = serde_json::from_slice(&planned.stdout).unwrap();
+    let command = |line: &[&str]| {
+        let done = server.command(line).output().unwrap();
+        assert!(done.status.success(), "{line:?}: {done:?}");
+        serde_json::from_slice::<Value>(&done.stdout).unwrap()
+    };
+    let plan = command(&["shards", "balance", "--dry-run", "--output", "json"]);
     assert_eq!(plan["moves"], json!([{"from": 0, "to": 1, "slots": 2_048}]));
+    let some = [
+        "shards", "move", "--from", "0", "--to", "1", "--slots", "512", "--output", "json",
+    ];
+    assert_eq!(
+        command(&some)["moves"],
+        json!([{"from": 0, "to": 1, "slots": 512}])
+    );
     // Twice in the middle of it the node goes down hard; whoever is back goes on.
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_millis(700)).await;
@@ -96,12 +103,12 @@ async fn slots_move_under_load_and_nothing_is_lost() {
     }
     let client = server.client();
     moved(&client).await;
-    assert_eq!(slots(&client).await, (vec![2_048, 2_048], 0));
+    assert_eq!(slots(&client).await, (vec![3_584, 512], 0));
     load.finish(&server).await;
-    check(&postgres, &client, &backlog, 2_048).await;
+    check(&postgres, &client, &backlog).await;
     let shown = server.command(&["shards"]).output().unwrap();
     assert!(
-        String::from_utf8_lossy(&shown.stdout).contains("2048"),
+        String::from_utf8_lossy(&shown.stdout).contains("3584"),
         "{shown:?}"
     );
 }
@@ -139,7 +146,7 @@ async fn a_node_that_is_away_is_waited_for_until_it_is_forgotten() {
     assert_eq!(slots(&client).await, (vec![3_584, 512], 0));
     assert_eq!(slots(&other.client()).await.0, [3_584, 512]);
     assert_eq!(other.client().topic("else").take(1).await, ["a"]);
-    check(&postgres, &client, &backlog, LAST).await;
+    check(&postgres, &client, &backlog).await;
     // Only who is away is forgotten.
     client.delete("/v1/nodes/2").await.problem(409, "conflict");
     other.kill().await;

@@ -74,14 +74,15 @@ async fn flood(client: Client, number: usize, stop: CancellationToken) -> Got {
     got
 }
 
-/// Sends bad tokens and huge headers until it is stopped.
-async fn rattle(server_url: String, from: std::net::IpAddr, stop: CancellationToken) -> u64 {
+/// Sends bad tokens and huge headers until it is stopped; returns how many, and how many tokens were braked.
+async fn rattle(server_url: String, from: std::net::IpAddr, stop: CancellationToken) -> (u64, u64) {
     let bad = Client::new(&server_url, Some("eyXX.garbage.signature".into()), Some(from));
     let huge = "h".repeat(48 << 10);
-    let mut count = 0;
+    let (mut count, mut braked) = (0, 0);
     while !stop.is_cancelled() {
         let reply = bad.get("/v1/namespaces/quiet").await;
         assert!(matches!(reply.status, 401 | 429), "{}", reply.text);
+        braked += u64::from(reply.status == 429);
         let request = bad
             .request(reqwest::Method::GET, "/v1/namespaces/quiet")
             .header("x-huge", &huge);
@@ -91,7 +92,7 @@ async fn rattle(server_url: String, from: std::net::IpAddr, stop: CancellationTo
         }
         count += 2;
     }
-    count
+    (count, braked)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,9 +132,11 @@ async fn a_flooding_tenant_costs_the_other_no_request() {
         got.refused += part.refused;
         got.others += part.others;
     }
-    let mut rattled = 0;
+    let (mut rattled, mut braked) = (0, 0);
     for rattle in rattles {
-        rattled += rattle.await.unwrap();
+        let (count, slowed) = rattle.await.unwrap();
+        rattled += count;
+        braked += slowed;
     }
     let p99 = |times: &Histogram<u64>| Duration::from_micros(times.value_at_quantile(0.99));
     println!(
@@ -142,7 +145,10 @@ async fn a_flooding_tenant_costs_the_other_no_request() {
         p99(&beside)
     );
     assert!(p99(&beside) < GENEROUS);
-    assert!(got.refused > 0 && rattled > 0, "{got:?}");
+    assert!(
+        got.refused > 0 && braked > 0,
+        "{got:?}, {braked} of {rattled} braked"
+    );
     let allowed = QUOTA + QUOTA * (lasted.as_secs() + 1) / 60;
     assert!(got.accepted <= allowed + allowed / 20, "{got:?} in {lasted:?}");
     // Its own work is not held up by anything but its quota.

@@ -24,6 +24,7 @@ mod authorisation;
 mod bad_input;
 mod bad_sockets;
 mod clients;
+mod cluster;
 mod command_line;
 mod compose;
 mod crash;

@@ -64,7 +64,7 @@ async fn a_second_node_with_the_same_number_is_told_what_to_change() {
     let other = setup(&postgres, "8").start().await;
     let running = |number: u64, this| (number, "running".to_owned(), this);
     assert_eq!(states(&other).await, [running(7, false), running(8, true)]);
-    // Whoever opens the same log may have the number at once, and so may anybody once it was given back.
+    // Whoever has the same data may have the number at once, and so may anybody once it was given back.
     first.kill().await;
     first.start_again().await;
     assert!(first.terminate().await.success());

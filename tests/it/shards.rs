@@ -38,8 +38,8 @@ pub(crate) async fn until<T>(mut found: impl AsyncFnMut() -> Option<T>) -> T {
 
 async fn part(client: &Client, name: &str) -> Value {
     let health = client.get("/readyz?verbose").await.ok();
-    let parts = list(&health["parts"]).iter();
-    parts.filter(|part| part["part"] == name).next().unwrap().clone()
+    let mut parts = list(&health["parts"]).iter();
+    parts.find(|part| part["part"] == name).unwrap().clone()
 }
 
 /// Waits until the node leaves shard `number` alone, or does so no more.

@@ -138,7 +138,6 @@ async fn what_is_counted_at_the_start_is_cold(f: Fixture) {
         due: 3,
         later: 2,
         dead: 1,
-        bytes: 6_000,
     };
     let f = f.anew().await;
     f.begin(&[count]).await;

@@ -5,7 +5,6 @@ use hashbrown::HashSet;
 use crate::clock::Timestamp;
 use crate::hot::{DueCursor, DueSpan, RefillPage};
 use crate::model::{ItemId, OrderKey, QueuedItem};
-use crate::shard::StoredCounts;
 use crate::wal::Lsn;
 
 /// The last id there can be: a cursor with it is past everything at its instant.
@@ -23,6 +22,8 @@ pub(super) struct Cold {
     pub(super) dead: u64,
     /// What all of them count as stored; nothing is left of it when none is left of them.
     bytes: u64,
+    /// The items that were cold at the start are not in `bytes`.
+    unmeasured: bool,
     floor: Option<OrderKey>,
     watermark: DueCursor,
     next_due: Option<Timestamp>,
@@ -48,13 +49,12 @@ struct Purged {
 
 impl Cold {
     /// Starts from what the shard counted at `now`; the floor and the horizon are as low as can be.
-    pub(super) fn reset(&mut self, counts: &StoredCounts, now: Timestamp) {
-        let &StoredCounts { due, later, dead, .. } = counts;
+    pub(super) fn reset(&mut self, due: u64, later: u64, dead: u64, now: Timestamp) {
         *self = Self {
             due,
             later,
             dead,
-            bytes: counts.bytes,
+            unmeasured: due + later + dead > 0,
             floor: (due > 0).then_some(OrderKey::MIN),
             watermark: (now, LAST_ID),
             next_due: (later > 0).then_some(now),
@@ -93,6 +93,13 @@ impl Cold {
     /// What the cold items count as stored.
     pub(super) fn bytes(&self) -> u64 {
         if self.count() == 0 { 0 } else { self.bytes }
+    }
+
+    /// Takes the items that were cold at the start to count `item_bytes` each, unless what they count is known.
+    pub(super) fn measure(&mut self, item_bytes: u64) {
+        if std::mem::take(&mut self.unmeasured) {
+            self.bytes = item_bytes.saturating_mul(self.count());
+        }
     }
 
     /// Takes in a dead letter.

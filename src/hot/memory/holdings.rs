@@ -74,6 +74,7 @@ mod tests {
     use crate::clock::{Clock, Timestamp};
     use crate::hot::{Finish, HoldRequest, Holdings, HotTier, MemoryOptions, MemoryTier};
     use crate::model::{Item, ItemId, PayloadKind, QueuedItem, SettleCause, TopicKey};
+    use crate::shard::StoredCounts;
     use crate::wal::Lsn;
 
     fn tier() -> MemoryTier {
@@ -98,6 +99,33 @@ mod tests {
             payload: vec![0; 44].into(),
             extra: None,
         })
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_before_the_start_is_measured_once() {
+        let tier = tier();
+        let topic = TopicKey::parse("ns", "t").unwrap();
+        let held = || tier.holdings(topic.namespace()).unwrap().bytes;
+        let count = StoredCounts {
+            topic: topic.clone(),
+            due: 3,
+            later: 0,
+            dead: 1,
+        };
+        tier.set_stored(&[count], Timestamp::from_ms(1_000))
+            .await
+            .unwrap();
+        tier.refill_begin(&topic).await.unwrap();
+        tier.refill_end(&topic, Some((vec![item(1)], false))).await;
+        assert_eq!(held(), 300);
+        tier.measure_cold(&topic, 400);
+        assert_eq!(held(), 300 + 3 * 400);
+        tier.measure_cold(&topic, 9_999);
+        assert_eq!(held(), 300 + 3 * 400);
+        // When nothing is left, nothing is left of the estimate.
+        tier.purge(&topic, Lsn(1), true, ItemId(9)).await;
+        tier.purge(&topic, Lsn(2), false, ItemId(9)).await;
+        assert_eq!(held(), 0);
     }
 
     async fn flush(tier: &MemoryTier) {

@@ -109,13 +109,14 @@ impl Topic {
             leases_expired: self.tally.leases_expired,
             ..Tally::default()
         };
-        self.bytes = 0;
+        (self.bytes, self.stored_bytes) = (0, 0);
     }
 
     /// Files an entry that stays.
     fn file_again(&mut self, entry: Entry) {
         let id = entry.queued.item.id;
         self.bytes += item_bytes(&entry.queued.item);
+        self.stored_bytes += entry.queued.item.stored_bytes();
         if let Some(expires_at) = entry.queued.item.expires_at.filter(|_| entry.expiry_queued) {
             self.expiries.push((expires_at, id));
         }

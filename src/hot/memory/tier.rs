@@ -415,7 +415,9 @@ impl HotTier for MemoryTier {
     async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp) -> Result<(), HotError> {
         for count in counts {
             let cell = self.cell(&count.topic);
-            self.step(&cell, |topic, _| topic.cold.reset(count, now));
+            self.step(&cell, |topic, _| {
+                topic.cold.reset(count.due, count.later, count.dead, now)
+            });
         }
         Ok(())
     }
@@ -520,6 +522,12 @@ impl HotTier for MemoryTier {
 
     fn holdings(&self, namespace: &Namespace) -> Option<Holdings> {
         Some(self.holdings.read(namespace))
+    }
+
+    fn measure_cold(&self, topic: &TopicKey, item_bytes: u64) {
+        if let Some(cell) = self.known_cell(topic) {
+            self.step(&cell, |topic, _| topic.cold.measure(item_bytes));
+        }
     }
 
     async fn set_paused(&self, topic: &TopicKey, paused: bool) -> Result<(), HotError> {

@@ -24,8 +24,8 @@ use crate::wal::{Lsn, Wal, WalOptions};
 /// Where every test's clock begins.
 pub(super) const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
-/// How long a claim on a node number lasts.
-const TTL: Duration = Duration::from_secs(600);
+/// How long a claim on a node number lasts: longer than any test moves its clock.
+const TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 pub(super) struct Node {
     pub(super) queue: Queue,

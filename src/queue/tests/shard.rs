@@ -172,9 +172,7 @@ impl Shard for MapShard {
                     due: 0,
                     later: 0,
                     dead: 0,
-                    bytes: 0,
                 });
-                count.bytes += queued.item.stored_bytes();
                 match &queued.standing {
                     standing if standing.dead.is_some() => count.dead += 1,
                     standing if standing.due <= now => count.due += 1,
@@ -182,6 +180,14 @@ impl Shard for MapShard {
                 }
             }
             counts.into_values().collect()
+        })
+    }
+
+    async fn item_bytes(&self, topic: &TopicKey) -> Result<u64, ShardError> {
+        self.read(|state| {
+            let of_topic = state.rows.values().filter(|(of, _)| of == topic);
+            let bytes: Vec<u64> = of_topic.map(|(_, queued)| queued.item.stored_bytes()).collect();
+            bytes.iter().sum::<u64>() / (bytes.len() as u64).max(1)
         })
     }
 

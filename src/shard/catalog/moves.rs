@@ -66,7 +66,7 @@ impl Catalog {
             return Err(corrupt("the catalog has lost count of its slots"));
         };
         let epoch = column::<i64>(&row, "value")?.cast_unsigned();
-        let owners = self.load_on(&read).await?.slots;
+        let owners = self.owners_on(&read).await?;
         let sql = "SELECT slot, source, target, state FROM slot_moves ORDER BY slot";
         let rows = self.database.rows(&read, sql, []).await?;
         let moves = rows.iter().map(decode).collect::<Result<_, _>>()?;

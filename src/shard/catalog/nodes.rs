@@ -20,7 +20,7 @@ const KEEP_MS: i64 = 7 * 24 * 3_600 * 1_000;
 pub struct Claim {
     /// The number.
     pub node: NodeId,
-    /// The log the process writes: whoever opens it next may take the number over at once.
+    /// The data the process works on: whoever is started on it next may take the number over at once.
     pub holder: u64,
     /// The process; different at each start.
     pub incarnation: u64,
@@ -60,7 +60,7 @@ impl NodeRow {
 }
 
 impl Catalog {
-    /// Takes the number unless another log's node holds it: then its row, and nothing is changed.
+    /// Takes the number unless a node on other data holds it: then its row, and nothing is changed.
     pub async fn claim_node(
         &self,
         claim: Claim,

@@ -10,7 +10,7 @@ use crate::shard::{Checkpoint, Claim, Shard, ShardError};
 use crate::wal::Lsn;
 
 on_both!(
-    a_number_is_one_logs_at_a_time,
+    a_number_is_one_nodes_at_a_time,
     a_claim_that_ended_is_anybodys,
     whoever_was_the_node_before_stores_nothing,
 );
@@ -25,7 +25,7 @@ fn claim(holder: u64, incarnation: u64) -> Claim {
     }
 }
 
-async fn a_number_is_one_logs_at_a_time(fixture: &Fixture) {
+async fn a_number_is_one_nodes_at_a_time(fixture: &Fixture) {
     let catalog = fixture.shard.catalog();
     let (first, second) = (claim(u64::MAX, 1), claim(2, u64::MAX));
     assert_eq!(catalog.claim_node(first, "one:1", LONG).await.unwrap(), None);
@@ -34,7 +34,7 @@ async fn a_number_is_one_logs_at_a_time(fixture: &Fixture) {
         (held.claim, held.address.as_str(), held.is_held()),
         (first, "one:1", true)
     );
-    // Its own log's next process takes over, and the one before knows.
+    // The next process on the same data takes over, and the one before knows.
     let next = claim(u64::MAX, 3);
     assert_eq!(catalog.claim_node(next, "one:1", LONG).await.unwrap(), None);
     assert!(!catalog.renew_node(first, LONG).await.unwrap());

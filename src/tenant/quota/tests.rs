@@ -149,6 +149,38 @@ async fn at_five_times_the_limit_a_minute_brings_the_quota() {
     assert!((950..=1_010).contains(&accepted), "{accepted}");
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever is asked for when, and however often the configuration is read again in between.
+    #[test]
+    fn no_window_brings_more_than_its_rate_and_a_burst(
+        per_minute in 60_u32..60_000,
+        burst in 1_u32..2_000,
+        steps in proptest::collection::vec((0_i64..2_000, 0_usize..1_500), 1..80),
+    ) {
+        let (quotas, clock) = quotas(&[("a", rate(per_minute, burst))]);
+        let mut grants: Vec<(i64, u64)> = Vec::new();
+        let mut now_ms = 0;
+        for (wait_ms, wanted) in steps {
+            clock.advance(wait_ms);
+            now_ms += wait_ms;
+            quotas.configure(table(&[("a", rate(per_minute, burst))]));
+            let grant = futures_util::future::FutureExt::now_or_never(quotas.take(&ns("a"), wanted));
+            grants.push((now_ms, grant.unwrap().granted as u64));
+        }
+        for (first, (from_ms, _)) in grants.iter().enumerate() {
+            let mut sum = 0;
+            for (at_ms, granted) in &grants[first..] {
+                sum += granted;
+                let comes_back = (at_ms - from_ms) as f64 * f64::from(per_minute) / 60_000.0;
+                let most = f64::from(burst) + comes_back * 1.01 + 1.0;
+                proptest::prop_assert!(sum as f64 <= most, "{sum} within {} ms", at_ms - from_ms);
+            }
+        }
+    }
+}
+
 /// One bucket for all nodes, as a Redis would keep it; it can be out of reach.
 struct Common {
     quotas: Quotas,

@@ -1,5 +1,7 @@
 //! Handing items in: forms of payloads, results of batches, keys, durability, quotas.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -128,7 +130,7 @@ async fn a_batch_that_is_refused_for_one_reason_has_that_reasons_status() {
 
 #[tokio::test]
 async fn a_stored_item_is_in_the_shard_before_the_answer() {
-    let mut server = Server::start().await;
+    let mut server = Server::setup().set("node.claim", "1s").start().await;
     let topic = server.client().topic("stored");
     let body = json!({"durability": "stored", "items": [{"text": "kept"}]});
     let answer = topic.client.post(&topic.at("enqueue"), body).await.ok();
@@ -136,6 +138,8 @@ async fn a_stored_item_is_in_the_shard_before_the_answer() {
     server.kill().await;
     // Without its log the node knows only what the shard has.
     std::fs::remove_dir_all(server.wal_dir()).unwrap();
+    // With the log went the proof that the node's number is its own: it is free once the claim has ended.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     server.start_again().await;
     assert_eq!(server.client().topic("stored").take(9).await, ["kept"]);
 }

@@ -1,3 +1,5 @@
+//! Keys: their rotation, one algorithm each, and texts that could be read in two ways.
+
 use super::*;
 
 #[test]

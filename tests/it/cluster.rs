@@ -1,0 +1,221 @@
+//! Two nodes over one Redis and two PostgreSQL shards, under load, while everything they stand on fails in turn,
+//! and a proof that no promise was broken.
+//!
+//! `MQUEUE_CLUSTER_ROUNDS` sets how many faults there are (12), `MQUEUE_CRASH_SEED` repeats the choices of a run.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rustix::process::Signal;
+use tokio::sync::watch;
+
+use crate::actors::{Actors, World, counts, number_from};
+use crate::history::{History, Violation};
+use crate::postgres::Postgres;
+use crate::proxy::Link;
+use crate::redis::RedisServer;
+use crate::server::Server;
+
+const NODES: usize = 2;
+const SHARDS: usize = 2;
+
+/// What can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// A node is killed and comes back.
+    Kill(usize),
+    /// A node stands still for a while.
+    Pause(usize),
+    /// A shard cannot be reached for a while.
+    CutShard(usize, Link),
+    /// Redis stands still for a while.
+    PauseRedis,
+    /// Redis forgets everything.
+    Forget,
+    /// Redis is killed and comes back empty.
+    KillRedis,
+    /// Both nodes are killed while a shard is away.
+    KillAll,
+}
+
+struct Cluster {
+    postgres: Postgres,
+    redis: RedisServer,
+    nodes: Vec<Server>,
+    places: Vec<watch::Sender<Option<String>>>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let (postgres, redis) = (Postgres::shards(SHARDS).await, RedisServer::start().await);
+        let mut nodes = Vec::new();
+        for number in 0..NODES {
+            let node = Server::setup()
+                .set("node.id", &(number + 1).to_string())
+                .set("storage.database_urls", &postgres.urls())
+                .set("storage.pool_connections_max", "4")
+                .set("storage.statement_timeout", "3s")
+                .set("redis.addrs", &redis.addr())
+                .set("wal.segment_bytes", "1MiB")
+                .set("hot.buffer_ttl", "100ms");
+            nodes.push(node.start().await);
+        }
+        let places = nodes
+            .iter()
+            .map(|node| watch::Sender::new(Some(node.url().to_owned())))
+            .collect();
+        Self {
+            postgres,
+            redis,
+            nodes,
+            places,
+        }
+    }
+
+    async fn suffer(&mut self, fault: Fault, time: Duration) {
+        match fault {
+            Fault::Kill(node) => {
+                self.kill(node).await;
+                tokio::time::sleep(time).await;
+                self.restart(node).await;
+            }
+            Fault::Pause(node) => {
+                self.nodes[node].signal(Signal::STOP);
+                tokio::time::sleep(time).await;
+                self.nodes[node].signal(Signal::CONT);
+            }
+            Fault::CutShard(shard, link) => {
+                self.postgres.proxies[shard].set(link);
+                tokio::time::sleep(time).await;
+                self.postgres.proxies[shard].set(Link::Up);
+            }
+            Fault::PauseRedis => {
+                self.redis.signal(Signal::STOP);
+                tokio::time::sleep(time).await;
+                self.redis.signal(Signal::CONT);
+            }
+            Fault::Forget => drop(self.redis.command(&["FLUSHALL"]).await),
+            Fault::KillRedis => {
+                self.redis.kill();
+                tokio::time::sleep(time).await;
+                self.redis.start_again().await;
+            }
+            Fault::KillAll => {
+                for node in 0..NODES {
+                    self.kill(node).await;
+                }
+                for node in 0..NODES {
+                    self.restart(node).await;
+                }
+            }
+        }
+    }
+
+    async fn kill(&mut self, node: usize) {
+        self.places[node].send_replace(None);
+        self.nodes[node].kill().await;
+    }
+
+    async fn restart(&mut self, node: usize) {
+        self.nodes[node].start_again().await;
+        self.places[node].send_replace(Some(self.nodes[node].url().to_owned()));
+    }
+}
+
+/// Puts a cluster under load through `rounds` faults of `kinds`, and returns the history of its clients once all of
+/// it works again and nothing is left in it.
+async fn history_of(rounds: u64, kinds: &[Fault]) -> (u64, History) {
+    let seed = number_from("MQUEUE_CRASH_SEED", rand::random::<u32>().into());
+    println!("{rounds} faults, seed {seed}: MQUEUE_CRASH_SEED={seed} repeats the choices");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut cluster = Cluster::start().await;
+    let places = cluster.places.iter().map(watch::Sender::subscribe).collect();
+    let world = World::new(places, true);
+    let mut actors = Actors::start(&world, seed).await;
+    let mut quiet = 0;
+    for _ in 0..rounds {
+        let before = world.answered();
+        // The moment must be anything but a signal of the cluster's.
+        tokio::time::sleep(Duration::from_millis(rng.random_range(300..1_000))).await;
+        quiet += u64::from(world.answered() == before);
+        let fault = kinds[rng.random_range(0..kinds.len())];
+        let time = Duration::from_millis(rng.random_range(100..2_500));
+        println!("{:?}: {fault:?} for {time:?}", world.age());
+        cluster.suffer(fault, time).await;
+    }
+    assert!(
+        quiet <= rounds / 2,
+        "{quiet} of {rounds} faults hit a cluster without load"
+    );
+    let mut history = actors.stop().await;
+    history.merge(actors.drain(&cluster.nodes[0].client()).await);
+    println!(
+        "{} accepted, {} acked, {} perhaps acked, {} deliveries, drained after {:?}",
+        history.accepted().len(),
+        history.acked().len(),
+        history.perhaps_acked().len(),
+        history.deliveries.len(),
+        world.age()
+    );
+    assert!(history.accepted().len() as u64 >= rounds * 10);
+    // What is acked stays so, on every node and after one more crash of all.
+    cluster.suffer(Fault::KillAll, Duration::ZERO).await;
+    for node in &cluster.nodes {
+        assert_eq!(counts(&node.client()).await, [0; 4]);
+    }
+    (seed, history)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_pauses_and_cuts_break_no_promise() {
+    let kinds = [
+        Fault::Kill(0),
+        Fault::Kill(1),
+        Fault::Pause(0),
+        Fault::Pause(1),
+        Fault::CutShard(0, Link::Cut),
+        Fault::CutShard(1, Link::Blackhole),
+        Fault::PauseRedis,
+        Fault::KillAll,
+    ];
+    let (seed, history) = history_of(number_from("MQUEUE_CLUSTER_ROUNDS", 12), &kinds).await;
+    let found = history.violations(&BTreeSet::new());
+    assert!(
+        found.is_empty(),
+        "seed {seed}: {} violations, first {:?}",
+        found.len(),
+        &found[..found.len().min(10)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_forgets_loses_nothing_that_was_acknowledged() {
+    let kinds = [
+        Fault::Forget,
+        Fault::KillRedis,
+        Fault::Kill(1),
+        Fault::CutShard(0, Link::Cut),
+    ];
+    let (seed, history) = history_of(number_from("MQUEUE_CLUSTER_ROUNDS", 12), &kinds).await;
+    let found = history.violations(&BTreeSet::new());
+    // Leases, attempts, and acks of what no shard held yet were only in its memory: README says so.
+    let window = |violation: &&Violation| {
+        matches!(
+            violation,
+            Violation::AfterAck { .. }
+                | Violation::TwoLeases { .. }
+                | Violation::StaleAck { .. }
+                | Violation::Attempts { .. }
+        )
+    };
+    let (in_window, broken): (Vec<_>, Vec<_>) = found.iter().partition(window);
+    println!("{} deliveries in the window that README states", in_window.len());
+    assert!(
+        broken.is_empty(),
+        "seed {seed}: {} violations, first {:?}",
+        broken.len(),
+        &broken[..broken.len().min(10)]
+    );
+}
