@@ -10,7 +10,7 @@ use super::super::audit::AuditFilter;
 use super::super::body::JsonBody;
 use super::super::caller::Caller;
 use super::super::hooks::conditions::Conditions;
-use super::super::reply::{Acts, ActsIf, Guarded, Looks, Ordered, Tagged, Takes, TakesIf};
+use super::super::reply::{Acts, ActsIf, Looks, Ordered, Tagged, Takes, TakesIf};
 use super::super::{ApiState, audit, dto, namespaces, operations};
 use super::{Audience, JsonAnswer, paging};
 
