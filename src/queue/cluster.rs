@@ -13,6 +13,7 @@ pub struct ShardView {
     /// Whether calls of it are made.
     pub state: Circuit,
     /// Why the last call that failed did, while calls do not go well.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// How many times it was left alone since the node started.
     pub openings: u64,
@@ -93,5 +94,6 @@ pub struct MovesView {
     /// By their shards and how far they are.
     pub moves: Vec<MovingView>,
     /// What the moves wait for, as far as this node knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
 }

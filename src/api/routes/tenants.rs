@@ -10,7 +10,7 @@ use super::super::audit::AuditFilter;
 use super::super::body::JsonBody;
 use super::super::caller::Caller;
 use super::super::hooks::conditions::Conditions;
-use super::super::reply::{Acts, ActsIf, Guarded, Looks, Ordered, Tagged, Takes, TakesIf};
+use super::super::reply::{Acts, ActsIf, Looks, Ordered, Tagged, Takes, TakesIf};
 use super::super::{ApiState, audit, dto, namespaces, operations};
 use super::{Audience, JsonAnswer, paging};
 
@@ -233,7 +233,7 @@ impl OperationsApi {
         since: Query<Option<String>>,
         /// Only before this instant.
         until: Query<Option<String>>,
-    ) -> JsonAnswer<dto::AuditLog, Guarded> {
+    ) -> JsonAnswer<dto::AuditLog, Looks> {
         let filter = AuditFilter {
             after: after.0,
             limit: limit.0,
