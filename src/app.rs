@@ -4,6 +4,7 @@ mod assemble;
 mod follow;
 mod hooks;
 mod nodes;
+mod rates;
 mod reload;
 mod serve;
 mod shards;

@@ -27,7 +27,7 @@ use crate::model::{
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::{Lsn, PatchEntry};
 
-pub use self::redis::{RedisError, RedisOptions, RedisTier};
+pub use self::redis::{RateTaken, RedisError, RedisOptions, RedisTier};
 pub use memory::{MemoryOptions, MemoryTier};
 
 /// Why the tier could not do what it was asked; nothing of it was done, or nobody knows and it may be asked again.
@@ -462,9 +462,11 @@ pub trait HotTier: Send + Sync + 'static {
     fn close(&self) {}
 }
 
+/// What [`item_bytes`] counts for an item without payload, headers or other extras.
+pub const FIXED_BYTES: usize = 360;
+
 /// The bytes an item takes in memory beside its payload: its parts, its places in maps and queues.
 pub fn item_bytes(item: &Item) -> usize {
-    const FIXED: usize = 360;
     let extra = item.extra.as_deref().map_or(0, |extra| {
         let text = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
         let headers: usize = extra
@@ -474,5 +476,5 @@ pub fn item_bytes(item: &Item) -> usize {
             .sum();
         128 + headers + text(&extra.content_type) + text(&extra.idempotency_key) + text(&extra.hook_version)
     });
-    FIXED + item.payload.len() + extra
+    FIXED_BYTES + item.payload.len() + extra
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::follow::follow;
 use super::nodes;
+use super::rates::RedisRates;
 use super::shards::{assigned_slots, check_slots, open_shards};
 use super::{HookParts, StartError};
 use crate::clock::Clock;
@@ -70,7 +71,7 @@ pub async fn assemble(
     let floor = ItemId(high_water.load(Ordering::Relaxed));
     let ids = Arc::new(IdGenerator::new(node, clock.clone(), floor, high_water));
     let slots = SharedSlots::new(slots);
-    let hot = hot_tier(config, &clock, &slots, &wal).await?;
+    let hot = hot_tier(config, &clock, &slots, &wal, &quotas).await?;
     let parts = Parts {
         clock,
         tenure,
@@ -97,6 +98,7 @@ async fn hot_tier(
     clock: &Clock,
     slots: &SharedSlots,
     wal: &Wal,
+    quotas: &Quotas,
 ) -> Result<Arc<dyn HotTier>, StartError> {
     let (clock, slots, wal) = (clock.clone(), slots.clone(), wal.clone());
     let shard_of = Box::new(move |slot| slots.shard_of(slot) as u16);
@@ -129,7 +131,10 @@ async fn hot_tier(
         applied: Box::new(move || wal.applied_lsn()),
     };
     match RedisTier::open(options).await {
-        Ok(tier) => Ok(tier),
+        Ok(tier) => {
+            quotas.share(Arc::new(RedisRates(tier.clone())));
+            Ok(tier)
+        }
         Err(RedisError::Setting(detail)) => Err(StartError::Setting {
             key: "redis.addrs",
             detail,

@@ -17,6 +17,7 @@ mod keys;
 mod library;
 mod link;
 mod open;
+mod rates;
 mod reply;
 mod settle;
 mod slots;
@@ -27,4 +28,5 @@ mod tier;
 mod wakes;
 
 pub use open::{RedisError, RedisOptions};
+pub use rates::RateTaken;
 pub use tier::RedisTier;

@@ -2,7 +2,7 @@
 //! while in force, and what was spent stays spent.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -59,7 +59,7 @@ pub struct Quotas {
     /// Held while rules are changed, so that no change overwrites another.
     editing: Mutex<()>,
     buckets: RwLock<HashMap<Namespace, Arc<Bucket>>>,
-    shared: Option<Arc<dyn SharedBuckets>>,
+    shared: OnceLock<Arc<dyn SharedBuckets>>,
     clock: Ticks,
 }
 
@@ -97,16 +97,14 @@ impl Quotas {
             rules: ArcSwap::from_pointee(rules),
             editing: Mutex::new(()),
             buckets: RwLock::default(),
-            shared: None,
+            shared: OnceLock::new(),
             clock: Ticks(clock),
         }
     }
 
-    /// The same, with rates that hold for all nodes that take from `shared`.
-    #[must_use]
-    pub fn with_shared(mut self, shared: Arc<dyn SharedBuckets>) -> Self {
-        self.shared = Some(shared);
-        self
+    /// From now on rates hold for all nodes that take from `shared`. Only the first counts.
+    pub fn share(&self, shared: Arc<dyn SharedBuckets>) {
+        let _ = self.shared.set(shared);
     }
 
     /// Puts another configuration in force.
@@ -156,7 +154,7 @@ impl Quotas {
         };
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let local = bucket.take(wanted, &self.clock);
-        match &self.shared {
+        match self.shared.get() {
             // What this node alone spent too fast, the cluster need not be asked for.
             Some(shared) if local.granted > 0 => {
                 let asked = u32::try_from(local.granted).unwrap_or(u32::MAX);

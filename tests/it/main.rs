@@ -49,5 +49,6 @@ mod quotas;
 mod readme;
 mod shards;
 mod shared;
+mod shared_quotas;
 mod shutdown;
 mod traces;

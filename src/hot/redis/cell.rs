@@ -21,6 +21,8 @@ pub(super) struct Cell {
     /// Raised when a reserved key is decided by this node.
     pub(super) decided: Arc<Notify>,
     numbers: Mutex<Numbers>,
+    /// What an item that was in the shard at the start counts on average.
+    cold_item_bytes: AtomicU64,
     /// Counts this node's changes, begun and ended; those that the shard may lack.
     changes: AtomicU64,
     /// How many there were when the shard lacked nothing.
@@ -41,6 +43,7 @@ impl Cell {
             let_go: Arc::default(),
             decided: Arc::default(),
             numbers: Mutex::default(),
+            cold_item_bytes: AtomicU64::new(0),
             changes: AtomicU64::new(1),
             clean_at: AtomicU64::new(0),
             reader: Mutex::default(),
@@ -54,6 +57,14 @@ impl Cell {
 
     pub(super) fn set_numbers(&self, numbers: Numbers) {
         *self.numbers.lock() = numbers;
+    }
+
+    pub(super) fn cold_item_bytes(&self) -> u64 {
+        self.cold_item_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_cold_item_bytes(&self, bytes: u64) {
+        self.cold_item_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Says that a change begins or ends of which the shard will lack something.

@@ -16,10 +16,10 @@ use super::terms::{put_all, read_overdue, read_views};
 use super::tier::RedisTier;
 use crate::clock::Timestamp;
 use crate::hot::{
-    Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, HotError, HotTier, HotView, KeyProbe,
-    KeyState, More, Overdue, RefillPage, Taken, TakenItem,
+    Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotError, HotTier, HotView,
+    KeyProbe, KeyState, More, Overdue, RefillPage, Taken, TakenItem,
 };
-use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, TopicKey};
+use crate::model::{ItemId, ItemState, Namespace, OrderKey, QueuedItem, TopicKey};
 use crate::shard::{DedupRow, StoredCounts};
 use crate::wal::Lsn;
 
@@ -261,6 +261,14 @@ impl HotTier for RedisTier {
     async fn find(&self, topic: &TopicKey, id: ItemId) -> Result<Option<HotView>, HotError> {
         let reply = self.call(&self.cell(topic), "find", &[&id_bytes(id)]).await;
         Ok(read_views(reply?.list()?)?.pop())
+    }
+
+    fn holdings(&self, namespace: &Namespace) -> Option<Holdings> {
+        Some(self.holdings_of(namespace))
+    }
+
+    fn measure_cold(&self, topic: &TopicKey, item_bytes: u64) {
+        self.cell(topic).set_cold_item_bytes(item_bytes);
     }
 
     fn counts(&self, topic: &TopicKey) -> Counts {

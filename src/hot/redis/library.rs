@@ -12,10 +12,12 @@ pub(super) struct Library {
     pub(super) name_in: String,
     /// For the incarnations of slots.
     pub(super) name_slots: String,
+    /// For rates that hold for all nodes together.
+    pub(super) name_rate: String,
 }
 
 /// The parts in the order in which they build on each other.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     include_str!("lua/head.lua"),
     include_str!("lua/entry.lua"),
     include_str!("lua/cold.lua"),
@@ -25,6 +27,7 @@ const PARTS: [&str; 11] = [
     include_str!("lua/flush.lua"),
     include_str!("lua/keys.lua"),
     include_str!("lua/refill.lua"),
+    include_str!("lua/rates.lua"),
     include_str!("lua/main.lua"),
     include_str!("lua/register.lua"),
 ];
@@ -38,6 +41,7 @@ pub(super) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
         code: format!("#!lua name={name}\n{}", code.replace("NAME", &name)),
         name_in: format!("{name}_in"),
         name_slots: format!("{name}_slots"),
+        name_rate: format!("{name}_rate"),
         name,
     }
 });

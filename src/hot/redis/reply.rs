@@ -94,6 +94,8 @@ pub(super) struct Numbers {
     has_floor: bool,
     /// When the next cold item is due.
     next_cold: Option<Timestamp>,
+    /// Items that only the shard has.
+    pub(super) cold: u64,
 }
 
 impl Numbers {
@@ -119,6 +121,7 @@ impl Numbers {
                 ready: counted(8)?,
                 has_floor: *bytes.get(72)? == 1,
                 next_cold: instant(next_cold),
+                cold: u64::from_be_bytes(bytes.get(81..89)?.try_into().ok()?),
             })
         };
         read().ok_or_else(unreadable)

@@ -208,7 +208,11 @@ fn cluster(out_of_reach: bool) -> ([Quotas; 3], Clock) {
         quotas: Quotas::new(rules(), clock.clone()),
         out_of_reach,
     });
-    let node = |_| Quotas::new(rules(), clock.clone()).with_shared(common.clone());
+    let node = |_| {
+        let quotas = Quotas::new(rules(), clock.clone());
+        quotas.share(common.clone());
+        quotas
+    };
     ([0, 1, 2].map(node), clock)
 }
 

@@ -3,15 +3,15 @@
 
 -- Ready, scheduled, leased, dead, all with the cold ones; when the first ready one was due; leases ended;
 -- bytes; when something is to be done; ready ones in memory; whether there is a floor; when the next cold
--- one is due.
+-- one is due; the cold ones.
 local function numbers(T)
     local function size(set) return call('ZCARD', T.base .. set) end
     local ready, first = size('r'), call('ZRANGE', T.base .. 'r', 0, 0)[1]
     local due = first and (struct.unpack('>I8', first, 5)) or -1
     local at = least(least(next_event(T), first_score(T, 'x')), first_score(T, 'h'))
-    return pack('>I8I8I8I8i8I8I8i8I8I1i8', ready + number(T, 'cd'), size('d') + number(T, 'cl'), size('l') + size('h'),
+    return pack('>I8I8I8I8i8I8I8i8I8I1i8I8', ready + number(T, 'cd'), size('d') + number(T, 'cl'), size('l') + size('h'),
         size('D') + number(T, 'cx'), due, number(T, 'le'), number(T, 'by'), at or -1, ready, T.m.fl and 1 or 0,
-        T.m.nd and number(T, 'nd') or -1)
+        T.m.nd and number(T, 'nd') or -1, number(T, 'cd') + number(T, 'cl') + number(T, 'cx'))
 end
 
 local function run(keys, args)
@@ -48,4 +48,4 @@ local function slots(keys, args)
     return {now or ''}
 end
 
-return {run = run, slots = slots}
+return {run = run, slots = slots, take_rate = take_rate}

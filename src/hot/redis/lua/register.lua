@@ -14,3 +14,4 @@ end
 redis.register_function{function_name = 'NAME_in', callback = library('run')}
 redis.register_function{function_name = 'NAME', callback = library('run'), flags = {'allow-oom'}}
 redis.register_function{function_name = 'NAME_slots', callback = library('slots'), flags = {'allow-oom'}}
+redis.register_function{function_name = 'NAME_rate', callback = library('take_rate'), flags = {'allow-oom'}}

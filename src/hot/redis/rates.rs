@@ -1,0 +1,87 @@
+//! Rates that hold for all nodes together, and what namespaces have in Redis.
+
+use std::time::Duration;
+
+use redis::cmd;
+
+use super::library::LIBRARY;
+use super::reply::Reply;
+use super::tier::RedisTier;
+use crate::hot::{FIXED_BYTES, Holdings};
+use crate::model::{ITEM_BYTES, Namespace, Rate, SLOT_COUNT, Slot};
+
+/// How long a request waits for the rate of all nodes before its own node's decides alone.
+const WAIT: Duration = Duration::from_millis(20);
+
+/// What a rate that holds for all nodes gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateTaken {
+    /// How many items may come.
+    pub granted: u32,
+    /// How many more might have.
+    pub remaining: u32,
+    /// Time until the next may come, when fewer were granted than wanted.
+    pub retry_after: Option<Duration>,
+    /// Time until the whole burst is there again.
+    pub reset: Duration,
+}
+
+impl RedisTier {
+    /// Takes up to `wanted` items from the rate of `namespace` that all nodes share; none when Redis does not
+    /// answer in some milliseconds.
+    pub async fn take_rate(&self, namespace: &Namespace, rate: Rate, wanted: u32) -> Option<RateTaken> {
+        let interval_us = 60_000_000.0 / f64::from(rate.per_minute.get());
+        let mut call = cmd("FCALL");
+        call.arg(&LIBRARY.name_rate)
+            .arg(1)
+            .arg(format!("{}:rate:{namespace}", self.options.prefix))
+            .arg(interval_us)
+            .arg(rate.burst.get())
+            .arg(wanted);
+        let link = self.link(slot_of(namespace));
+        let reply = tokio::time::timeout(WAIT, link.send(&call)).await.ok()?.ok()?;
+        let mut reply = Reply::of(reply).ok()?;
+        let mut number = || u64::try_from(reply.number().ok()?).ok();
+        let granted = u32::try_from(number()?).ok()?;
+        let remaining = u32::try_from(number()?).ok()?;
+        let wait = Duration::from_micros(number()?);
+        Some(RateTaken {
+            granted,
+            remaining,
+            retry_after: (granted < wanted).then_some(wait),
+            reset: Duration::from_micros(number()?),
+        })
+    }
+
+    /// What `namespace` has, as its topics were when this node heard of them last. What only the shard has counts
+    /// as much as what is in Redis does on average.
+    pub(super) fn holdings_of(&self, namespace: &Namespace) -> Holdings {
+        let mut held = Holdings::default();
+        let topics = self.topics.read();
+        for (_, cell) in topics
+            .by_key
+            .iter()
+            .filter(|(key, _)| key.namespace() == namespace)
+        {
+            let numbers = cell.numbers();
+            let counts = numbers.counts;
+            let all = counts.ready + counts.scheduled + counts.leased + counts.dead;
+            let hot = all.saturating_sub(numbers.cold);
+            let overhead = hot * (FIXED_BYTES as u64 - ITEM_BYTES);
+            let hot_bytes = (numbers.bytes as u64).saturating_sub(overhead);
+            let each = hot_bytes
+                .checked_div(hot)
+                .unwrap_or_else(|| cell.cold_item_bytes());
+            held.bytes += hot_bytes + numbers.cold * each;
+            held.leased += counts.leased;
+        }
+        held
+    }
+}
+
+/// Namespaces are spread over the servers as topics are.
+fn slot_of(namespace: &Namespace) -> Slot {
+    let hash = blake3::hash(namespace.as_str().as_bytes());
+    let [a, b, ..] = *hash.as_bytes();
+    Slot(u16::from_be_bytes([a, b]) % SLOT_COUNT)
+}
