@@ -19,6 +19,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::cluster::{MoveRequest, MovesView, MovingView, PlannedMove};
 use super::core::{Core, Queue};
 use super::error::QueueError;
+use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::model::{OrderKey, Slot, TopicKey};
 use crate::shard::{Checkpoint, MoveState, PageOf, SlotContents, SlotMap, SlotMove};
@@ -28,6 +29,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_millis(500);
 /// How long it rests after something failed.
 const REST: Duration = Duration::from_secs(1);
+/// How long everybody stops storing for one node that does not, and how long nobody is asked again then, in
+/// milliseconds.
+const WAIT_MS: i64 = 10_000;
+const HOLD_OFF_MS: i64 = 30_000;
 /// Slots in one step: storing waits while they are copied.
 const STEP_SLOTS: usize = 64;
 /// Items, and keys, copied in one statement.
@@ -37,27 +42,38 @@ const COPY_KEYS: usize = 4_000;
 /// What this node knows of moving slots.
 #[derive(Debug)]
 pub(super) struct Moving {
-    /// The last step that is done as it says; nothing is known at first.
-    seen: tokio::sync::Mutex<Option<Seen>>,
+    seen: tokio::sync::Mutex<Seen>,
     /// How many slots are on their way. Not known at first, so that it is looked up.
     pending: AtomicUsize,
     /// What the node that moves waits for.
     waits_for: Mutex<Option<String>>,
+    patience: Mutex<Patience>,
 }
 
-#[derive(Debug)]
+/// How long the node that moves waits for others with everybody's hands tied, by the monotonic clock.
+#[derive(Debug, Default)]
+struct Patience {
+    since_ms: Option<i64>,
+    not_before_ms: i64,
+}
+
+#[derive(Debug, Default)]
 struct Seen {
-    epoch: u64,
+    /// The last step that is done as it says; nothing is known at first.
+    epoch: Option<u64>,
     /// The flushers that rest.
     frozen: BTreeMap<u16, OwnedMutexGuard<()>>,
+    /// Those of them whose shards have what the log says up to one position.
+    even: BTreeSet<u16>,
 }
 
 impl Default for Moving {
     fn default() -> Self {
         Self {
-            seen: tokio::sync::Mutex::new(None),
+            seen: tokio::sync::Mutex::default(),
             pending: AtomicUsize::new(1),
             waits_for: Mutex::new(None),
+            patience: Mutex::new(Patience::default()),
         }
     }
 }
@@ -170,11 +186,16 @@ impl Core {
     }
 
     /// Does as the last step says: stops storing in shards between which slots are copied, takes the map over,
-    /// and stores again; then says so.
-    pub(super) async fn follow_slots(&self) -> Result<(), QueueError> {
+    /// and stores again; then says so. Begun, it is carried to its end: a checkpoint is not left half made.
+    pub(super) async fn follow_slots(self: &Arc<Self>) -> Result<(), QueueError> {
+        let core = self.clone();
+        uncancelled(async move { core.follow_step().await }).await
+    }
+
+    async fn follow_step(&self) -> Result<(), QueueError> {
         let mut seen = self.moving.seen.lock().await;
         let epoch = self.catalog.generations().await?.slots;
-        if seen.as_ref().is_some_and(|seen| seen.epoch == epoch) {
+        if seen.epoch == Some(epoch) {
             return Ok(());
         }
         let contents = self.catalog.slots().await?;
@@ -190,31 +211,27 @@ impl Core {
             let text = "slots go to a shard that is not in DATABASE_URLS here; add it and start again";
             return Err(QueueError::Conflict(text.into()));
         }
-        let mut frozen = seen.take().map(|seen| seen.frozen).unwrap_or_default();
-        let rested: BTreeSet<u16> = frozen.keys().copied().collect();
-        for &shard in resting.difference(&rested) {
-            let guard = self.flush[usize::from(shard)].storing().await;
-            frozen.insert(shard, guard);
+        for &shard in &resting {
+            if !seen.frozen.contains_key(&shard) {
+                let guard = self.flush[usize::from(shard)].storing().await;
+                seen.frozen.insert(shard, guard);
+            }
         }
-        let mut done = Ok(());
-        if !copied.is_subset(&rested) {
-            done = self.even_out(&copied).await;
+        if !copied.is_subset(&seen.even) {
+            if let Err(error) = self.even_out(&copied).await {
+                let Seen { frozen, even, .. } = &mut *seen;
+                frozen.retain(|shard, _| even.contains(shard));
+                return Err(error);
+            }
+            seen.even.extend(&copied);
         }
-        if done.is_ok() {
-            self.slots.replace(map);
-            // Whoever stores again has the new map.
-            frozen.retain(|shard, _| resting.contains(shard));
-            done = self
-                .catalog
-                .see_slots(self.tenure.claim, contents.epoch)
-                .await
-                .map_err(Into::into);
-        } else {
-            frozen.retain(|shard, _| rested.contains(shard));
-        }
-        let epoch = if done.is_ok() { contents.epoch } else { 0 };
-        *seen = Some(Seen { epoch, frozen });
-        done
+        self.slots.replace(map);
+        // Whoever stores again has the new map.
+        seen.frozen.retain(|shard, _| resting.contains(shard));
+        seen.even.retain(|shard| resting.contains(shard));
+        self.catalog.see_slots(self.tenure.claim, contents.epoch).await?;
+        seen.epoch = Some(contents.epoch);
+        Ok(())
     }
 
     /// Stores in each of `shards` what the log says up to one position, and says so in each. Their flushers rest.
@@ -248,7 +265,7 @@ impl Core {
     }
 
     /// Takes the next step of moving slots; false when there is none to take now.
-    pub(super) async fn move_on(&self) -> Result<bool, QueueError> {
+    pub(super) async fn move_on(self: &Arc<Self>) -> Result<bool, QueueError> {
         self.follow_slots().await?;
         let contents = self.catalog.slots().await?;
         let Some(state) = contents.moves.iter().map(|step| step.state).max() else {
@@ -262,7 +279,13 @@ impl Core {
         batch.retain(|step| step.state == state);
         let waits_for = match state {
             MoveState::Planned => self.freeze(&contents, batch).await?,
-            MoveState::Frozen => self.copy_and_flip(&contents, &batch).await?,
+            MoveState::Frozen => match self.copy_and_flip(&contents, &batch).await {
+                Ok(waits_for) => waits_for,
+                Err(error) => {
+                    self.thaw_unmoved(&contents, &batch).await?;
+                    return Err(error);
+                }
+            },
             MoveState::Flipped => self.thaw(&contents, &batch).await?,
             MoveState::Clearing => self.clear(&contents, &batch).await?,
         };
@@ -279,6 +302,9 @@ impl Core {
         contents: &SlotContents,
         mut batch: Vec<SlotMove>,
     ) -> Result<Option<String>, QueueError> {
+        if self.clock.monotonic().0 < self.moving.patience.lock().not_before_ms {
+            return Ok(Some("a node that did not stop storing in time".to_owned()));
+        }
         let away = self.catalog.nodes().await?;
         if let Some(row) = away.iter().find(|row| !row.is_held() && !row.gave_up()) {
             let node = row.claim.node.number();
@@ -310,14 +336,12 @@ impl Core {
         let claim = self.tenure.claim;
         let unaware = self.catalog.unaware_of(contents.epoch).await?;
         if let Some(row) = unaware.first() {
-            if !row.is_held() {
-                // It would be waited for with everybody else's hands tied.
-                self.catalog
-                    .step_moves(claim, contents.epoch, batch, MoveState::Planned)
-                    .await?;
+            if !row.is_held() || self.is_out_of_patience() {
+                self.thaw_unmoved(contents, batch).await?;
             }
             return Ok(Some(format!("node {} stops storing", row.claim.node.number())));
         }
+        self.moving.patience.lock().since_ms = None;
         for (topic, step) in self.topics_of(batch).await? {
             self.copy(&topic, step).await?;
         }
@@ -330,6 +354,29 @@ impl Core {
             tracing::info!(slots = batch.len(), from, to, "slots have changed over");
         }
         Ok(None)
+    }
+
+    /// Whether one node was waited for too long; then nobody is asked again for a while.
+    fn is_out_of_patience(&self) -> bool {
+        let now_ms = self.clock.monotonic().0;
+        let mut patience = self.moving.patience.lock();
+        let since_ms = *patience.since_ms.get_or_insert(now_ms);
+        let is_out = now_ms - since_ms > WAIT_MS;
+        if is_out {
+            *patience = Patience {
+                since_ms: None,
+                not_before_ms: now_ms + HOLD_OFF_MS,
+            };
+        }
+        is_out
+    }
+
+    /// Lets everybody store again, with the slots where they were: they are tried again later.
+    async fn thaw_unmoved(&self, contents: &SlotContents, batch: &[SlotMove]) -> Result<(), QueueError> {
+        self.catalog
+            .step_moves(self.tenure.claim, contents.epoch, batch, MoveState::Planned)
+            .await?;
+        Ok(())
     }
 
     /// Lets everybody store again once every node that runs has the new map.

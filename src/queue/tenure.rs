@@ -112,7 +112,7 @@ fn view(row: &NodeRow, mine: Claim) -> NodeView {
 
 impl Core {
     /// Refuses work once the node's number is another's.
-    pub(super) async fn check_tenure(&self) -> Result<(), QueueError> {
+    pub(super) async fn check_tenure(self: &Arc<Self>) -> Result<(), QueueError> {
         let now_ms = self.clock.monotonic().0;
         if now_ms < self.tenure.known_until_ms.load(Ordering::Acquire) {
             return Ok(());
