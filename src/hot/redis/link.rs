@@ -32,7 +32,7 @@ pub(super) struct Link {
 
 enum Kind {
     Server(Client),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 impl std::fmt::Debug for Kind {
@@ -77,7 +77,7 @@ impl Link {
     }
 
     pub(super) fn to_cluster(name: String, client: ClusterClient, timeout: Duration) -> Self {
-        Self::new(name, Kind::Cluster(client), timeout)
+        Self::new(name, Kind::Cluster(Box::new(client)), timeout)
     }
 
     fn new(name: String, kind: Kind, timeout: Duration) -> Self {
