@@ -229,7 +229,7 @@ impl Core {
             }
             Err(error) => {
                 self.hot.unhold(topic, &held_ids(&held)).await;
-                return Err(error.into());
+                return Err(error);
             }
         }
         mark_repeats(&requests, &mut held);

@@ -1,6 +1,10 @@
 //! End-to-end tests: one binary, so that it is linked once.
 #![expect(unreachable_pub, reason = "tests are read, not linked to")]
 #![expect(
+    clippy::duplicate_mod,
+    reason = "the same stories are told on several hot tiers"
+)]
+#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

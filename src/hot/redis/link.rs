@@ -32,7 +32,7 @@ pub(super) struct Link {
 
 enum Kind {
     Server(Client),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 impl std::fmt::Debug for Kind {
@@ -56,6 +56,8 @@ struct State {
     /// Counts connections, so that a late failure of an old one leaves the new one alone.
     number: u64,
     failure: Option<(Stopwatch, String)>,
+    /// Since it answered last.
+    answered: Option<Stopwatch>,
     /// Redis said that it is out of memory, then.
     full: Option<Stopwatch>,
 }
@@ -75,7 +77,7 @@ impl Link {
     }
 
     pub(super) fn to_cluster(name: String, client: ClusterClient, timeout: Duration) -> Self {
-        Self::new(name, Kind::Cluster(client), timeout)
+        Self::new(name, Kind::Cluster(Box::new(client)), timeout)
     }
 
     fn new(name: String, kind: Kind, timeout: Duration) -> Self {
@@ -137,6 +139,7 @@ impl Link {
         match result {
             Ok(value) => {
                 let mut state = self.state.lock();
+                state.answered = Some(Stopwatch::start());
                 if state.failure.take().is_some() {
                     tracing::info!(redis = %self.name, "Redis answers again");
                 }
@@ -208,6 +211,11 @@ impl Link {
         let mut state = self.state.lock();
         if gone == Some(state.number) && !self.is_cluster() {
             state.connection = None;
+        }
+        let answers = state.answered.is_some_and(|since| since.elapsed() < self.timeout);
+        if gone.is_none() && answers {
+            // One slow call is no reason to refuse the others.
+            return HotError::Unavailable(format!("{}: {text}", self.name));
         }
         if state.failure.is_none() {
             tracing::warn!(redis = %self.name, error = text, "Redis does not answer");
