@@ -333,6 +333,11 @@ pub trait HotTier: Send + Sync + 'static {
     /// storing is still needed.
     async fn first_need(&self, shard: u16) -> Result<Option<Lsn>, HotError>;
 
+    /// Whether shard number `shard` lacks what a node left behind that went away, which the next plan takes up.
+    fn has_orphans(&self, _shard: u16) -> bool {
+        false
+    }
+
     /// How many items shard number `shard` has yet to delete.
     async fn pending_deletes(&self, shard: u16) -> Result<usize, HotError>;
 

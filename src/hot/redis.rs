@@ -10,13 +10,19 @@
 
 mod cell;
 mod claims;
+mod cold;
+mod contract;
 mod flush;
+mod keys;
 mod library;
 mod link;
 mod open;
 mod reply;
+mod settle;
 mod slots;
+mod stand_in;
 mod state;
+mod terms;
 mod tier;
 mod wakes;
 

@@ -206,7 +206,7 @@ impl Core {
         let now = self.clock.monotonic().0.unsigned_abs();
         let deletes_due = deletes >= DELETES_WORTH
             || (deletes > 0 && now >= control.last_deletes.load(Ordering::Relaxed) + 1_000);
-        if !needed && !deletes_due {
+        if !needed && !deletes_due && !self.hot.has_orphans(shard) {
             // Nothing at or before `up_to` is missing from the shard: it is as good as stored.
             control.stored.send_if_modified(|stored| raise(stored, up_to));
             *control.failing.lock() = None;

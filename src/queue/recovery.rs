@@ -244,7 +244,10 @@ impl Queue {
     pub(super) async fn recover(&self, recovered: Recovered) -> Result<(), QueueError> {
         let core = &self.core;
         core.start_over_with_lost_logs().await?;
-        core.make_true(recovered).await
+        tokio::select! {
+            told = core.make_true(recovered) => told,
+            () = core.hot.lost() => Err(lost_again()),
+        }
     }
 }
 
@@ -252,7 +255,13 @@ impl Core {
     /// One turn: wait until the hot tier has lost its memory, then bring this node's part back.
     pub(super) async fn restore_tick(self: Arc<Self>) {
         self.hot.lost().await;
-        while let Err(error) = self.restore().await {
+        loop {
+            let restored = tokio::select! {
+                restored = self.restore() => restored,
+                // What was told of it is gone, too.
+                () = self.hot.lost() => Err(lost_again()),
+            };
+            let Err(error) = restored else { return };
             tracing::warn!(%error, "what the hot tier lost is not back yet");
             tokio::time::sleep(REST).await;
         }
@@ -496,6 +505,10 @@ fn key_row(topic: &TopicKey, key: &KeyEntry) -> DedupRow {
         id: key.id,
         expires_at: key.expires_at,
     }
+}
+
+fn lost_again() -> QueueError {
+    QueueError::HotUnavailable("it lost its memory while it was being filled".into())
 }
 
 fn unreadable(error: WalOpenError) -> QueueError {

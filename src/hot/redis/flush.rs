@@ -10,6 +10,7 @@ use super::cell::Cell;
 use super::link::Link;
 use super::reply::{Reply, unreadable};
 use super::state::{id_bytes, read_entry, read_key};
+use super::terms::put_all;
 use super::tier::RedisTier;
 use crate::hot::{FlushPlan, HotError};
 use crate::model::{ItemId, QueuedItem, TopicKey, limits};
@@ -20,12 +21,12 @@ use crate::wal::Lsn;
 const IDS_AT_ONCE: usize = 2_000;
 
 /// What a topic's shard lacks, before it is decided how much of it is stored at once.
-struct Lacking {
-    cell: Arc<Cell>,
-    deletes: Vec<(ItemId, Lsn)>,
-    purges: Vec<(Lsn, Purge)>,
+pub(super) struct Lacking {
+    pub(super) cell: Arc<Cell>,
+    pub(super) deletes: Vec<(ItemId, Lsn)>,
+    pub(super) purges: Vec<(Lsn, Purge)>,
     /// Positions, in order.
-    needs: Vec<Lsn>,
+    pub(super) needs: Vec<Lsn>,
 }
 
 impl RedisTier {
@@ -64,7 +65,7 @@ impl RedisTier {
         let looks = join_all(
             cells
                 .into_iter()
-                .map(|cell| self.lacking(cell, up_to, 4 * limit, kept)),
+                .map(|cell| self.lacking(cell, self.node(), up_to, 4 * limit, kept)),
         )
         .await;
         let mut lacking = looks.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -88,7 +89,7 @@ impl RedisTier {
         let begun = join_all(
             lacking
                 .iter()
-                .map(|topic| self.begin_flush(&topic.cell, plan.reached)),
+                .map(|topic| self.begin_flush(&topic.cell, self.node(), plan.reached)),
         )
         .await;
         for (topic, begun) in lacking.iter().zip(begun) {
@@ -106,23 +107,26 @@ impl RedisTier {
                 }
             }
         }
+        self.stand_in(&mut plan, limit).await;
         Ok(plan)
     }
 
-    async fn lacking(
+    pub(super) async fn lacking(
         &self,
         cell: Arc<Cell>,
+        of: u16,
         up_to: Lsn,
         deletes_max: usize,
         needs_max: usize,
     ) -> Result<Lacking, HotError> {
         let fill = |call: &mut Cmd| {
-            call.arg(self.node())
-                .arg(up_to.0)
-                .arg(deletes_max + 1)
-                .arg(needs_max + 1);
+            call.arg(of).arg(up_to.0).arg(deletes_max + 1).arg(needs_max + 1);
         };
         let mut reply = self.call_with(&cell, "plan", fill).await?;
+        if reply.number()? == 0 {
+            let text = "another node stores what this one left behind";
+            return Err(HotError::Unavailable(text.into()));
+        }
         let mut list = reply.list()?;
         let mut deletes = Vec::with_capacity(list.len() / 2);
         while !list.is_empty() {
@@ -146,13 +150,14 @@ impl RedisTier {
         })
     }
 
-    async fn begin_flush(
+    pub(super) async fn begin_flush(
         &self,
         cell: &Cell,
+        of: u16,
         up_to: Lsn,
     ) -> Result<(Vec<QueuedItem>, Vec<DedupRow>), HotError> {
         let fill = |call: &mut Cmd| {
-            call.arg(self.node()).arg(up_to.0);
+            call.arg(of).arg(up_to.0);
         };
         let mut reply = self.call_with(cell, "begin_flush", fill).await?;
         let mut list = reply.list()?;
@@ -189,58 +194,74 @@ impl RedisTier {
         let told = u8::from(stored);
         for (topic, ids) in &upserts {
             for ids in ids.chunks(IDS_AT_ONCE) {
-                self.tell(topic, "end_flush", |call| {
+                let fill = |call: &mut Cmd| {
                     call.arg(told);
-                    ids.iter().for_each(|id| {
-                        call.arg(id);
-                    });
-                })
-                .await;
+                    put_all(call, ids);
+                };
+                self.tell(topic, self.node(), "end_flush", fill).await;
             }
         }
-        if !stored {
-            return;
+        if stored {
+            self.end_rest(&plan).await;
         }
+        self.end_stand_ins(plan.shard, stored).await;
+    }
+
+    async fn end_rest(&self, plan: &FlushPlan) {
         let mut deletes: HashMap<TopicKey, Vec<[u8; 8]>> = HashMap::new();
         for (topic, id) in &plan.deletes {
             deletes.entry(topic.clone()).or_default().push(id_bytes(*id));
         }
         for (topic, ids) in &deletes {
-            for ids in ids.chunks(IDS_AT_ONCE) {
-                self.tell(topic, "end_deletes", |call| {
-                    ids.iter().for_each(|id| {
-                        call.arg(id);
-                    });
-                })
-                .await;
-            }
+            self.end_deletes(topic, self.node(), ids).await;
         }
-        for (lsn, purge) in &plan.purges {
-            let bytes = purge_bytes(*lsn, purge);
-            self.tell(&purge.topic, "end_purges", |call| {
-                call.arg(&bytes);
-            })
-            .await;
+        for purge in &plan.purges {
+            self.end_purges(&purge.1.topic, self.node(), std::slice::from_ref(purge))
+                .await;
         }
         let mut keys: HashMap<TopicKey, Vec<&DedupRow>> = HashMap::new();
         for row in &plan.dedup {
             keys.entry(row.topic.clone()).or_default().push(row);
         }
         for (topic, rows) in &keys {
-            self.tell(topic, "end_keys", |call| {
-                for row in rows {
-                    call.arg(&row.key_hash.to_be_bytes()).arg(&id_bytes(row.id));
-                }
-            })
-            .await;
+            self.end_keys(topic, self.node(), rows).await;
         }
     }
 
-    /// Tells a topic what became of its part of a plan. When Redis is away or has lost its memory, the part is
-    /// planned again or brought back otherwise: what is stored twice is stored once.
-    async fn tell(&self, topic: &TopicKey, operation: &str, fill: impl Fn(&mut Cmd)) {
+    pub(super) async fn end_deletes(&self, topic: &TopicKey, of: u16, ids: &[[u8; 8]]) {
+        for ids in ids.chunks(IDS_AT_ONCE) {
+            self.tell(topic, of, "end_deletes", |call| put_all(call, ids))
+                .await;
+        }
+    }
+
+    pub(super) async fn end_purges(&self, topic: &TopicKey, of: u16, purges: &[(Lsn, Purge)]) {
+        if !purges.is_empty() {
+            let told: Vec<_> = purges
+                .iter()
+                .map(|(lsn, purge)| purge_bytes(*lsn, purge))
+                .collect();
+            self.tell(topic, of, "end_purges", |call| put_all(call, &told))
+                .await;
+        }
+    }
+
+    pub(super) async fn end_keys(&self, topic: &TopicKey, of: u16, rows: &[&DedupRow]) {
+        for rows in rows.chunks(IDS_AT_ONCE) {
+            let fill = |call: &mut Cmd| {
+                for row in rows {
+                    call.arg(&row.key_hash.to_be_bytes()).arg(&id_bytes(row.id));
+                }
+            };
+            self.tell(topic, of, "end_keys", fill).await;
+        }
+    }
+
+    /// Tells a topic what became of its part of a plan for the log of `of`. When Redis is away or has lost its
+    /// memory, the part is planned again or brought back otherwise: what is stored twice is stored once.
+    pub(super) async fn tell(&self, topic: &TopicKey, of: u16, operation: &str, fill: impl Fn(&mut Cmd)) {
         let fill = |call: &mut Cmd| {
-            call.arg(self.node());
+            call.arg(of);
             fill(call);
         };
         let _ = self.call_with(&self.cell(topic), operation, fill).await;

@@ -10,11 +10,11 @@ use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInf
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
 use super::library::LIBRARY;
-use crate::clock::{Clock, Monotonic};
+use crate::clock::Stopwatch;
 use crate::hot::HotError;
 
-/// After a connection could not be made, nobody tries again for so long, in milliseconds: calls fail at once.
-const REST_MS: i64 = 200;
+/// After a connection could not be made, nobody tries again for so long: calls fail at once.
+const REST: Duration = Duration::from_millis(200);
 /// How long a call takes at most on top of Redis's own time: for making the connection.
 const MARGIN: Duration = Duration::from_millis(500);
 
@@ -25,7 +25,6 @@ pub(super) struct Link {
     pub(super) name: String,
     kind: Kind,
     timeout: Duration,
-    clock: Clock,
     state: Mutex<State>,
     /// Held by whoever makes the connection.
     connecting: tokio::sync::Mutex<()>,
@@ -56,9 +55,9 @@ struct State {
     connection: Option<Connection>,
     /// Counts connections, so that a late failure of an old one leaves the new one alone.
     number: u64,
-    failure: Option<(Monotonic, String)>,
+    failure: Option<(Stopwatch, String)>,
     /// Redis said that it is out of memory, then.
-    full: Option<Monotonic>,
+    full: Option<Stopwatch>,
 }
 
 impl std::fmt::Debug for State {
@@ -71,20 +70,19 @@ impl std::fmt::Debug for State {
 }
 
 impl Link {
-    pub(super) fn to_server(name: String, client: Client, timeout: Duration, clock: Clock) -> Self {
-        Self::new(name, Kind::Server(client), timeout, clock)
+    pub(super) fn to_server(name: String, client: Client, timeout: Duration) -> Self {
+        Self::new(name, Kind::Server(client), timeout)
     }
 
-    pub(super) fn to_cluster(name: String, client: ClusterClient, timeout: Duration, clock: Clock) -> Self {
-        Self::new(name, Kind::Cluster(client), timeout, clock)
+    pub(super) fn to_cluster(name: String, client: ClusterClient, timeout: Duration) -> Self {
+        Self::new(name, Kind::Cluster(client), timeout)
     }
 
-    fn new(name: String, kind: Kind, timeout: Duration, clock: Clock) -> Self {
+    fn new(name: String, kind: Kind, timeout: Duration) -> Self {
         Self {
             name,
             kind,
             timeout,
-            clock,
             state: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
         }
@@ -102,15 +100,16 @@ impl Link {
     /// Whether calls should not even be tried: the last one failed this moment.
     pub(super) fn is_resting(&self) -> bool {
         let state = self.state.lock();
-        let now = self.clock.monotonic();
-        let recent = |at: Monotonic| now.0 - at.0 < REST_MS;
-        state.failure.as_ref().is_some_and(|(at, _)| recent(*at))
+        state
+            .failure
+            .as_ref()
+            .is_some_and(|(since, _)| since.elapsed() < REST)
     }
 
     /// Whether Redis refused items for lack of memory a moment ago.
     pub(super) fn is_full(&self) -> bool {
         let full = self.state.lock().full;
-        full.is_some_and(|at| self.clock.monotonic().0 - at.0 < 5 * REST_MS)
+        full.is_some_and(|since| since.elapsed() < 5 * REST)
     }
 
     /// Sends a command and waits for its reply, within the time-out. A library that Redis lost with its memory
@@ -144,7 +143,7 @@ impl Link {
                 Ok(value)
             }
             Err(error) if error.code() == Some("OOM") => {
-                self.state.lock().full = Some(self.clock.monotonic());
+                self.state.lock().full = Some(Stopwatch::start());
                 Err(HotError::Full)
             }
             Err(error) => Err(self.broke(number, &error)),
@@ -214,7 +213,7 @@ impl Link {
             tracing::warn!(redis = %self.name, error = text, "Redis does not answer");
         }
         let text = format!("{}: {text}", self.name);
-        state.failure = Some((self.clock.monotonic(), text.clone()));
+        state.failure = Some((Stopwatch::start(), text.clone()));
         HotError::Unavailable(text)
     }
 

@@ -80,8 +80,7 @@ pub(super) async fn links(options: &RedisOptions) -> Result<(Vec<Link>, Vec<Clie
     }
     let mut links = Vec::with_capacity(clients.len());
     for (addr, client) in options.addrs.iter().zip(&clients) {
-        let (timeout, clock) = (options.timeout, options.clock.clone());
-        links.push(Link::to_server(shown(addr), client.clone(), timeout, clock));
+        links.push(Link::to_server(shown(addr), client.clone(), options.timeout));
     }
     let mut clustered = 0;
     for link in &links {
@@ -97,7 +96,7 @@ pub(super) async fn links(options: &RedisOptions) -> Result<(Vec<Link>, Vec<Clie
     }
     let cluster = cluster(infos, options).map_err(|error| bad_address(&options.addrs.join(", "), &error))?;
     let name = format!("cluster of {}", shown(&options.addrs[0]));
-    let link = Link::to_cluster(name, cluster, options.timeout, options.clock.clone());
+    let link = Link::to_cluster(name, cluster, options.timeout);
     Ok((vec![link], clients))
 }
 
@@ -187,7 +186,7 @@ async fn check(link: &Link) -> Result<bool, RedisError> {
             let _name = pair.bytes()?;
             Ok(String::from_utf8_lossy(&pair.bytes()?).into_owned())
         }
-        Err(HotError::Unavailable(why)) if why.contains("NOPERM") || why.contains("unknown command") => {
+        Err(HotError::Unavailable(why)) if why.contains("permission") || why.contains("unknown command") => {
             tracing::warn!(redis = %link.name, setting = name, "the setting may not be read and is not checked");
             Ok(String::new())
         }

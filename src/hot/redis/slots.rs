@@ -61,13 +61,13 @@ impl SlotStates {
         self.0.write()[usize::from(slot.0)] = state;
     }
 
-    /// Notes that calls with `incarnation` are refused.
-    pub(super) fn lose(&self, incarnation: &[u8]) {
-        for state in self.0.write().iter_mut() {
-            if state.incarnation.as_deref() == Some(incarnation) {
-                *state = SlotState::default();
-            }
-        }
+    /// Notes that calls with `incarnation` are refused; false when that was known.
+    pub(super) fn lose(&self, incarnation: &[u8]) -> bool {
+        let mut states = self.0.write();
+        let lost = states
+            .iter_mut()
+            .filter(|state| state.incarnation.as_deref() == Some(incarnation));
+        lost.map(|state| *state = SlotState::default()).count() > 0
     }
 
     /// Slots of which `wanted` is true.

@@ -66,6 +66,7 @@ pub(super) async fn keep_looking(tier: Weak<RedisTier>) {
         };
         // Calls fail while Redis is away; the next look is soon enough.
         let _ = tier.learn_topics().await;
+        let _ = tier.look_for_orphans().await;
         let cells = tier.cells();
         if cells.is_empty() {
             continue;

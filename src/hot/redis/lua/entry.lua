@@ -12,7 +12,7 @@
 --   a:<node>  zset  frames of that node admitted after the position in m, field w:<node>
 --   k  hash  idempotency keys                            kx zset  the same, by expiry
 --   kn:<node> zset  keys the shard lacks                 kr set   keys reserved
---   tb set   deleted while the shard was read
+--   tb set   deleted while the shard was read            so:<node> who stores what that node left
 --   m  hash  everything else, see META
 local call, pack, byte, sub = redis.call, struct.pack, string.byte, string.sub
 local unpack = unpack

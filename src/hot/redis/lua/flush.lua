@@ -8,16 +8,22 @@ function operations.first_need(T, a)
     return {first or -1, call('ZCARD', T.base .. 'dn:' .. of)}
 end
 
--- of, up_to, how many deletes, how many needs. Replies deletes with positions, purges with positions, and
--- the positions of needs, all in the order of the log.
+-- A node that stands in for another and dies gives that up after so long.
+local STAND_IN_MS = 120000
+
+-- of, up_to, how many deletes, how many needs. Replies 0 when another node plans for this log; else 1, deletes with
+-- positions, purges, and the positions of needs, all in the order of the log.
 function operations.plan(T, a)
     local of, up_to = a[1], a[2]
+    local by = call('GET', T.base .. 'so:' .. of)
+    if by and by ~= T.instance then return {0} end
+    if of ~= T.node then call('SET', T.base .. 'so:' .. of, T.instance, 'PX', STAND_IN_MS) end
     local deletes = call('ZRANGE', T.base .. 'dn:' .. of, 0, tonumber(a[3]) - 1, 'WITHSCORES')
     local purges = call('ZRANGE', T.base .. 'pu:' .. of, 0, -1)
     local needs = call('ZRANGEBYSCORE', T.base .. 'n:' .. of, '-inf', up_to, 'WITHSCORES', 'LIMIT', 0, a[4])
     local positions = {}
     for at = 2, #needs, 2 do positions[at / 2] = needs[at] end
-    return {deletes, purges, positions}
+    return {1, deletes, purges, positions}
 end
 
 -- of, up_to. Marks the entries needed up to there as being stored; replies id, state, item of each, and the
@@ -96,6 +102,12 @@ function operations.end_purges(T, a)
         end
     end
     settle_purges(T)
+    return {}
+end
+
+-- of. This node stands in for it no more.
+function operations.stand_down(T, a)
+    if call('GET', T.base .. 'so:' .. a[1]) == T.instance then call('DEL', T.base .. 'so:' .. a[1]) end
     return {}
 end
 

@@ -1,0 +1,164 @@
+//! Standing in for nodes that went away: what only their logs and Redis have is stored by the others.
+//!
+//! Nodes say every second that they are there. What the shards lack of the log of one that has not been heard of
+//! for a while is planned with what they lack of this node's own. How far the shards hold the other log is not
+//! touched: when its node comes back, Redis knows which of its frames were applied.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use redis::{Cmd, cmd};
+
+use super::cell::Cell;
+use super::reply::Reply;
+use super::state::id_bytes;
+use super::tier::RedisTier;
+use crate::hot::{FlushPlan, HotError};
+use crate::model::{ItemId, NodeId};
+use crate::shard::{DedupRow, Purge};
+use crate::wal::Lsn;
+
+/// How long a node may be silent, in milliseconds.
+const SILENT_MS: i64 = 30_000;
+/// After every position of every log, and exact in a number of Redis.
+const END: Lsn = Lsn(1 << 52);
+
+/// A topic of which a node that went away left something unstored.
+#[derive(Debug, Clone)]
+pub(super) struct Orphan {
+    pub(super) cell: Arc<Cell>,
+    pub(super) of: u16,
+}
+
+/// What a plan holds of another node's log.
+#[derive(Debug)]
+pub(super) struct StandIn {
+    orphan: Orphan,
+    deletes: Vec<ItemId>,
+    purges: Vec<(Lsn, Purge)>,
+    keys: Vec<DedupRow>,
+}
+
+impl RedisTier {
+    fn alive_key(&self) -> String {
+        format!("{}:alive", self.options.prefix)
+    }
+
+    /// Says that this node is there, and looks for what those that are not left behind.
+    pub(super) async fn look_for_orphans(&self) -> Result<(), HotError> {
+        let now = self.options.clock.now().ms();
+        let mut silent = Vec::new();
+        for link in self.links() {
+            let mut hello = cmd("HSET");
+            hello.arg(self.alive_key()).arg(self.node()).arg(now);
+            link.send(&hello).await?;
+            let mut heard = Reply::of(link.send(cmd("HGETALL").arg(self.alive_key())).await?)?;
+            while !heard.is_empty() {
+                let (node, at) = (heard.number()?, heard.number()?);
+                let node = u16::try_from(node).ok().and_then(NodeId::new);
+                if let Some(node) = node
+                    && node != self.options.node
+                    && now - at > SILENT_MS
+                    && !silent.contains(&node.number())
+                {
+                    silent.push(node.number());
+                }
+            }
+        }
+        let mut orphans = Vec::new();
+        if !silent.is_empty() {
+            let cells = self.cells();
+            for of in silent {
+                let looks = cells.iter().map(|cell| self.need_of(cell, of));
+                let needs = join_all(looks).await;
+                for (cell, need) in cells.iter().zip(needs) {
+                    if need?.is_some() {
+                        let cell = cell.clone();
+                        orphans.push(Orphan { cell, of });
+                    }
+                }
+            }
+        }
+        *self.orphans.lock() = orphans;
+        Ok(())
+    }
+
+    async fn need_of(&self, cell: &Cell, of: u16) -> Result<Option<Lsn>, HotError> {
+        let fill = |call: &mut Cmd| {
+            call.arg(of);
+        };
+        let first = self.call_with(cell, "first_need", fill).await?.number()?;
+        Ok(u64::try_from(first).ok().map(Lsn))
+    }
+
+    /// What nodes that went away left unstored in `shard`.
+    pub(super) fn orphans_in(&self, shard: u16) -> Vec<Orphan> {
+        let orphans = self.orphans.lock();
+        let here = orphans
+            .iter()
+            .filter(|orphan| (self.options.shard_of)(orphan.cell.slot) == shard);
+        here.cloned().collect()
+    }
+
+    /// Adds what others left to a plan: about `limit` items of each topic.
+    pub(super) async fn stand_in(&self, plan: &mut FlushPlan, limit: usize) {
+        for orphan in self.orphans_in(plan.shard) {
+            match self.plan_orphan(&orphan, plan, limit).await {
+                Ok(part) => self.stand_ins.lock().push(part),
+                // Somebody else stands in, or Redis is away: the next look tells.
+                Err(error) => {
+                    tracing::debug!(topic = %orphan.cell.key, node = orphan.of, %error, "no standing in");
+                    self.stand_down(&orphan).await;
+                }
+            }
+        }
+    }
+
+    async fn plan_orphan(
+        &self,
+        orphan: &Orphan,
+        plan: &mut FlushPlan,
+        limit: usize,
+    ) -> Result<StandIn, HotError> {
+        let Orphan { cell, of } = orphan;
+        let lacking = self.lacking(cell.clone(), *of, END, 4 * limit, limit).await?;
+        let reached = lacking.needs.get(limit).copied().unwrap_or(END);
+        let (items, keys) = self.begin_flush(cell, *of, reached).await?;
+        let deletes: Vec<_> = lacking.deletes.iter().map(|(id, _)| *id).collect();
+        let key = &cell.key;
+        plan.upserts
+            .extend(items.into_iter().map(|item| (key.clone(), item)));
+        plan.deletes.extend(deletes.iter().map(|id| (key.clone(), *id)));
+        plan.purges.extend(lacking.purges.iter().cloned());
+        plan.dedup.extend(keys.iter().cloned());
+        Ok(StandIn {
+            orphan: orphan.clone(),
+            deletes,
+            purges: lacking.purges,
+            keys,
+        })
+    }
+
+    /// Ends the parts of a plan for `shard` that stood in for others.
+    pub(super) async fn end_stand_ins(&self, shard: u16, stored: bool) {
+        let mine = |part: &mut StandIn| (self.options.shard_of)(part.orphan.cell.slot) == shard;
+        let parts: Vec<_> = self.stand_ins.lock().extract_if(.., mine).collect();
+        for part in parts {
+            let Orphan { cell, of } = &part.orphan;
+            if stored {
+                let deletes: Vec<_> = part.deletes.iter().map(|id| id_bytes(*id)).collect();
+                self.end_deletes(&cell.key, *of, &deletes).await;
+                self.end_purges(&cell.key, *of, &part.purges).await;
+                let keys: Vec<_> = part.keys.iter().collect();
+                self.end_keys(&cell.key, *of, &keys).await;
+            }
+            self.stand_down(&part.orphan).await;
+        }
+    }
+
+    async fn stand_down(&self, orphan: &Orphan) {
+        let same = |other: &Orphan| other.of == orphan.of && other.cell.key == orphan.cell.key;
+        self.orphans.lock().retain(|other| !same(other));
+        self.tell(&orphan.cell.key, orphan.of, "stand_down", |_| {}).await;
+    }
+}
