@@ -20,10 +20,18 @@ before(async () => {
 after(() => node.end());
 
 /** Runs schemathesis with `more` arguments. */
-function schemathesis(config, more) {
+async function schemathesis(config, more) {
   const args = ["--config-file", config, "run", document, "--url", node.url, "-H", `Authorization: Bearer ${node.token()}`];
   const bounds = ["--max-time", String(SECONDS), "--request-timeout", "30", "--workers", "2", "--no-color", "--warnings", "off"];
-  return run("schemathesis", [...args, ...bounds, ...LEFT_OUT, ...more]);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await run("schemathesis", [...args, ...bounds, ...LEFT_OUT, ...more]);
+    } catch (error) {
+      // CPython 3.11 fails now and then while it reads its own sources deep in a recursion: that says nothing of the node.
+      const isOfPython = error.message.includes("AST constructor recursion depth mismatch") && !error.message.includes("Failures:");
+      if (!isOfPython || attempt === 3) throw error;
+    }
+  }
 }
 
 test("requests of every kind are answered as documented", async () => {
