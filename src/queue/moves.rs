@@ -8,6 +8,7 @@
 //! new map before any stores again. Nothing is removed before that, so that a crash at any moment leaves a state
 //! from which whoever moves next goes on.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -212,9 +213,8 @@ impl Core {
             return Err(QueueError::Conflict(text.into()));
         }
         for &shard in &resting {
-            if !seen.frozen.contains_key(&shard) {
-                let guard = self.flush[usize::from(shard)].storing().await;
-                seen.frozen.insert(shard, guard);
+            if let Entry::Vacant(free) = seen.frozen.entry(shard) {
+                free.insert(self.flush[usize::from(shard)].storing().await);
             }
         }
         if !copied.is_subset(&seen.even) {

@@ -58,9 +58,17 @@ impl World {
         self.epoch.elapsed()
     }
 
-    /// How many calls were answered so far.
-    pub(crate) fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
+    /// Waits until a call is answered.
+    pub(crate) async fn flows(&self) {
+        let began = Instant::now();
+        let before = self.answered.load(Ordering::Relaxed);
+        while self.answered.load(Ordering::Relaxed) == before {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "no call is answered any more"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// A client of some node that is up, now or next.

@@ -134,21 +134,15 @@ async fn history_of(rounds: u64, kinds: &[Fault]) -> (u64, History) {
     let places = cluster.places.iter().map(watch::Sender::subscribe).collect();
     let world = World::new(places, true);
     let mut actors = Actors::start(&world, seed).await;
-    let mut quiet = 0;
     for _ in 0..rounds {
-        let before = world.answered();
+        world.flows().await;
         // The moment must be anything but a signal of the cluster's.
         tokio::time::sleep(Duration::from_millis(rng.random_range(300..1_000))).await;
-        quiet += u64::from(world.answered() == before);
         let fault = kinds[rng.random_range(0..kinds.len())];
         let time = Duration::from_millis(rng.random_range(100..2_500));
         println!("{:?}: {fault:?} for {time:?}", world.age());
         cluster.suffer(fault, time).await;
     }
-    assert!(
-        quiet <= rounds / 2,
-        "{quiet} of {rounds} faults hit a cluster without load"
-    );
     let mut history = actors.stop().await;
     history.merge(actors.drain(&cluster.nodes[0].client()).await);
     println!(

@@ -70,9 +70,9 @@ impl Load {
         }
     }
 
-    /// How many calls were answered so far.
-    pub(crate) fn answered(&self) -> u64 {
-        self.world.answered()
+    /// Waits until calls are answered.
+    pub(crate) async fn flows(&self) {
+        self.world.flows().await;
     }
 
     /// Kills the server and starts it again; returns how long it was away.
@@ -125,19 +125,15 @@ async fn break_down(rounds: u64, with_hooks: bool) {
         bind_hooks(&server.client()).await;
     }
     let load = Load::start(&server, seed).await;
-    let (mut quiet, mut restarting) = (0, Duration::ZERO);
+    let mut restarting = Duration::ZERO;
     for _ in 0..rounds {
-        let before = load.answered();
-        // The moment must be anything but a signal of the server's.
+        // A server without load is not worth a kill. From then on the moment must be anything but a signal of the
+        // server's.
+        load.flows().await;
         tokio::time::sleep(Duration::from_millis(rng.random_range(50..500))).await;
-        quiet += u64::from(load.answered() == before);
         restarting += load.crash(&mut server).await;
     }
     println!("{rounds} kills, {restarting:?} of it restarting");
-    assert!(
-        quiet <= rounds / 4,
-        "{quiet} of {rounds} kills hit a server without load"
-    );
     let accepted = load.finish(&server).await.accepted().len() as u64;
     assert!(accepted >= rounds * 10, "only {accepted} items were accepted");
 

@@ -31,7 +31,7 @@ pub(super) struct Link {
 }
 
 enum Kind {
-    Server(Client),
+    Server(Box<Client>),
     Cluster(Box<ClusterClient>),
 }
 
@@ -73,7 +73,7 @@ impl std::fmt::Debug for State {
 
 impl Link {
     pub(super) fn to_server(name: String, client: Client, timeout: Duration) -> Self {
-        Self::new(name, Kind::Server(client), timeout)
+        Self::new(name, Kind::Server(Box::new(client)), timeout)
     }
 
     pub(super) fn to_cluster(name: String, client: ClusterClient, timeout: Duration) -> Self {
