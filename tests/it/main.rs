@@ -51,6 +51,7 @@ mod on_redis;
 mod plugins;
 mod quotas;
 mod readme;
+mod redis_kinds;
 mod shards;
 mod shared;
 mod shared_quotas;
