@@ -142,7 +142,10 @@ const PLACES: &[(&str, &[&str])] = &[
     ),
     ("tokio_util", &["api", "app", "hooks", "queue"]),
     ("futures_util", &["api", "hooks", "hot/redis", "queue", "shard"]),
-    ("async_trait", &["cli/hooks", "hooks", "hot", "shard", "tenant"]),
+    (
+        "async_trait",
+        &["app/rates", "cli/hooks", "hooks", "hot", "shard", "tenant"],
+    ),
     ("arc_swap", &["hooks", "queue", "tenant"]),
     (
         "parking_lot",
@@ -256,6 +259,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "src/hot/memory/tier.rs",
         600,
         "one implementation: every call of the hot tier's contract",
+    ),
+    (
+        "src/queue/dequeue.rs",
+        540,
+        "one protocol: from the wait for an item to the answer that hands it out",
     ),
     (
         "src/queue/tests/property.rs",
