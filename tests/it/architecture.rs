@@ -266,6 +266,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "one protocol: from the wait for an item to the answer that hands it out",
     ),
     (
+        "src/queue/recovery.rs",
+        560,
+        "one way back from the log, at a start and after the hot tier forgot",
+    ),
+    (
         "src/queue/tests/property.rs",
         550,
         "one model of the queue, and the steps it is compared by",
