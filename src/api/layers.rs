@@ -1,14 +1,15 @@
 //! The outer layer around every route: request ids, problems for every failure, headers, metrics.
 
 use std::any::Any;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, Request, Response};
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use super::ApiState;
 use super::fast::Hot;
@@ -81,8 +82,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Outer<E> {
         // Only failures need the path again, and only 405 needs it whole.
         let method = request.method().clone();
         let uri = request.uri().clone();
-        let answered = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        let outcome = answered.instrument(span.clone()).await;
+        // Polled where it is: these futures are large, and moving one costs more than the span.
+        let mut answered = pin!(AssertUnwindSafe(self.inner.call(request)).catch_unwind());
+        let outcome = poll_fn(|context| span.in_scope(|| answered.as_mut().poll(context))).await;
         let id_text = request_id.to_str().unwrap_or_default();
         let mut response = span.in_scope(|| match outcome {
             Ok(Ok(response)) if !is_bare_failure(&response) => response,

@@ -59,13 +59,16 @@ pub fn start(
     let with_spans = exporter.is_some();
     let (filter, handle) = reload::Layer::new(targets(level, with_spans));
     let layer = writing(encoding, io::stderr).with_filter(filter);
-    let spans = exporter.map(|exporter| {
-        let only = Targets::new().with_target(traces::TARGET, LevelFilter::INFO);
-        tracing_opentelemetry::layer()
-            .with_tracer(exporter.tracer())
-            .with_filter(only)
-    });
-    let started = tracing_subscriber::registry().with(layer).with(spans).try_init();
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let started = match exporter {
+        // Not as an optional layer: one that is absent takes every span there is, and each costs its making.
+        None => subscriber.try_init(),
+        Some(exporter) => {
+            let only = Targets::new().with_target(traces::TARGET, LevelFilter::INFO);
+            let spans = tracing_opentelemetry::layer().with_tracer(exporter.tracer());
+            subscriber.with(spans.with_filter(only)).try_init()
+        }
+    };
     started.map_err(|_| LogsError::AlreadySet)?;
     Ok(LevelHandle { handle, with_spans })
 }
