@@ -261,6 +261,11 @@ const LONG: &[(&str, usize, &str)] = &[
         "one implementation: every call of the hot tier's contract",
     ),
     (
+        "src/wal/commit.rs",
+        540,
+        "one face of the log: what every caller sees of it",
+    ),
+    (
         "src/queue/dequeue.rs",
         540,
         "one protocol: from the wait for an item to the answer that hands it out",
