@@ -12,6 +12,7 @@ mod m0003_hooks;
 mod m0004_operations;
 mod m0005_nodes;
 mod m0006_tenancy;
+mod m0007_hook_numbers;
 
 /// Brings a database to the schema this version needs.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_operations::Migration),
             Box::new(m0005_nodes::Migration),
             Box::new(m0006_tenancy::Migration),
+            Box::new(m0007_hook_numbers::Migration),
         ]
     }
 

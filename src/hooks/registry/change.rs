@@ -233,7 +233,7 @@ fn bind(state: &State, namespace: &Namespace, binding: &Binding) -> Option<Bound
 }
 
 fn same(one: &Bound, other: &Bound) -> bool {
-    // A hook that was deleted and made anew has the same numbers and other versions.
+    // A catalog brought back from a copy may have other versions under the same numbers.
     one.binding == other.binding && Arc::ptr_eq(&one.active, &other.active)
 }
 

@@ -1,6 +1,6 @@
 //! What the registry holds in memory: the catalog without modules and test cases.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::hooks::Version;
@@ -13,6 +13,8 @@ pub(super) struct State {
     /// The number of the change.
     pub(super) generation: u64,
     pub(super) tenants: BTreeMap<Namespace, Tenant>,
+    /// The greatest number that a version of each hook ever had; it stays when the hook goes.
+    last_numbers: HashMap<(Namespace, HookName), u32>,
 }
 
 /// The hooks of a namespace.
@@ -41,7 +43,7 @@ impl State {
     pub(super) fn load(contents: HookContents, old: &Self, limits: &HookLimits) -> Self {
         let mut state = Self {
             generation: contents.generation,
-            tenants: BTreeMap::new(),
+            ..Self::default()
         };
         for row in contents.versions {
             let known = old
@@ -60,6 +62,9 @@ impl State {
             if let Some(hook) = state.hook_mut(&namespace, &hook) {
                 hook.tests.insert(name);
             }
+        }
+        for (namespace, hook, number) in contents.last_numbers {
+            state.note_number(namespace, hook, number);
         }
         state
     }
@@ -115,12 +120,23 @@ impl State {
         self.hook(namespace, hook)?.versions.get(&version)
     }
 
+    /// The number of the next version of `hook`: one that none of its versions ever had.
+    pub(super) fn next_number(&self, namespace: &Namespace, hook: &HookName) -> u32 {
+        let last = self.last_numbers.get(&(namespace.clone(), hook.clone()));
+        1 + last.copied().unwrap_or(0)
+    }
+
     pub(super) fn binding(&self, namespace: &Namespace, id: &HookName) -> Option<&Binding> {
         self.tenants.get(namespace)?.bindings.get(id)
     }
 
     fn hook_mut(&mut self, namespace: &Namespace, hook: &HookName) -> Option<&mut Hook> {
         self.tenants.get_mut(namespace)?.hooks.get_mut(hook)
+    }
+
+    fn note_number(&mut self, namespace: Namespace, hook: HookName, number: u32) {
+        let last = self.last_numbers.entry((namespace, hook)).or_default();
+        *last = number.max(*last);
     }
 
     fn add(&mut self, row: HookVersionRow, known: Option<Arc<Version>>, limits: &HookLimits) {
@@ -138,6 +154,7 @@ impl State {
                 secrets: row.secrets.clone(),
             })
         });
+        self.note_number(row.namespace.clone(), row.hook.clone(), row.version);
         let tenant = self.tenants.entry(row.namespace.clone()).or_default();
         let hook = tenant.hooks.entry(row.hook.clone()).or_default();
         hook.versions.insert(row.version, Stored { row, version });

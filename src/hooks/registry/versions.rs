@@ -176,7 +176,7 @@ impl Registry {
         if let Some(newest) = newest.filter(|newest| same(&newest.row, row)) {
             return Ok(Plan::nothing((newest.row.version, false)));
         }
-        let number = newest.map_or(1, |newest| newest.row.version + 1);
+        let number = state.next_number(namespace, hook);
         let mut plan = Plan::new((number, true));
         let mut dropped = None;
         if let (Some(known), Some(tenant)) = (known, state.tenants.get(namespace))

@@ -47,7 +47,8 @@ pub struct HookVersionRow {
 /// One step of a change of hooks.
 #[derive(Debug, Clone)]
 pub enum HookChange {
-    /// A version is added, and its module unless it is there.
+    /// A version is added, and its module unless it is there. Its number never comes again, not even when it
+    /// and its hook are deleted.
     AddVersion(HookVersionRow, Arc<[u8]>),
     /// A version goes, and its module when no other version has it.
     DeleteVersion(Namespace, HookName, u32, Digest),
@@ -81,6 +82,8 @@ pub struct HookContents {
     pub bindings: Vec<(Namespace, Binding)>,
     /// The names of all test cases.
     pub tests: Vec<(Namespace, HookName, HookName)>,
+    /// The greatest number that a version of each hook ever had, of deleted hooks, too.
+    pub last_numbers: Vec<(Namespace, HookName, u32)>,
 }
 
 impl Catalog {
@@ -127,12 +130,24 @@ impl Catalog {
             .iter()
             .map(|row| Ok((name(row, "namespace")?, name(row, "hook")?, name(row, "name")?)))
             .collect::<Result<_, ShardError>>()?;
+        let numbers = rows("SELECT namespace, hook, last_version FROM hook_numbers").await?;
+        let last_numbers = numbers
+            .iter()
+            .map(|row| {
+                Ok((
+                    name(row, "namespace")?,
+                    name(row, "hook")?,
+                    number(row, "last_version")?,
+                ))
+            })
+            .collect::<Result<_, ShardError>>()?;
         self.database.commit(read).await?;
         Ok(HookContents {
             generation,
             versions,
             bindings,
             tests,
+            last_numbers,
         })
     }
 
@@ -279,6 +294,15 @@ impl Catalog {
             row.created_at.ms().into(),
         ];
         self.run(transaction, sql, values).await?;
+        let sql = "INSERT INTO hook_numbers (namespace, hook, last_version) VALUES ($1, $2, $3)
+            ON CONFLICT (namespace, hook) DO UPDATE SET last_version = excluded.last_version
+            WHERE hook_numbers.last_version < excluded.last_version";
+        let values = [
+            row.namespace.as_str().into(),
+            row.hook.as_str().into(),
+            i64::from(row.version).into(),
+        ];
+        self.run(transaction, sql, values).await?;
         Ok(())
     }
 }
@@ -291,8 +315,7 @@ fn decode_version(row: &QueryResult) -> Result<HookVersionRow, ShardError> {
     Ok(HookVersionRow {
         namespace: name(row, "namespace")?,
         hook: name(row, "hook")?,
-        version: u32::try_from(column::<i64>(row, "version")?)
-            .map_err(|_| corrupt("a hook's version is out of range"))?,
+        version: number(row, "version")?,
         digest: Digest(digest),
         module_bytes: column::<i64>(row, "module_bytes")? as u64,
         exports: json(row, "exports")?,
@@ -304,6 +327,10 @@ fn decode_version(row: &QueryResult) -> Result<HookVersionRow, ShardError> {
         created_by: column(row, "created_by")?,
         created_at: Timestamp::from_ms(column(row, "created_at")?),
     })
+}
+
+fn number(row: &QueryResult, of: &str) -> Result<u32, ShardError> {
+    u32::try_from(column::<i64>(row, of)?).map_err(|_| corrupt("a hook's version is out of range"))
 }
 
 fn bytes(digest: Digest) -> Value {

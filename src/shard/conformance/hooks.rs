@@ -12,6 +12,7 @@ on_both!(
     what_is_put_is_loaded,
     a_change_on_an_old_state_changes_nothing,
     a_module_goes_with_its_last_version,
+    a_number_outlives_its_version,
     test_cases_are_read_by_hook,
     changes_are_noted_in_order,
 );
@@ -151,6 +152,18 @@ async fn a_module_goes_with_its_last_version(fixture: &Fixture) {
         assert!(catalog.change_hooks(generation, &[gone], &[]).await.unwrap());
         assert_eq!(catalog.module(shared).await.unwrap().is_some(), left);
     }
+}
+
+async fn a_number_outlives_its_version(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    let changes = [add(&version("a", 2, 2)), add(&version("a", 1, 1))];
+    assert!(catalog.change_hooks(0, &changes, &[]).await.unwrap());
+    let gone = [1, 2]
+        .map(|number| HookChange::DeleteVersion(ns("a"), hook("h"), number.into(), Digest([number; 32])));
+    assert!(catalog.change_hooks(1, &gone, &[]).await.unwrap());
+    let left = catalog.hooks().await.unwrap();
+    assert!(left.versions.is_empty());
+    assert_eq!(left.last_numbers, [(ns("a"), hook("h"), 2)]);
 }
 
 async fn test_cases_are_read_by_hook(fixture: &Fixture) {

@@ -40,6 +40,7 @@ async fn two_may_open_an_empty_database_at_once(fixture: &Fixture) {
         "hook_versions",
         "hook_bindings",
         "hook_tests",
+        "hook_numbers",
         "audit",
         "counters",
         "nodes",

@@ -158,6 +158,28 @@ async fn a_version_in_use_stays() {
 }
 
 #[tokio::test]
+async fn a_number_never_comes_again() {
+    let f = Fixture::new().await;
+    let delete = async |f: &Fixture, version| {
+        f.registry
+            .delete_version(&ns(), &name("h"), version, &ada())
+            .await
+            .unwrap();
+    };
+    f.add("h", "one").await;
+    assert_eq!(f.add("h", "two").await, 2);
+    delete(&f, 2).await;
+    assert_eq!(f.add("h", "two").await, 3);
+    // Nor when the hook went with its last version, nor after a restart.
+    delete(&f, 1).await;
+    delete(&f, 3).await;
+    assert_eq!(f.again().await.add("h", "one").await, 4);
+    f.registry.catch_up().await.unwrap();
+    assert_eq!(f.add("h", "two").await, 5);
+    assert_eq!(f.add("other", "one").await, 1);
+}
+
+#[tokio::test]
 async fn the_gate_runs_the_tests_and_wants_the_export() {
     let f = Fixture::new().await;
     f.add("h", "one").await;
