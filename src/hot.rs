@@ -385,6 +385,15 @@ pub trait HotTier: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<HotView>, HotError>;
 
+    /// Up to `limit` hot items of `topic` in `state`, the highest id first. A tier that nodes share may pass over
+    /// items behind the `limit` latest due ones of their priority.
+    async fn newest(
+        &self,
+        topic: &TopicKey,
+        state: ItemState,
+        limit: usize,
+    ) -> Result<Vec<HotView>, HotError>;
+
     /// Drops from `items`, read from the shard, those that are hot or gone: memory knows better.
     async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<Vec<QueuedItem>, HotError>;
 

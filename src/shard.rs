@@ -204,6 +204,16 @@ pub trait Shard: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<QueuedItem>, ShardError>;
 
+    /// Up to `limit` items of `topic` with an id below `before`, the highest first. Takes a pass over the topic's
+    /// index, not its rows.
+    async fn newest(
+        &self,
+        topic: &TopicKey,
+        of: PageOf,
+        before: ItemId,
+        limit: usize,
+    ) -> Result<Vec<QueuedItem>, ShardError>;
+
     /// Up to `limit` live items of `topic` that come after `after` in the order of due time and id, and are
     /// due at or before `until`; in that order.
     async fn newly_due(

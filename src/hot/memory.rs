@@ -2,6 +2,7 @@
 //!
 //! One short critical section per call under the topic's own lock; nothing in here waits.
 
+mod browse;
 mod cold;
 mod evict;
 mod flush;

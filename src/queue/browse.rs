@@ -1,5 +1,6 @@
-//! Looking without taking: lists, single items, and cancelling one.
+//! Looking without taking: lists, the newest, single items, and cancelling one.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::core::{Core, Queue};
@@ -16,6 +17,8 @@ use crate::shard::PageOf;
 const STEP: usize = 128;
 /// Statements that one page may take: what a shard shows may be hot or gone, and counts for nothing.
 const STEPS_MAX: usize = 64;
+/// As many as the newest items may take: each is a pass over the topic's index.
+const NEWEST_STEPS_MAX: usize = 8;
 /// A page ends with the item that fills this many bytes.
 const PAGE_BYTES: usize = 8 << 20;
 
@@ -30,6 +33,17 @@ impl Queue {
         limit: usize,
     ) -> Result<Page<ItemView>, QueueError> {
         self.core.browse(topic, state, from, limit).await
+    }
+
+    /// Up to `limit` items of a topic in `state`, the one accepted last first, without leasing any; fewer when they
+    /// are large.
+    pub async fn newest(
+        &self,
+        topic: &TopicKey,
+        state: ItemState,
+        limit: usize,
+    ) -> Result<Vec<ItemView>, QueueError> {
+        self.core.newest(topic, state, limit).await
     }
 
     /// One item.
@@ -108,22 +122,12 @@ impl Core {
         let topic = &handle.key;
         let now = self.clock.now();
         let mut views = self.hot.browse(topic, state, from, limit + 1).await?;
-        let of = match state {
-            ItemState::Ready => Some(PageOf::Due(now)),
-            ItemState::Scheduled => Some(PageOf::Later(now)),
-            ItemState::Dead => Some(PageOf::Dead),
-            ItemState::Leased => None,
-        };
         let mut horizon = None;
-        if let Some(of) = of {
+        if let Some(of) = page_of(state, now) {
             let cold = self.shard(topic).page(topic, of, from, limit + 1).await?;
             note_size(handle, &cold);
             horizon = cold.get(limit).map(QueuedItem::key);
-            let cold = self.hot.only_cold(topic, cold).await?;
-            views.extend(cold.into_iter().map(|queued| HotView {
-                state: cold_state(&queued, now),
-                queued,
-            }));
+            views.extend(self.cold_views(topic, cold, now).await?);
             if let Some(horizon) = horizon {
                 // Past the last row read there may be more cold ones: a hot item beyond it waits.
                 views.retain(|view| view.queued.key() <= horizon);
@@ -140,6 +144,57 @@ impl Core {
         })
     }
 
+    /// See [`Queue::newest`].
+    async fn newest(
+        &self,
+        topic: &TopicKey,
+        state: ItemState,
+        limit: usize,
+    ) -> Result<Vec<ItemView>, QueueError> {
+        let handle = self.topic(topic)?;
+        let now = self.clock.now();
+        let mut views = self.hot.newest(topic, state, limit).await?;
+        if let Some(of) = page_of(state, now) {
+            let step = limit.min(self.page_items(&handle));
+            let mut before = ItemId(i64::MAX.cast_unsigned());
+            for _ in 0..NEWEST_STEPS_MAX {
+                let page = self.shard(topic).newest(topic, of, before, step).await?;
+                note_size(&handle, &page);
+                let oldest = page.last().map(|queued| queued.item.id);
+                let whole = page.len() < step;
+                views.extend(self.cold_views(topic, page, now).await?);
+                views.sort_unstable_by_key(|view| Reverse(view.queued.item.id));
+                views.truncate(limit);
+                // What the shard showed may be hot or gone: then older ones have a place, too.
+                let last = views.get(limit - 1).map(|view| view.queued.item.id);
+                match oldest {
+                    Some(oldest) if !whole && last < Some(oldest) => before = oldest,
+                    _ => break,
+                }
+            }
+        }
+        let mut bytes = 0;
+        let fits = |view: &HotView| {
+            bytes += item_bytes(&view.queued.item);
+            bytes <= PAGE_BYTES
+        };
+        Ok(views.into_iter().take_while(fits).map(view).collect())
+    }
+
+    /// Those of `rows`, read from the shard, that are cold.
+    async fn cold_views(
+        &self,
+        topic: &TopicKey,
+        rows: Vec<QueuedItem>,
+        now: Timestamp,
+    ) -> Result<impl Iterator<Item = HotView> + use<>, QueueError> {
+        let cold = self.hot.only_cold(topic, rows).await?;
+        Ok(cold.into_iter().map(move |queued| HotView {
+            state: cold_state(&queued, now),
+            queued,
+        }))
+    }
+
     /// One item, hot or cold.
     pub(super) async fn find(&self, topic: &TopicKey, id: ItemId) -> Result<Option<HotView>, QueueError> {
         if let Some(view) = self.hot.find(topic, id).await? {
@@ -151,12 +206,17 @@ impl Core {
             .filter(|(key, _)| key == topic)
             .map(|(_, item)| item)
             .collect();
-        let found = self.hot.only_cold(topic, items).await?.pop();
-        let now = self.clock.now();
-        Ok(found.map(|queued| HotView {
-            state: cold_state(&queued, now),
-            queued,
-        }))
+        Ok(self.cold_views(topic, items, self.clock.now()).await?.next())
+    }
+}
+
+/// What a shard has of the items in `state`, if it has any.
+fn page_of(state: ItemState, now: Timestamp) -> Option<PageOf> {
+    match state {
+        ItemState::Ready => Some(PageOf::Due(now)),
+        ItemState::Scheduled => Some(PageOf::Later(now)),
+        ItemState::Dead => Some(PageOf::Dead),
+        ItemState::Leased => None,
     }
 }
 

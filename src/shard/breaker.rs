@@ -296,6 +296,16 @@ impl Shard for Breaker {
         self.ask(self.shard.page(topic, of, from, limit)).await
     }
 
+    async fn newest(
+        &self,
+        topic: &TopicKey,
+        of: PageOf,
+        before: ItemId,
+        limit: usize,
+    ) -> Result<Vec<QueuedItem>, ShardError> {
+        self.ask(self.shard.newest(topic, of, before, limit)).await
+    }
+
     async fn newly_due(
         &self,
         topic: &TopicKey,

@@ -138,6 +138,16 @@ impl Shard for SeaShard {
         self.read_page(topic, of, from, limit).await
     }
 
+    async fn newest(
+        &self,
+        topic: &TopicKey,
+        of: PageOf,
+        before: ItemId,
+        limit: usize,
+    ) -> Result<Vec<QueuedItem>, ShardError> {
+        self.read_newest(topic, of, before, limit).await
+    }
+
     async fn newly_due(
         &self,
         topic: &TopicKey,

@@ -145,7 +145,7 @@ async fn items(
         (None, Some(last)) => {
             let limit = bounded("last", last)?;
             let of = body.state.unwrap_or(ItemState::Ready);
-            let page = state.queue.browse(topic, of, None, limit).await?;
+            let newest = state.queue.newest(topic, of, limit).await?;
             let hook_item = |view: crate::queue::ItemView| HookItem {
                 item: view.item,
                 attempt: match side {
@@ -154,7 +154,7 @@ async fn items(
                 },
                 hops: 0,
             };
-            Ok(page.entries.into_iter().map(hook_item).collect())
+            Ok(newest.into_iter().map(hook_item).collect())
         }
         _ => Err(Problem::new(
             Code::MalformedBody,

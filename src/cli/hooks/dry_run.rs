@@ -24,7 +24,7 @@ pub(in crate::cli) struct DryRunArgs {
     /// The topic, as the hook sees it and where --last looks
     #[arg(long)]
     topic: Option<TopicName>,
-    /// The first so many items that wait in the topic, in delivery order
+    /// So many items of the topic, the one accepted last first
     #[arg(long, value_name = "N", requires = "topic")]
     last: Option<usize>,
     /// Of which state --last takes items: ready, scheduled, leased or dead

@@ -21,6 +21,7 @@ on_every_tier!(
     a_paused_topic_hands_nothing_out,
     an_arrival_is_signalled,
     lists_show_every_state_in_order,
+    the_newest_come_first_whatever_their_priority,
     numbers_follow_every_move,
     topics_are_apart,
 );
@@ -215,6 +216,26 @@ async fn lists_show_every_state_in_order(f: Fixture) {
     let from = put_off(urgent(13, 7)).key();
     assert_eq!(list(ItemState::Scheduled, from, 9).await, [13, 12, 11]);
     assert_eq!(list(ItemState::Dead, OrderKey::MIN, 9).await, [0; 0]);
+}
+
+async fn the_newest_come_first_whatever_their_priority(f: Fixture) {
+    let later = f.clock.now().plus_ms(1_000);
+    f.admit(1, vec![item(1), item(2), urgent(3, -5), item(4), urgent(5, 7)])
+        .await;
+    let put_off = |queued| patched(queued, |standing| standing.due = later);
+    f.admit(2, vec![put_off(item(6)), put_off(urgent(7, -1))]).await;
+    let newest = async |state, limit| {
+        let views = f.tier.newest(&f.topic, state, limit).await.unwrap();
+        assert!(views.iter().all(|view| view.state == state));
+        views.iter().map(|view| view.queued.item.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(newest(ItemState::Ready, 3).await, [5, 4, 3]);
+    assert_eq!(newest(ItemState::Ready, 9).await, [5, 4, 3, 2, 1]);
+    assert_eq!(newest(ItemState::Scheduled, 1).await, [7]);
+    f.take(3).await;
+    assert_eq!(newest(ItemState::Leased, 2).await, [3, 2]);
+    assert_eq!(newest(ItemState::Ready, 9).await, [5, 4]);
+    assert_eq!(newest(ItemState::Dead, 9).await, [0; 0]);
 }
 
 async fn numbers_follow_every_move(f: Fixture) {

@@ -496,6 +496,16 @@ impl HotTier for MemoryTier {
         Ok(cell.topic.lock().browse(state, from, limit))
     }
 
+    async fn newest(
+        &self,
+        topic: &TopicKey,
+        state: ItemState,
+        limit: usize,
+    ) -> Result<Vec<HotView>, HotError> {
+        let found = self.known_cell(topic);
+        Ok(found.map_or_else(Vec::new, |cell| cell.topic.lock().newest(state, limit)))
+    }
+
     async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<Vec<QueuedItem>, HotError> {
         Ok(self.cell(topic).topic.lock().only_cold(items))
     }

@@ -41,7 +41,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    fn state(self) -> ItemState {
+    pub(super) fn state(self) -> ItemState {
         match self {
             Self::Ready => ItemState::Ready,
             Self::Scheduled => ItemState::Scheduled,
@@ -450,37 +450,6 @@ impl Topic {
             queued: entry.queued.clone(),
             state: entry.place.state(),
         })
-    }
-
-    /// Up to `limit` items in `state` from `from` on, in key order.
-    pub(super) fn browse(&self, state: ItemState, from: OrderKey, limit: usize) -> Vec<HotView> {
-        let in_state = |id: &ItemId| self.find(*id).filter(|view| view.state == state);
-        match state {
-            ItemState::Ready => {
-                let keys = self.ready.iter_from(from);
-                keys.filter_map(|key| in_state(&key.id)).take(limit).collect()
-            }
-            ItemState::Dead => self
-                .dead
-                .range(from..)
-                .filter_map(|key| in_state(&key.id))
-                .take(limit)
-                .collect(),
-            // These wait in the order of time; a page in key order takes a pass over all, without a copy.
-            ItemState::Scheduled | ItemState::Leased => {
-                let wanted = self.entries.values().filter(|entry| entry.place.state() == state);
-                let mut keys: Vec<_> = wanted
-                    .map(|entry| entry.queued.key())
-                    .filter(|key| *key >= from)
-                    .collect();
-                if keys.len() > limit {
-                    keys.select_nth_unstable(limit);
-                    keys.truncate(limit);
-                }
-                keys.sort_unstable();
-                keys.iter().filter_map(|key| self.find(key.id)).collect()
-            }
-        }
     }
 
     /// When the first ready item was due. Stale keys before it are dropped: they are looked at once.

@@ -23,6 +23,16 @@ use crate::model::{ItemId, ItemState, Namespace, OrderKey, QueuedItem, TopicKey}
 use crate::shard::{DedupRow, StoredCounts};
 use crate::wal::Lsn;
 
+/// The set that has the items in `state` by their order; none for those that wait in the order of time alone.
+fn ordered_set(state: ItemState) -> Option<&'static str> {
+    match state {
+        ItemState::Ready => Some("r"),
+        ItemState::Scheduled => Some("dk"),
+        ItemState::Dead => Some("D"),
+        ItemState::Leased => None,
+    }
+}
+
 #[async_trait]
 impl HotTier for RedisTier {
     async fn admit(&self, topic: &TopicKey, lsn: Lsn, items: Vec<QueuedItem>) {
@@ -237,11 +247,9 @@ impl HotTier for RedisTier {
     ) -> Result<Vec<HotView>, HotError> {
         let cell = self.cell(topic);
         let from = order_bytes(from);
-        let set = match state {
-            ItemState::Ready => "r",
-            ItemState::Scheduled => "dk",
-            ItemState::Dead => "D",
-            ItemState::Leased => {
+        let set = match ordered_set(state) {
+            Some(set) => set,
+            None => {
                 let fill = |call: &mut Cmd| {
                     call.arg(&from).arg(limit);
                 };
@@ -252,6 +260,19 @@ impl HotTier for RedisTier {
             call.arg(set).arg(&from).arg(limit);
         };
         read_views(self.call_with(&cell, "browse", fill).await?.list()?)
+    }
+
+    async fn newest(
+        &self,
+        topic: &TopicKey,
+        state: ItemState,
+        limit: usize,
+    ) -> Result<Vec<HotView>, HotError> {
+        let cell = self.cell(topic);
+        let fill = |call: &mut Cmd| {
+            call.arg(ordered_set(state).unwrap_or("")).arg(limit);
+        };
+        read_views(self.call_with(&cell, "newest", fill).await?.list()?)
     }
 
     async fn only_cold(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<Vec<QueuedItem>, HotError> {

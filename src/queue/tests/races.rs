@@ -440,3 +440,33 @@ async fn a_key_used_twice_in_a_batch_is_asked_for_once() {
     assert_eq!(*second, EnqueueResult::Duplicate { id });
     assert!(matches!(third, EnqueueResult::Rejected { .. }));
 }
+
+#[tokio::test]
+async fn the_newest_are_found_wherever_they_are() {
+    let node = Node::start(1, 100).await;
+    let t = topic("t");
+    let ranked = |text: &str, priority| NewItem {
+        priority: Some(priority),
+        ..item(text)
+    };
+    let cold = (1..=40).map(|n| ranked(&format!("cold {n}"), n % 4));
+    let mut ids = node.enqueue(&t, cold.collect()).await;
+    assert!(node.flush().await);
+    node.evict().await;
+    ids.extend(node.enqueue(&t, vec![ranked("hot", 9), ranked("hot", 0)]).await);
+    // Stored and still in memory: they are there once.
+    assert!(node.flush().await);
+    ids.reverse();
+    let newest = async |state, limit| {
+        let views = node.queue.newest(&t, state, limit).await.unwrap();
+        views.into_iter().map(|view| view.item.id).collect::<Vec<_>>()
+    };
+    assert_eq!(newest(ItemState::Ready, 1).await, ids[..1]);
+    assert_eq!(newest(ItemState::Ready, 20).await, ids[..20]);
+    assert_eq!(newest(ItemState::Ready, 100).await, ids);
+    // What was taken from the cold part is passed over, however much of it there is.
+    let taken = node.dequeue(&t, 30).await;
+    let taken: Vec<_> = taken.iter().map(|delivered| delivered.item.id).collect();
+    ids.retain(|id| !taken.contains(id));
+    assert_eq!(newest(ItemState::Ready, 5).await, ids[..5]);
+}

@@ -212,6 +212,20 @@ impl Shard for MapShard {
         })
     }
 
+    async fn newest(
+        &self,
+        topic: &TopicKey,
+        of: PageOf,
+        before: ItemId,
+        limit: usize,
+    ) -> Result<Vec<QueuedItem>, ShardError> {
+        let mut items = self.page(topic, of, OrderKey::MIN, usize::MAX).await?;
+        items.retain(|queued| queued.item.id < before);
+        items.sort_by_key(|queued| std::cmp::Reverse(queued.item.id));
+        items.truncate(limit);
+        Ok(items)
+    }
+
     async fn newly_due(
         &self,
         topic: &TopicKey,

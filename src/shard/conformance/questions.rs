@@ -16,6 +16,7 @@ on_both!(
     dead_letters_are_apart,
     a_page_passes_over_what_is_not_asked_for,
     pages_agree_with_a_model,
+    the_newest_come_first,
     newly_due_goes_from_after_to_until_in_due_order,
     leases_outlive_the_process,
     counts_are_per_topic,
@@ -100,6 +101,30 @@ async fn a_page_passes_over_what_is_not_asked_for(fixture: &Fixture) {
     assert_eq!(fixture.ids(&topic, PageOf::Due(NOW), 3).await, [1, 2, 3]);
     assert_eq!(fixture.ids(&topic, PageOf::Later(NOW), 1_000).await.len(), 600);
     assert_eq!(fixture.ids(&topic, PageOf::Later(NOW), 2).await, [1_000, 1_001]);
+}
+
+async fn the_newest_come_first(fixture: &Fixture) {
+    let topic = topic("ns", "t");
+    let items = [
+        item(1, 0),
+        item(4, i32::MIN),
+        item_due(6, 3, 9_000),
+        item(3, 9),
+        dead(5, 0, 3_000),
+        dead(2, 1, 4_000),
+    ];
+    fixture.store(&topic, items).await;
+    fixture.store(&super::topic("ns", "other"), [item(9, 0)]).await;
+    let newest = async |of, before, limit| {
+        let found = fixture.shard.newest(&topic, of, ItemId(before), limit).await;
+        let ids = found.unwrap().into_iter().map(|queued| queued.item.id.0);
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(newest(PageOf::Due(NOW), 99, 9).await, [4, 3, 1]);
+    assert_eq!(newest(PageOf::Due(NOW), 99, 2).await, [4, 3]);
+    assert_eq!(newest(PageOf::Due(NOW), 4, 2).await, [3, 1]);
+    assert_eq!(newest(PageOf::Later(NOW), 99, 9).await, [6]);
+    assert_eq!(newest(PageOf::Dead, 99, 9).await, [5, 2]);
 }
 
 async fn pages_agree_with_a_model(fixture: &Fixture) {

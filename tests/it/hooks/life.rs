@@ -69,15 +69,21 @@ async fn a_dry_run_measures_and_leaves_the_topic_alone() {
     let hooks = Hooks::of(server.client(), "default");
     hooks.uploaded("shape", upper()).await;
     let topic = server.client().topic("jobs");
-    topic.enqueue(json!([{"text": "one"}, {"text": "two"}])).await;
+    topic
+        .enqueue(json!([{"text": "one"}, {"text": "two", "priority": 500}]))
+        .await;
     let run = async |body: Value| {
         let path = hooks.at("hooks/shape/versions/1/dry-run");
         server.client().post(&path, body).await.ok()
     };
     let last = run(json!({"last": 5, "topic": "jobs"})).await;
     assert_eq!(last["verdicts"], json!({"replace": 2}));
+    // The last one accepted comes first, however long it will wait.
     let first = &last["items"][0];
-    assert_eq!(first["changes"][0]["text"], "ONE");
+    assert_eq!(first["changes"][0]["text"], "TWO");
+    let one = run(json!({"last": 1, "topic": "jobs"})).await;
+    assert_eq!(list(&one["items"]).len(), 1);
+    assert_eq!(one["items"][0]["changes"][0]["text"], "TWO");
     let usage = &first["usage"];
     assert!(usage["instructions"].as_u64().unwrap() > 0, "{usage}");
     assert!(usage["memory_bytes"].as_u64().unwrap() >= 65_536, "{usage}");

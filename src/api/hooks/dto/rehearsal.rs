@@ -192,7 +192,7 @@ pub(in super::super) struct DryRunRequest {
     /// These items, at most 100.
     #[oai(validator(max_items = 100))]
     items: Option<Vec<TestItem>>,
-    /// Up to this many items that are in `topic`, in delivery order, at most 100.
+    /// Up to this many items that are in `topic`, the one accepted last first, at most 100.
     #[oai(validator(maximum(value = "100")))]
     last: Option<u32>,
     /// The topic the hook sees, and which `last` reads.

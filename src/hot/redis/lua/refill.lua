@@ -131,4 +131,27 @@ function operations.browse_leased(T, a)
     return shown(T, ids)
 end
 
+-- set of keys in order, or none for leased and held items; limit. Of each priority only the last keys are looked at,
+-- and of so many priorities at most: a call must not keep the server from others for long.
+function operations.newest(T, a)
+    local set, limit, ids = a[1], tonumber(a[2]), {}
+    if set == '' then
+        for _, waiting in ipairs({'l', 'h'}) do
+            for _, id in ipairs(call('ZRANGE', T.base .. waiting, 0, -1)) do ids[#ids + 1] = id end
+        end
+    end
+    local last, priorities = '+', 0
+    while set ~= '' and priorities < STEP do
+        local keys = call('ZREVRANGEBYLEX', T.base .. set, last, '-', 'LIMIT', 0, limit)
+        if #keys == 0 then break end
+        local priority = sub(keys[1], 1, 4)
+        for _, key in ipairs(keys) do
+            if sub(key, 1, 4) == priority then ids[#ids + 1] = sub(key, 13) end
+        end
+        last, priorities = '(' .. priority, priorities + 1
+    end
+    table.sort(ids, function(one, other) return before(other, one) end)
+    return shown(T, {unpack(ids, 1, math.min(limit, #ids))})
+end
+
 function operations.look() return {} end
