@@ -89,6 +89,15 @@ impl ListenOptions {
     }
 }
 
+/// How a server is told to end.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// It will end soon: answers ask clients to close their connections.
+    pub announced: CancellationToken,
+    /// It takes no more connections and requests.
+    pub now: CancellationToken,
+}
+
 /// A bound socket, not yet served.
 pub struct Server {
     listener: TcpListener,
@@ -135,8 +144,7 @@ struct Shared<E> {
     local: SocketAddr,
     header_timeout: Duration,
     idle_timeout: Duration,
-    /// Stop taking requests, finish those in flight.
-    stop: CancellationToken,
+    stop: Stop,
     /// Drop what is left.
     abort: CancellationToken,
 }
@@ -147,9 +155,9 @@ impl Server {
         self.address
     }
 
-    /// Serves `endpoint` until `stop` is cancelled, then lets requests in flight finish for at most
+    /// Serves `endpoint` until it is told to stop now, then lets requests in flight finish for at most
     /// `drain` and returns once no connection is left.
-    pub async fn serve<E>(self, endpoint: E, stop: CancellationToken, drain: Duration)
+    pub async fn serve<E>(self, endpoint: E, stop: Stop, drain: Duration)
     where
         E: Endpoint<Output = Response> + 'static,
     {
@@ -166,7 +174,7 @@ impl Server {
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.now.cancelled() => break,
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {

@@ -5,12 +5,11 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use poem::Route;
-use tokio_util::sync::CancellationToken;
 
 use super::reload::{LiveParts, Reloader};
 use super::shutdown::{Deadline, Signals};
 use super::{Node, StartError, assemble, nodes, tenancy};
-use crate::api::accept::{self, ListenOptions, Tls};
+use crate::api::accept::{self, ListenOptions, Stop, Tls};
 use crate::api::{self, ApiLimits, ApiState, HooksState};
 use crate::clock::Clock;
 use crate::config::{Config, JwtSecret, Origin, ServerConfig};
@@ -101,17 +100,16 @@ pub async fn run(config: Config, origin: Origin, log_level: LevelHandle) -> Resu
     reloader.keep_up()?;
     announce(&config.start.server, &server);
 
-    let stop = CancellationToken::new();
-    let time = config.start.server.shutdown_deadline;
+    let stop = Stop::default();
     let serving = tokio::spawn(server.serve(
         api::endpoint(Arc::new(state), console::mount(Route::new())),
         stop.clone(),
-        time,
+        config.start.server.shutdown_deadline,
     ));
     let ended = tokio::select! {
-        () = signals.requested() => stop_in_order(&queue, &stop, serving, time).await,
+        () = signals.requested() => stop_in_order(&queue, &stop, serving, &config.start.server).await,
         () = queue.displaced() => {
-            stop.cancel();
+            stop.now.cancel();
             queue.halt().await;
             Err(nodes::displaced(config.start.node.id))
         }
@@ -120,16 +118,20 @@ pub async fn run(config: Config, origin: Origin, log_level: LevelHandle) -> Resu
     ended
 }
 
-/// Not ready, then no more requests, then nothing left unstored.
+/// Not ready, then no more connections and requests, then nothing left unstored.
 async fn stop_in_order(
     queue: &Queue,
-    stop: &CancellationToken,
+    stop: &Stop,
     serving: tokio::task::JoinHandle<()>,
-    time: Duration,
+    server: &ServerConfig,
 ) -> Result<(), StartError> {
-    let deadline = Deadline::after(time);
+    let deadline = Deadline::after(server.shutdown_deadline);
+    queue.announce_shutdown();
+    stop.announced.cancel();
+    // Whoever spreads the load sends requests until it has noticed.
+    tokio::time::sleep(server.shutdown_grace).await;
     queue.begin_shutdown();
-    stop.cancel();
+    stop.now.cancel();
     let requests_end = deadline.left_keeping(DRAIN_RESERVE).saturating_sub(DRAIN_RESERVE);
     if tokio::time::timeout(requests_end, serving).await.is_err() {
         tracing::warn!("requests in flight are cut: the time to stop is nearly over");

@@ -25,7 +25,9 @@ pub struct ServerConfig {
     pub body_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
-    /// How long a stopping node waits for requests in flight and for its buffers.
+    /// How long a stopping node, no longer ready, still takes requests.
+    pub shutdown_grace: Duration,
+    /// How long stopping may take in all: the grace, requests in flight and the buffers.
     pub shutdown_deadline: Duration,
     /// Plain HTTP beyond loopback is meant.
     pub insecure_listen: bool,
@@ -68,6 +70,10 @@ impl ServerConfig {
             header_timeout: reader.duration("server.header_timeout", timeout.clone()),
             body_timeout: reader.duration("server.body_timeout", timeout.clone()),
             idle_timeout: reader.duration("server.idle_timeout", timeout.clone()),
+            shutdown_grace: reader.duration(
+                "server.shutdown_grace",
+                Duration::ZERO..=Duration::from_secs(3_600),
+            ),
             shutdown_deadline: reader.duration("server.shutdown_deadline", timeout),
             insecure_listen: reader.flag("server.insecure_listen"),
         };
@@ -75,6 +81,12 @@ impl ServerConfig {
             reader.problem(
                 "server.tls_self_signed",
                 "a certificate is configured too; keep one of the two",
+            );
+        }
+        if config.shutdown_grace >= config.shutdown_deadline {
+            reader.problem(
+                "server.shutdown_grace",
+                "must be shorter than server.shutdown_deadline, which it is a part of",
             );
         }
         config

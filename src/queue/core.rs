@@ -135,6 +135,7 @@ pub(super) struct Core {
     pub(super) running_low: Vec<Notify>,
     /// What was last said of each shard.
     pub(super) watched: Vec<ShardWatch>,
+    leaving: AtomicBool,
     draining: AtomicBool,
     /// Cancelled when waiting consumers must be answered because the node goes away.
     pub(super) stop_waiting: CancellationToken,
@@ -185,6 +186,7 @@ impl Queue {
             operations: Operations::default(),
             room: Notify::new(),
 
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stop_waiting: CancellationToken::new(),
             stop_loops: CancellationToken::new(),
@@ -216,13 +218,24 @@ impl Queue {
         self.core.lease_key.open_like(text, near)
     }
 
+    /// Says that the node will stop soon: it is not ready any more, and goes on as before.
+    pub fn announce_shutdown(&self) {
+        self.core.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// Stops accepting work and answers every waiting consumer; what is under way goes on.
     pub fn begin_shutdown(&self) {
+        self.announce_shutdown();
         self.core.draining.store(true, Ordering::Relaxed);
         self.core.stop_waiting.cancel();
     }
 
-    /// Whether the node is going away.
+    /// Whether the node is stopping, or said that it will.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.core.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Whether the node takes no more work.
     pub fn is_draining(&self) -> bool {
         self.core.draining.load(Ordering::Relaxed)
     }

@@ -39,16 +39,16 @@ impl Queue {
         for number in 0..core.shards.len() as u16 {
             parts.push(core.shard_health(number));
         }
-        let draining = self.is_draining();
-        let detail = if draining { "shutting down" } else { "running" };
+        let leaving = self.is_leaving();
+        let detail = if leaving { "shutting down" } else { "running" };
         parts.push(PartHealth {
             part: "node".into(),
-            ok: !draining,
+            ok: !leaving,
             detail: detail.into(),
         });
         // A shard that fails or memory that is full for a moment does not stop acceptance by itself.
         Health {
-            ready: log_ok && !draining,
+            ready: log_ok && !leaving,
             parts,
         }
     }

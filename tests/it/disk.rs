@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqueue::api::accept::{self, ListenOptions};
+use mqueue::api::accept::{self, ListenOptions, Stop};
 use mqueue::api::{self, ApiLimits, ApiState, ConfigEntry, ConfigFault, Configuration, Reloads};
 use mqueue::app;
 use mqueue::clock::Clock;
@@ -16,7 +16,6 @@ use poem::Route;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Topic};
 use crate::node;
@@ -28,7 +27,7 @@ struct Simulated {
     dir: TempDir,
     client: Client,
     queue: mqueue::queue::Queue,
-    stop: CancellationToken,
+    stop: Stop,
     serving: JoinHandle<()>,
 }
 
@@ -90,7 +89,7 @@ impl Simulated {
         let address = "127.0.0.1:0".parse().unwrap();
         let server = accept::bind(ListenOptions::plain(address)).await.unwrap();
         let url = format!("http://{}", server.address());
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         let endpoint = api::endpoint(Arc::new(state), Route::new());
         let serving = tokio::spawn(server.serve(endpoint, stop.clone(), Duration::from_secs(5)));
         Self {
@@ -105,7 +104,7 @@ impl Simulated {
 
     /// Ends the node without storing anything more and starts it again, the disk's faults gone.
     async fn restart(self) -> Self {
-        self.stop.cancel();
+        self.stop.now.cancel();
         self.serving.await.unwrap();
         self.queue.halt().await;
         drop(self.queue);

@@ -201,6 +201,31 @@ async fn a_stopping_node_finishes_what_it_began_and_is_not_ready_meanwhile() {
     assert_eq!(left.len(), usize::from(accepted));
 }
 
+#[tokio::test]
+async fn a_node_that_will_stop_says_so_and_serves_until_its_grace_is_over() {
+    let mut server = Server::setup().set("server.shutdown_grace", "3s").start().await;
+    let client = server.client();
+    let topic = client.topic("grace");
+    topic.enqueue(json!([{"text": "before"}])).await;
+    server.signal(Signal::TERM);
+    let ready = client.request(reqwest::Method::GET, "/readyz");
+    let mut reply = client.try_send(ready.try_clone().unwrap()).await.unwrap();
+    while reply.status == 200 {
+        reply = client.try_send(ready.try_clone().unwrap()).await.unwrap();
+    }
+    reply.problem(503, "not_ready");
+    // Whoever has not looked yet is served, and asked to connect elsewhere.
+    let late = client.request(reqwest::Method::POST, &topic.at("enqueue"));
+    let late = client
+        .try_send(late.json(&json!({"items": [{"text": "late"}]})))
+        .await;
+    let late = late.unwrap();
+    assert_eq!((late.status, late.header("connection")), (200, "close"));
+    assert_eq!(server.ended().await.code(), Some(0));
+    server.start_again().await;
+    assert_eq!(server.client().topic("grace").take(9).await, ["before", "late"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_stops_at_once_and_loses_nothing() {
     let mut server = Server::start().await;

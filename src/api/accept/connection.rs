@@ -69,7 +69,7 @@ where
             let remote = RemoteAddr(Addr::SocketAddr(peer));
             let request = Request::from((request, local, remote, scheme.clone()));
             let shared = shared.clone();
-            async move { Ok::<_, Infallible>(answer(&shared.endpoint, request, mark).await) }
+            async move { Ok::<_, Infallible>(answer(&shared, request, mark).await) }
         })
     };
     let builder = builder();
@@ -88,7 +88,7 @@ where
                 tracing::debug!(%peer, "connection closed: silent for too long");
                 return;
             }
-            () = shared.stop.cancelled(), if !stopping => {
+            () = shared.stop.now.cancelled(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -116,14 +116,20 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-async fn answer<E>(endpoint: &E, request: Request, mark: InFlight) -> http::Response<Guarded>
+async fn answer<E>(shared: &Shared<E>, request: Request, mark: InFlight) -> http::Response<Guarded>
 where
     E: Endpoint<Output = Response>,
 {
-    let response = match endpoint.call(request).await {
+    let version = request.version();
+    let mut response = match shared.endpoint.call(request).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
+    // HTTP/2 has no such header: its connections are told when the time has come.
+    if version < http::Version::HTTP_2 && shared.stop.announced.is_cancelled() {
+        let close = http::HeaderValue::from_static("close");
+        response.headers_mut().insert(http::header::CONNECTION, close);
+    }
     let response: http::Response<BoxBody<Bytes, std::io::Error>> = response.into();
     response.map(|body| Guarded { body, _mark: mark })
 }

@@ -10,13 +10,13 @@ fn options() -> ListenOptions {
 
 struct Running {
     address: SocketAddr,
-    stop: CancellationToken,
+    stop: Stop,
     task: tokio::task::JoinHandle<()>,
 }
 
 async fn start<E: Endpoint<Output = Response> + 'static>(options: ListenOptions, endpoint: E) -> Running {
     let server = bind(options).await.unwrap();
-    let (address, stop) = (server.address(), CancellationToken::new());
+    let (address, stop) = (server.address(), Stop::default());
     let task = tokio::spawn(server.serve(endpoint, stop.clone(), Duration::from_secs(10)));
     Running { address, stop, task }
 }
@@ -52,7 +52,7 @@ async fn a_stopping_server_finishes_what_is_in_flight_and_takes_no_more() {
         .await
         .unwrap();
     entered.notified().await;
-    running.stop.cancel();
+    running.stop.now.cancel();
     while TcpStream::connect(running.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -84,7 +84,7 @@ async fn a_client_that_sends_no_head_is_dropped_and_a_quiet_one_is_not() {
         .await
         .unwrap();
     assert_eq!(read_all(&mut kept).await.matches("hello").count(), 2);
-    running.stop.cancel();
+    running.stop.now.cancel();
     running.task.await.unwrap();
 }
 
@@ -104,7 +104,7 @@ async fn a_client_that_drips_its_second_head_is_dropped() {
     }
     socket.write_all(b"GET / HT").await.unwrap();
     assert!(!read_all(&mut socket).await.contains("hello"));
-    running.stop.cancel();
+    running.stop.now.cancel();
     running.task.await.unwrap();
 }
 
@@ -123,7 +123,7 @@ async fn connections_of_one_address_are_bounded() {
     let mut second = TcpStream::connect(running.address).await.unwrap();
     let _ = second.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(read_all(&mut second).await, "");
-    running.stop.cancel();
+    running.stop.now.cancel();
     running.task.await.unwrap();
 }
 
@@ -141,7 +141,7 @@ async fn self_signed_tls_is_served_over_both_versions() {
         client.get(&url).send().await.unwrap().text().await.unwrap(),
         "hello"
     );
-    running.stop.cancel();
+    running.stop.now.cancel();
     running.task.await.unwrap();
 }
 
