@@ -16,7 +16,7 @@ use crate::model::{IdGenerator, ItemId, LeaseKey};
 use crate::queue::{ItemLimits, LiveLimits, Parts, Queue, QueueLimits, Recovered, Replay, SharedSlots};
 use crate::tenant::Quotas;
 use crate::wal::disk::Disk;
-use crate::wal::{Wal, WalOptions};
+use crate::wal::{Wal, WalOpenError, WalOptions, inspect};
 
 /// Ready items a topic keeps in memory while more are in the shard.
 const PREFETCH_ITEMS: u64 = 4_000;
@@ -186,7 +186,11 @@ async fn open_log(
         disk_free_bytes_min: wal.disk_free_bytes_min,
         ..WalOptions::new(dir, config.start.node.id)
     };
+    let quarantine = wal.quarantine;
     let open = move || {
+        if quarantine {
+            set_damage_aside(&*disk, &options.dir)?;
+        }
         let began = clock.monotonic();
         let mut visit = |lsn, record| replay.visit(lsn, record);
         let wal = Wal::open(options, disk, high_water, &mut visit)?;
@@ -203,4 +207,26 @@ async fn open_log(
         Ok(opened) => opened,
         Err(error) => Err(StartError::io("cannot replay the log", error)),
     }
+}
+
+/// Makes the log in `dir` readable, if there is one that is not. Damaged files are kept as they were.
+///
+/// # Errors
+/// When the log is in use or the disk refuses. Damage that cannot be repaired is left for opening to refuse.
+fn set_damage_aside(disk: &dyn Disk, dir: &Path) -> Result<(), StartError> {
+    let report = match inspect::repair(disk, dir) {
+        Err(WalOpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(());
+        }
+        report => report?,
+    };
+    let kept_in = report.backup.as_deref().unwrap_or("-");
+    for step in &report.steps {
+        let lost = step
+            .lost
+            .map_or_else(|| "nothing".to_owned(), |loss| loss.to_string());
+        let problem = &step.problem;
+        tracing::error!(%problem, %lost, kept_in, "the log was damaged and is repaired");
+    }
+    Ok(())
 }

@@ -32,6 +32,9 @@ pub(super) struct ServeArgs {
     /// Folder of the write-ahead log
     #[arg(long, value_name = "DIR")]
     wal_dir: Option<String>,
+    /// Start on a damaged log, too: what cannot be read is set aside, kept, and left out
+    #[arg(long)]
+    quarantine: bool,
     /// trace, debug, info, warn or error
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -44,6 +47,7 @@ impl ServeArgs {
     /// What these flags set.
     pub(super) fn assignments(&self) -> Result<Vec<Assignment>, CliError> {
         let self_signed = self.tls_self_signed.then(|| "true".to_owned());
+        let quarantine = self.quarantine.then(|| "true".to_owned());
         let named = [
             ("server.listen", "--listen", &self.listen),
             ("server.tls_cert", "--tls-cert", &self.tls_cert),
@@ -51,6 +55,7 @@ impl ServeArgs {
             ("server.tls_self_signed", "--tls-self-signed", &self_signed),
             ("storage.database_urls", "--database-urls", &self.database_urls),
             ("wal.dir", "--wal-dir", &self.wal_dir),
+            ("wal.quarantine", "--quarantine", &quarantine),
             ("log.level", "--log-level", &self.log_level),
             ("log.encoding", "--log-encoding", &self.log_encoding),
         ];

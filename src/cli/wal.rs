@@ -11,7 +11,7 @@ use super::settings::ConfigArgs;
 use crate::config::ByteSize;
 use crate::wal::WalOpenError;
 use crate::wal::disk::RealDisk;
-use crate::wal::inspect::{self, LogSummary, Loss, Problem, RepairReport};
+use crate::wal::inspect::{self, LogSummary, RepairReport};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WalCommand {
@@ -107,7 +107,7 @@ fn inspect(args: &LogArgs, frames: bool) -> Result<(), CliError> {
         output::line(&output::table(&header, rows))?;
     }
     match &summary.problem {
-        Some(problem) => output::line(&format!("damaged: {}", place(problem))),
+        Some(problem) => output::line(&format!("damaged: {problem}")),
         None => output::line(&format!("sound; {} spare files", summary.spares)),
     }
 }
@@ -157,10 +157,6 @@ fn segments(summary: &LogSummary) -> String {
     output::table(&header, rows)
 }
 
-fn place(problem: &Problem) -> String {
-    format!("{} at byte {}: {}", problem.file, problem.offset, problem.reason)
-}
-
 fn verify(args: &LogArgs) -> Result<(), CliError> {
     let folder = args.folder()?;
     let problem = inspect::verify(&RealDisk::new(), &folder).map_err(unreadable(&folder))?;
@@ -171,8 +167,7 @@ fn verify(args: &LogArgs) -> Result<(), CliError> {
         None if args.output.is_json() => Ok(()),
         None => output::line("the log is sound"),
         Some(problem) => Err(CliError::Partly(format!(
-            "the log is damaged: {}; `mqueue wal repair` saves what is readable",
-            place(&problem)
+            "the log is damaged: {problem}; `mqueue wal repair` saves what is readable"
         ))),
     }
 }
@@ -186,10 +181,7 @@ fn repair(args: &LogArgs) -> Result<(), CliError> {
         output::line(&repaired(&report))?;
     }
     match &report.left {
-        Some(problem) => Err(CliError::Partly(format!(
-            "the log is still damaged: {}",
-            place(problem)
-        ))),
+        Some(problem) => Err(CliError::Partly(format!("the log is still damaged: {problem}"))),
         None => Ok(()),
     }
 }
@@ -202,22 +194,14 @@ fn repaired(report: &RepairReport) -> String {
         .steps
         .iter()
         .map(|step| match &step.lost {
-            None => format!("{}: repaired, nothing was lost", place(&step.problem)),
-            Some(loss) => format!("{}: lost {}", place(&step.problem), lost(loss)),
+            None => format!("{}: repaired, nothing was lost", step.problem),
+            Some(loss) => format!("{}: lost {loss}", step.problem),
         })
         .collect();
     if let Some(backup) = &report.backup {
         lines.push(format!("the damaged files are kept as they were in {backup}"));
     }
     lines.join("\n")
-}
-
-fn lost(loss: &Loss) -> String {
-    let about = if loss.exact { "" } else { "at most " };
-    format!(
-        "{about}frames {} to {} ({} bytes)",
-        loss.first_lsn.0, loss.last_lsn.0, loss.bytes
-    )
 }
 
 #[cfg(test)]

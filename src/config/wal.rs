@@ -20,6 +20,8 @@ pub struct WalConfig {
     pub pending_bytes_max: usize,
     /// Free bytes of the disk below which enqueues are refused.
     pub disk_free_bytes_min: u64,
+    /// A damaged log is repaired before it is opened, instead of refused.
+    pub quarantine: bool,
 }
 
 impl WalConfig {
@@ -40,6 +42,7 @@ impl WalConfig {
             spare_segments: reader.integer("wal.spare_segments", 0..=64),
             pending_bytes_max: reader.bytes("wal.pending_bytes_max", 16 << 20..=1 << 30) as usize,
             disk_free_bytes_min: reader.bytes("wal.disk_free_bytes_min", 0..=1 << 40),
+            quarantine: reader.flag("wal.quarantine"),
         };
         if config.bytes_max < 2 * config.segment_bytes {
             reader.problem("wal.bytes_max", "must be at least twice wal.segment_bytes");

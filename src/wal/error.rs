@@ -39,7 +39,7 @@ pub enum WalOpenError {
     #[error(
         "the log is damaged: {} at byte {offset}: {reason}; nothing was changed; look at it with \
          `mqueue wal inspect`, check it with `mqueue wal verify`, save what is readable with \
-         `mqueue wal repair`",
+         `mqueue wal repair`, or start with `--quarantine`, which repairs first",
         file.display()
     )]
     Corrupt {

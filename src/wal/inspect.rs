@@ -40,6 +40,12 @@ pub struct Problem {
     pub reason: Damage,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at byte {}: {}", self.file, self.offset, self.reason)
+    }
+}
+
 /// One segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SegmentSummary {

@@ -296,6 +296,41 @@ async fn the_log_is_inspected_verified_and_repaired() {
     assert_eq!(server.client().topic("t").take(99).await, ["last"]);
 }
 
+#[tokio::test]
+async fn a_node_starts_on_a_damaged_log_when_it_is_told_to_leave_out_what_is_lost() {
+    let mut server = Server::start().await;
+    let topic = server.client().topic("t");
+    let lost: Vec<Value> = (0..50).map(|n| json!({"text": format!("item {n}")})).collect();
+    topic.enqueue(json!(lost)).await;
+    topic.enqueue(json!([{"text": "kept"}])).await;
+    server.kill().await;
+    let mut inspect = command(server.dir());
+    inspect.args(["wal", "inspect", "--frames", "--output", "json"]);
+    let (file, offset) = first_items(&run(inspect).json(), &server.wal_dir());
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[offset + 60] ^= 0xff;
+    std::fs::write(&file, &bytes).unwrap();
+    let mut refused = command(server.dir());
+    refused.args(["serve", "--listen", "127.0.0.1:0"]);
+    let place = format!("{} at byte {offset}", file.file_name().unwrap().to_str().unwrap());
+    run(refused).fails(78, &place);
+
+    server.set("wal.quarantine", "true");
+    server.start_again().await;
+    assert_eq!(server.client().topic("t").take(99).await, ["kept"]);
+    let told = |line: &Value| {
+        let damaged = line["message"].as_str()?.contains("the log was damaged");
+        damaged.then(|| line.clone())
+    };
+    let line = server.log().wait_for(told).await;
+    assert!(line["problem"].as_str().unwrap().contains(&place), "{line}");
+    let backup = server.wal_dir().join(line["kept_in"].as_str().unwrap());
+    assert_eq!(
+        std::fs::read(backup.join(file.file_name().unwrap())).unwrap(),
+        bytes
+    );
+}
+
 /// The file and the place in it of the frame with the 50 items.
 fn first_items(shown: &Value, wal: &std::path::Path) -> (std::path::PathBuf, usize) {
     let frames = shown["frames"].as_array().unwrap();

@@ -54,6 +54,14 @@ pub struct Loss {
     pub bytes: u64,
 }
 
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let about = if self.exact { "" } else { "at most " };
+        let (first, last, bytes) = (self.first_lsn.0, self.last_lsn.0, self.bytes);
+        write!(f, "{about}frames {first} to {last} ({bytes} bytes)")
+    }
+}
+
 /// Repairs the log in `dir`, which must not be open.
 ///
 /// # Errors
