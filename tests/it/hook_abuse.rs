@@ -120,6 +120,13 @@ const CASES: &[Case] = &[
         body("(local.set $out (i32.add (local.get $out) (i32.const 3)))"),
         "not valid",
     ),
+    Case {
+        instead: Some((
+            "(func $realloc (param i32 i32 i32 i32) (result i32)",
+            "(func $realloc (param i32 i32 i32 i32) (result i32) (return (i32.const -16))",
+        )),
+        ..case("A11 and B7 memory that is not there", NOTHING, "")
+    },
     case(
         "A12 a verdict that does not exist",
         item("(i32.store8 offset=8 (local.get $verdict) (i32.const 99))"),
@@ -173,7 +180,7 @@ const CASES: &[Case] = &[
 ];
 
 /// Single enqueues of a tenant without hooks, one after the other: median and 99th percentile.
-async fn waits(client: &Client, count: usize) -> (Duration, Duration) {
+pub(crate) async fn waits(client: &Client, count: usize) -> (Duration, Duration) {
     let hooks = Hooks::of(client, "bystander");
     let mut waits = Vec::with_capacity(count);
     for _ in 0..count {
@@ -185,14 +192,14 @@ async fn waits(client: &Client, count: usize) -> (Duration, Duration) {
     (waits[count / 2], waits[count * 99 / 100])
 }
 
-fn report(what: &str, (median, p99): (Duration, Duration), quiet: (Duration, Duration)) {
+pub(crate) fn report(what: &str, (median, p99): (Duration, Duration), quiet: (Duration, Duration)) {
     eprintln!(
         "{what}: another tenant waited {median:?}, p99 {p99:?}; quiet {:?}, p99 {:?}",
         quiet.0, quiet.1
     );
 }
 
-fn memory_kib(server: &Server) -> u64 {
+pub(crate) fn memory_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

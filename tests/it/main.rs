@@ -40,6 +40,7 @@ mod engine;
 mod follow;
 mod growth;
 mod hook_abuse;
+mod hook_siege;
 mod hook_verdicts;
 mod hooks;
 mod hostile_tenant;

@@ -1,0 +1,290 @@
+//! What a hostile tenant tries beyond single calls, against a real server: bombs for the compiler, splits of splits,
+//! more calls than there are places, clients that hang up, secrets in logs, and many tenants at once.
+//! How long another tenant waited meanwhile is printed beside what it waits on a quiet server.
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::client::{list, text};
+use crate::guests::{CONFIG, Guest, LOG, UPPER};
+use crate::hook_abuse::{memory_kib, report, waits};
+use crate::hook_client::{Hooks, Side};
+use crate::server::{Server, token};
+use mqueue::tenant::Scope;
+
+const MEMORY: &str = "(memory (export \"memory\") 1)";
+
+/// A sound hook with something put beside its memory.
+fn beside(field: &str) -> String {
+    let wat = Side::Enqueue.wat(&Guest::default());
+    assert!(wat.contains(MEMORY));
+    wat.replace(MEMORY, &format!("{MEMORY} {field}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a2_a6_c1_c3_and_c6_bombs_are_refused_or_harmless_and_nobody_else_waits() {
+    let server = Server::start().await;
+    let client = server.client();
+    let quiet = waits(&client, 200).await;
+    let nested = |open: &str, count| format!("(func {} {})", open.repeat(count), "end ".repeat(count));
+    let sound = beside("");
+    // Whether it must be refused; the others may also be harmless.
+    let bombs = [
+        (
+            "A2 a loop at the start",
+            true,
+            beside("(func $s (loop $l (br $l))) (start $s)"),
+        ),
+        (
+            "A6 four gigabytes of memory",
+            true,
+            sound.replace(MEMORY, "(memory (export \"memory\") 65536)"),
+        ),
+        (
+            "A6 a table of 2^32 - 1",
+            true,
+            beside("(table 4294967295 funcref)"),
+        ),
+        (
+            "C1 50,000 locals",
+            true,
+            beside(&format!("(func (local {}))", "i64 ".repeat(50_000))),
+        ),
+        ("C1 20,000 ifs", false, beside(&nested("i32.const 0 if ", 20_000))),
+        ("C1 10,000 blocks", false, beside(&nested("block ", 10_000))),
+        ("C1 60,000 functions", true, beside(&"(func)".repeat(60_000))),
+        (
+            "C3 four megabytes of nothing",
+            false,
+            beside(&format!("(@custom \"x\" \"{}\")", "y".repeat(4 << 20))),
+        ),
+        (
+            "C3 a name of a megabyte",
+            false,
+            beside(&format!("(func $\"{}\")", "n".repeat(1 << 20))),
+        ),
+        ("C6 two memories", true, beside("(memory 1)")),
+        (
+            "C6 a component in a component",
+            true,
+            "(component (component (core module)))".to_owned(),
+        ),
+    ];
+    for (number, (name, refused, wat)) in bombs.into_iter().enumerate() {
+        let hooks = Hooks::of(&client, &format!("bomber-{number}"));
+        let upload = tokio::spawn({
+            let hooks = hooks.clone();
+            async move { hooks.upload("h", wat).await }
+        });
+        report(name, waits(&client, 50).await, quiet);
+        let reply = upload.await.unwrap();
+        if refused || reply.status >= 300 {
+            reply.problem(422, "hook_refused");
+            assert_eq!(client.get(&hooks.at("hooks/h")).await.status, 404, "{name}");
+        } else {
+            hooks.bind("h", 1, Side::Enqueue, json!({})).await;
+            hooks.enqueue("t", json!([{"text": "x"}])).await.ok();
+        }
+    }
+}
+
+#[tokio::test]
+async fn b5_a_split_of_splits_stays_within_its_bounds_and_is_charged() {
+    let server = Server::start().await;
+    let hooks = Hooks::of(&server.client(), "default");
+    // Sixteen edits of 64 bytes each that change nothing but the topic.
+    let split = "(i32.store8 offset=8 (local.get $verdict) (i32.const 3))
+        (local.set $at (call $alloc (i32.const 8) (i32.const 1024)))
+        (memory.fill (local.get $at) (i32.const 0) (i32.const 1024))
+        (i32.store offset=16 (local.get $verdict) (local.get $at))
+        (i32.store offset=20 (local.get $verdict) (i32.const 16))
+        (local.set $end (i32.add (local.get $at) (i32.const 1024)))
+        (loop $edit
+          (i32.store8 offset=48 (local.get $at) (i32.const 1))
+          (i32.store offset=52 (local.get $at) (i32.const 64))
+          (i32.store offset=56 (local.get $at) (i32.const 1))
+          (local.set $at (i32.add (local.get $at) (i32.const 64)))
+          (br_if $edit (i32.lt_u (local.get $at) (local.get $end))))";
+    for (from, to) in [("a", "b"), ("b", "a")] {
+        let fields = format!(r#"(data (i32.const 64) "{to}")"#);
+        let guest = Guest {
+            fields: &fields,
+            item: split,
+            ..Guest::default()
+        };
+        let topic = json!({ "topic": from });
+        hooks
+            .put(&format!("from-{from}"), Side::Enqueue, guest, topic)
+            .await;
+    }
+    let reply = hooks.enqueue("a", json!([{"text": "x"}])).await;
+    assert!(reply.status < 500, "{}", reply.text);
+    let mut stored = 0;
+    for topic in ["a", "b"] {
+        let stats = hooks
+            .client
+            .get(&hooks.at(&format!("topics/{topic}/stats")))
+            .await;
+        let stats = if stats.status == 404 {
+            json!({})
+        } else {
+            stats.ok()
+        };
+        let held = ["ready", "scheduled", "leased", "dead"];
+        stored += held
+            .iter()
+            .filter_map(|state| stats[*state].as_u64())
+            .sum::<u64>();
+    }
+    assert!(stored <= 1_000, "{stored} items of one");
+    // The next tenant's item is an item as ever.
+    let other = Hooks::of(&server.client(), "other");
+    other.enqueue("t", json!([{"text": "x"}])).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d3_calls_without_a_place_wait_and_are_then_turned_away() {
+    let server = Server::setup()
+        .set("hooks.instances", "4")
+        .set("hooks.threads", "2")
+        .set("hooks.queue_per_namespace", "4")
+        .set("hooks.wait_max", "200ms")
+        .start()
+        .await;
+    let client = server.client();
+    let slow = Guest {
+        body:
+            "(local.set $n (i64.const 2000000)) (loop $l (local.set $n (i64.sub (local.get $n) (i64.const 1)))
+            (br_if $l (i64.ne (local.get $n) (i64.const 0))))",
+        ..Guest::default()
+    };
+    let hooks = Hooks::of(&client, "crowd");
+    hooks.put("h", Side::Enqueue, slow, json!({})).await;
+    let quiet = waits(&client, 100).await;
+    let crowd = (0..64).map(|_| hooks.enqueue("t", json!([{"text": "x"}])));
+    let (replies, meanwhile) = tokio::join!(futures_util::future::join_all(crowd), waits(&client, 100));
+    report("D3 sixty-four calls for four places", meanwhile, quiet);
+    let taken = replies.iter().filter(|reply| reply.status == 200).count();
+    for reply in replies.iter().filter(|reply| reply.status != 200) {
+        reply.problem(503, "hook_overloaded");
+    }
+    assert!((1..64).contains(&taken), "{taken} of 64 were done");
+    hooks.enqueue("t", json!([{"text": "x"}])).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d8_who_hangs_up_during_a_call_spoils_nothing() {
+    let server = Server::start().await;
+    let hooks = Hooks::of(&server.client(), "default");
+    let slow = Guest {
+        body:
+            "(local.set $n (i64.const 3000000)) (loop $l (local.set $n (i64.sub (local.get $n) (i64.const 1)))
+            (br_if $l (i64.ne (local.get $n) (i64.const 0))))",
+        item: UPPER,
+        ..Guest::default()
+    };
+    hooks.put("h", Side::Enqueue, slow, json!({})).await;
+    let body = r#"{"items":[{"text":"gone"}]}"#;
+    let request = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        hooks.at("topics/t/enqueue"),
+        token(None, &Scope::ALL),
+        body.len()
+    );
+    for _ in 0..50 {
+        let mut socket = TcpStream::connect(server.address()).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        drop(socket);
+    }
+    for _ in 0..10 {
+        hooks.enqueue("t", json!([{"text": "stayed"}])).await.ok();
+    }
+    // What was begun for those who left is there whole or not at all.
+    let items = hooks.dequeue("t").await;
+    let texts: Vec<_> = items.iter().map(text).collect();
+    assert!(
+        texts.iter().all(|text| text == "GONE" || text == "STAYED"),
+        "{texts:?}"
+    );
+    assert_eq!(texts.iter().filter(|text| *text == "STAYED").count(), 10);
+}
+
+#[tokio::test]
+async fn d14_a_secret_is_masked_wherever_its_hook_writes_it() {
+    let server = Server::start().await;
+    let hooks = Hooks::of(&server.client(), "default");
+    let guest = Guest {
+        imports: &format!("{CONFIG} {LOG}"),
+        fields: r#"(data (i32.const 16) "key")"#,
+        body: "(call $secret (i32.const 16) (i32.const 3) (i32.const 1024))
+               (call $log (i32.const 3) (i32.load (i32.const 1028)) (i32.load (i32.const 1032)))",
+        item: "",
+    };
+    let secret = "s3cret-of-the-tenant";
+    let upload = json!({"wat": Side::Enqueue.wat(&guest), "secrets": {"key": secret}});
+    let reply = hooks.client.post(&hooks.at("hooks/h/versions"), upload).await;
+    assert_eq!(reply.status, 201, "{}", reply.text);
+    hooks.bind("h", 1, Side::Enqueue, json!({})).await;
+    hooks.enqueue("t", json!([{"text": "x"}])).await.ok();
+    let log = hooks.client.get(&hooks.at("hooks/h/logs")).await.ok();
+    assert!(log.to_string().contains("***"), "{log}");
+    for path in [
+        "hooks/h/logs",
+        "hooks/h",
+        "hooks/h/versions/1",
+        "hooks/h/stats",
+        "audit",
+    ] {
+        let reply = hooks.client.get(&hooks.at(path)).await;
+        assert!(!reply.text.contains(secret), "{path}: {}", reply.text);
+    }
+    assert!(!server.log().text().contains(secret));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d1_many_tenants_with_a_module_each_go_round_in_bounded_memory() {
+    const TENANTS: usize = 60;
+    let server = Server::setup().set("hooks.instances", "16").start().await;
+    let client = server.client();
+    let tenants: Vec<_> = (0..TENANTS)
+        .map(|n| Hooks::of(&client, &format!("tenant-{n}")))
+        .collect();
+    let quiet = waits(&client, 200).await;
+    for (number, hooks) in tenants.iter().enumerate() {
+        let fields = format!(r#"(data (i32.const 64) "{number:02}")"#);
+        let guest = Guest {
+            fields: &fields,
+            item: "(i32.store8 offset=8 (local.get $verdict) (i32.const 1))
+                (i32.store offset=16 (local.get $verdict) (i32.const 64))
+                (i32.store offset=20 (local.get $verdict) (i32.const 2))",
+            ..Guest::default()
+        };
+        hooks.put("h", Side::Enqueue, guest, json!({})).await;
+    }
+    let round = async || {
+        for hooks in &tenants {
+            let answer = hooks.enqueue("t", json!([{"text": "x"}])).await.ok();
+            assert_eq!(list(&answer["results"])[0]["status"], "accepted");
+        }
+    };
+    round().await;
+    let before = memory_kib(&server);
+    let ((), meanwhile) = tokio::join!(
+        async {
+            for _ in 0..10 {
+                round().await;
+            }
+        },
+        waits(&client, 200)
+    );
+    report("D1 a module for each of sixty tenants", meanwhile, quiet);
+    let after = memory_kib(&server);
+    assert!(after < before + (64 << 10), "{before} KiB became {after} KiB");
+    for (number, hooks) in tenants.iter().enumerate() {
+        let items = hooks.dequeue("t").await;
+        assert!(items.iter().all(|item| text(item) == format!("{number:02}")));
+        assert_eq!(items.len(), 11);
+    }
+}
