@@ -38,6 +38,7 @@ pub(super) struct HookFile {
 /// A folder with a hook, or a module by itself.
 #[derive(Debug)]
 pub(super) struct Folder {
+    /// The folder, or the one that the module is in.
     path: PathBuf,
     module: PathBuf,
 }
@@ -55,9 +56,15 @@ impl Folder {
                 module,
             });
         }
+        if !path.exists() {
+            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(failed(path, error));
+        }
+        // Of a module in the present folder the parent is empty, and an empty path is no folder.
+        let module = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Ok(Self {
-            path: path.parent().unwrap_or(Path::new("")).to_owned(),
-            module: path.to_owned(),
+            path: module.parent().unwrap_or(Path::new("/")).to_owned(),
+            module,
         })
     }
 

@@ -3,7 +3,7 @@
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use super::bindings::{function, interface};
+use super::bindings::{PACKAGE, VERSION, function, interface};
 use super::error::UploadError;
 use crate::hooks::WIT;
 use crate::model::Side;
@@ -41,11 +41,7 @@ fn wrapped(mut module: Vec<u8>) -> Result<Vec<u8>, UploadError> {
             (true, false) => "enqueue-hook",
             (false, true) => "dequeue-hook",
             (false, false) => {
-                return Err(UploadError::Contract(format!(
-                    "the module exports no hook: export `{}` or `{}`, or upload a component",
-                    canonical(Side::Enqueue),
-                    canonical(Side::Dequeue)
-                )));
+                return Err(UploadError::Contract(facts.no_hook()));
             }
         };
         let mut resolve = Resolve::default();
@@ -89,6 +85,18 @@ impl CoreFacts {
     fn exports(&self, side: Side) -> bool {
         let name = canonical(side);
         self.exports.iter().any(|export| export.ends_with(&name))
+    }
+
+    /// What to say of a module that exports no hook; the name that comes nearest is told.
+    fn no_hook(&self) -> String {
+        let wanted = Side::ALL
+            .map(|side| format!("`{}`", canonical(side)))
+            .join(" or ");
+        let near = self.exports.iter().find(|export| export.contains(PACKAGE));
+        let instead = near.map_or_else(String::new, |near| {
+            format!(" (it exports `{near}`, and this server speaks version {VERSION})")
+        });
+        format!("the module exports no hook{instead}: export {wanted}, or upload a component")
     }
 }
 

@@ -88,6 +88,12 @@ async fn the_contract_is_explained_to_who_misses_it() {
     let future =
         refused(r#"(component (instance $i) (export "mqueue:hooks/enqueue@0.2.0" (instance $i)))"#).await;
     assert!(future.to_string().contains("speaks version 0.1.0"), "{future}");
+    let future = shout().replace("hooks/enqueue@0.1.0", "hooks/enqueue@0.2.0");
+    let future = refused(&future).await.to_string();
+    assert!(
+        future.contains("it exports `mqueue:hooks/enqueue@0.2.0#on-enqueue`"),
+        "{future}"
+    );
     let core = shout().replace(
         "(memory (export",
         r#"(import "env" "puts" (func)) (memory (export"#,
