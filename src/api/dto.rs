@@ -646,9 +646,10 @@ pub(crate) enum DeadReason {
 /// One page of items, in delivery order.
 #[derive(Object)]
 pub(crate) struct ItemList {
-    /// The items.
+    /// The items. They may be fewer than `limit` and yet not the last: a page is bounded in bytes, and in how much is
+    /// looked through for it.
     items: Vec<ItemDetail>,
-    /// Where the next page begins; absent at the end.
+    /// Where the next page begins; absent at the end, and only there.
     next_cursor: Option<String>,
 }
 

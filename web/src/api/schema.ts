@@ -1822,7 +1822,7 @@ export interface components {
             items?: components["schemas"]["TestItem"][];
             /**
              * Format: int64
-             * @description Up to this many items that are in `topic`, in delivery order, at most 100.
+             * @description Up to this many items that are in `topic`, the one accepted last first, at most 100.
              */
             last?: number;
             /**
@@ -2910,9 +2910,12 @@ export interface components {
          * @description One page of items, in delivery order.
          */
         ItemList: {
-            /** @description The items. */
+            /**
+             * @description The items. They may be fewer than `limit` and yet not the last: a page is bounded in bytes, and in how much is
+             *     looked through for it.
+             */
             items: components["schemas"]["ItemDetail"][];
-            /** @description Where the next page begins; absent at the end. */
+            /** @description Where the next page begins; absent at the end, and only there. */
             next_cursor?: string;
         };
         /**
