@@ -337,10 +337,10 @@ async fn a_dry_run_shows_what_would_change_and_writes_nothing() {
     ask(&bench, Method::POST, &format!("{topic}/enqueue"), &[], items).await;
     let last = run(json!({"last": 1, "topic": "t"})).await.json();
     assert_eq!(last["items"].as_array().unwrap().len(), 1);
-    assert_eq!(last["items"][0]["changes"][0]["text"], "ONE");
+    assert_eq!(last["items"][0]["changes"][0]["text"], "TWO");
     let stored = get(&bench, &format!("{topic}/items")).await.json();
-    assert_eq!(stored["items"][0]["text"], "one");
-    assert_eq!(last["items"][0]["id"], stored["items"][0]["id"]);
+    assert_eq!(stored["items"][1]["text"], "two");
+    assert_eq!(last["items"][0]["id"], stored["items"][1]["id"]);
 
     assert_eq!(run(json!({})).await.code(), "malformed_body");
     assert_eq!(
