@@ -1,8 +1,8 @@
 //! Request bodies: collected with a counted limit and a minimum rate, then read as JSON.
 
-use std::fmt;
+mod by_name;
+
 use std::marker::PhantomData;
-use std::ops::Deref;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,12 +12,11 @@ use poem::{Body, Request};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::problem::{Code, Problem};
+use by_name::ByName;
 
 /// How long a body may take before its rate is looked at.
 const GRACE: Duration = Duration::from_secs(5);
@@ -139,20 +138,14 @@ pub(crate) fn is_json(content_type: &[u8]) -> bool {
     essence == b"application/json" || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))
 }
 
-/// Reads `bytes` as a JSON object, naming the place of what does not fit.
+/// Reads `bytes` as JSON, structs by the names of their fields alone, and names the place of what does not fit.
 ///
 /// # Errors
 /// 400 with the field when the text says one.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
-    parse_any::<Object<T>>(bytes).map(|object| object.0)
-}
-
-/// Reads `bytes` as JSON of whatever shape `T` has, naming the place of what does not fit.
-///
-/// # Errors
-/// As [`parse`].
-pub(crate) fn parse_any<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| malformed(&error))
+    let mut text = serde_json::Deserializer::from_slice(bytes);
+    let read = T::deserialize(ByName(&mut text)).and_then(|read| text.end().map(|()| read));
+    read.map_err(|error| malformed(&error))
 }
 
 /// As [`parse`], but an empty body stands for an empty object.
@@ -164,42 +157,6 @@ pub(crate) fn parse_or_default<'a, T: Deserialize<'a> + Default>(bytes: &'a [u8]
         Ok(T::default())
     } else {
         parse(bytes)
-    }
-}
-
-/// A JSON object: serde's structs alone would also take their fields from a list, by position.
-#[derive(Debug, Default)]
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Object<T>, A::Error> {
-                Err(A::Error::custom("expected an object, not a list"))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_any(Fields(PhantomData))
-    }
-}
-
-impl<T> Deref for Object<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
     }
 }
 
@@ -327,6 +284,34 @@ mod tests {
         )
         .await;
         assert_eq!(result.unwrap_err().code(), Code::RequestTimeout);
+    }
+
+    #[test]
+    fn no_struct_is_read_from_a_list_at_any_depth() {
+        #[derive(Debug, Default, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Inner {
+            a: u32,
+            b: Option<Box<Inner>>,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Outer {
+            list: Vec<Inner>,
+            pair: (u8, Inner),
+        }
+        let good = br#"{"list":[{"a":1,"b":{"a":2}}],"pair":[7,{"a":3}]}"#;
+        let read: Outer = parse(good).unwrap();
+        assert_eq!((read.list[0].b.as_ref().unwrap().a, read.pair.1.a), (2, 3));
+        for bad in [
+            r#"[[{"a":1}],[7,{}]]"#,
+            r#"{"list":[[1,null]],"pair":[7,{}]}"#,
+            r#"{"list":[{"b":[2,null]}],"pair":[7,{}]}"#,
+            r#"{"list":[],"pair":[7,[3,null]]}"#,
+            r#"{"list":[],"pair":[7,{}]} x"#,
+        ] {
+            let problem = parse::<Outer>(bad.as_bytes()).unwrap_err();
+            assert_eq!(problem.code(), Code::MalformedBody, "{bad}");
+        }
     }
 
     #[tokio::test]

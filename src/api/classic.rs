@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ApiState;
-use super::body::{Incoming, parse, parse_any};
+use super::body::{Incoming, parse};
 use super::caller::{Caller, requester};
 use super::items::{count, deliver_within_trace, enqueue_within_quota, follow, lease, wait};
 use super::problem::{Code, Problem};
@@ -60,7 +60,7 @@ pub(crate) async fn enqueue(
 ) -> Result<Response, Problem> {
     let principal = caller.principal(state)?;
     let bytes = incoming.any(state.limits.batch()).await?;
-    let items: Vec<ClassicItem<'_>> = parse_any(&bytes)?;
+    let items: Vec<ClassicItem<'_>> = parse(&bytes)?;
     if !(1..=limits::BATCH_ITEMS_MAX).contains(&items.len()) {
         let detail = format!("must be a list of 1 to {}", limits::BATCH_ITEMS_MAX);
         return Err(Problem::field(Code::InvalidField, "items", detail));
@@ -389,7 +389,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Vec<NewItem>, Problem> {
-        let items: Vec<ClassicItem<'_>> = parse_any(body.as_bytes())?;
+        let items: Vec<ClassicItem<'_>> = parse(body.as_bytes())?;
         items
             .iter()
             .enumerate()

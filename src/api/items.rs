@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ApiState;
-use super::body::{Incoming, Object, parse, parse_or_default};
+use super::body::{Incoming, parse, parse_or_default};
 use super::caller::{Caller, requester};
 use super::problem::{Code, Problem};
 use super::quota::{over_quota, rate_limit_headers};
@@ -186,7 +186,7 @@ pub(crate) struct DequeueBody {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DequeueManyBody {
-    topics: Vec<Object<TopicShare>>,
+    topics: Vec<TopicShare>,
     #[serde(default)]
     max_total: Option<u32>,
     #[serde(default)]
@@ -247,7 +247,7 @@ pub(crate) async fn dequeue_many(
     }
     let max_total = count("max_total", body.max_total)?;
     let mut topics = Vec::with_capacity(body.topics.len());
-    for (i, Object(share)) in body.topics.into_iter().enumerate() {
+    for (i, share) in body.topics.into_iter().enumerate() {
         let max = match share.max {
             None => max_total,
             some => count(&format!("topics[{i}].max"), some)?,

@@ -5,7 +5,7 @@ use poem::http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::ApiState;
-use super::body::{Incoming, Object, parse};
+use super::body::{Incoming, parse};
 use super::caller::{Caller, topic_name};
 use super::hooks::hook_version;
 use super::problem::{Code, Problem};
@@ -32,7 +32,7 @@ struct OrderBody {
     kind: Kind,
     topic: String,
     #[serde(default)]
-    filter: Option<Object<ItemFilter>>,
+    filter: Option<ItemFilter>,
     #[serde(default)]
     states: Option<Vec<ItemState>>,
     #[serde(default)]
@@ -91,7 +91,7 @@ impl OrderBody {
         self.check_members()?;
         let topic = topic_name(&self.topic)?;
         let states = self.states()?;
-        let filter = self.filter.map(|filter| filter.0).unwrap_or_default();
+        let filter = self.filter.unwrap_or_default();
         check_sweep(&filter, self.limit, self.rate_per_s)?;
         let filter = filter.as_of(state.clock.now());
         let (limit, rate_per_s) = (self.limit, self.rate_per_s);

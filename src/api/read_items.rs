@@ -409,7 +409,7 @@ mod tests {
             ),
             (
                 r#"[{"text":"a"}]"#,
-                "malformed_body: the body does not fit: expected an object",
+                "malformed_body: the body does not fit: invalid type: sequence, expected an object",
             ),
             ("", "malformed_body: the body does not fit: EOF"),
             (

@@ -4,7 +4,7 @@ use poem::Response;
 use serde::Deserialize;
 
 use super::ApiState;
-use super::body::{Incoming, Object, parse};
+use super::body::{Incoming, parse};
 use super::caller::{Caller, requester};
 use super::items::{count, lease, wait};
 use super::problem::{Code, Problem};
@@ -34,9 +34,9 @@ pub(crate) enum Settle {
 #[serde(deny_unknown_fields)]
 struct SettleBody<'a> {
     #[serde(borrow)]
-    leases: Vec<Object<LeaseIn<'a>>>,
+    leases: Vec<LeaseIn<'a>>,
     #[serde(default)]
-    then_dequeue: Option<Object<ThenDequeue>>,
+    then_dequeue: Option<ThenDequeue>,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +81,7 @@ pub(crate) async fn settle(
     let body: SettleBody<'_> = parse(&bytes)?;
     let then = match (body.then_dequeue, route) {
         (None, _) => None,
-        (Some(then), Settle::Ack) => Some(next_request(&principal, then.0)?),
+        (Some(then), Settle::Ack) => Some(next_request(&principal, then)?),
         (Some(_), _) => {
             let detail = "only ack takes it; dequeue with a call of its own";
             return Err(Problem::field(Code::InvalidField, "then_dequeue", detail));
@@ -105,7 +105,7 @@ async fn settle_leases(
     state: &ApiState,
     principal: &Principal,
     route: Settle,
-    leases: &[Object<LeaseIn<'_>>],
+    leases: &[LeaseIn<'_>],
 ) -> Result<Vec<Option<SettleResult>>, Problem> {
     let mut actions: Vec<LeaseAction> = Vec::with_capacity(leases.len());
     let mut places = Vec::with_capacity(leases.len());

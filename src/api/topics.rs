@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::ApiState;
 use super::audit::note;
-use super::body::{Incoming, Object, parse, parse_or_default};
+use super::body::{Incoming, parse, parse_or_default};
 use super::caller::{Caller, requester, topic_name};
 use super::hooks::conditions::{Conditions, failed, tagged};
 use super::hooks::{hook_version, rehearse_dead};
@@ -316,7 +316,7 @@ pub(crate) async fn discard_dead(
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RedriveBody {
-    filter: Object<ItemFilter>,
+    filter: ItemFilter,
     to_topic: Option<String>,
     rate_per_s: Option<u32>,
     limit: Option<u64>,
@@ -340,7 +340,7 @@ pub(crate) async fn redrive(
         None => None,
     };
     let redrive = Redrive {
-        filter: body.filter.0.as_of(state.clock.now()),
+        filter: body.filter.as_of(state.clock.now()),
         limit: body.limit,
         to_topic: to_topic.map(|name| authorised.topic(name)),
         rate_per_s: body.rate_per_s,

@@ -404,6 +404,13 @@ async fn settings_that_are_wrong_change_nothing() {
             );
         }
     }
+    let by_place = json!({"backoff": [1000, 2.0]});
+    let reply = client.put("/v1/namespaces/default/topics/t", by_place).await;
+    let problem = reply.problem(400, "malformed_body");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("expected an object"),
+        "{problem}"
+    );
     assert_eq!(
         client.get("/v1/namespaces/default").await.ok()["settings"],
         json!({})
