@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use poem::{Endpoint, Response, Route};
 
-pub use configuration::{ConfigEntry, ConfigFault, Configuration, Reload, Reloads};
+pub use configuration::{ConfigChange, ConfigEntry, ConfigFault, Configuration, Reload, Reloads};
 pub use hooks::HooksState;
 pub use layers::ROUTES;
 pub use ops::snapshot;

@@ -69,17 +69,26 @@ pub struct Config {
 }
 
 impl Config {
-    /// The keys whose values differ from those of `before`, and whether each counts while the process runs.
-    /// The text of the file of public keys counts as part of its key.
-    pub fn changes_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, bool)> {
+    /// The keys whose values differ from those of `before`. The text of the file of public keys counts as part of
+    /// its key.
+    pub fn changes_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Change<'a>> {
         let other_keys = self.live.auth.jwks != before.live.auth.jwks;
         self.entries.iter().filter_map(move |entry| {
             let old = before.entries.iter().find(|old| old.key == entry.key);
             let differs = old.is_none_or(|old| old.digest != entry.digest);
             let differs = differs || (other_keys && entry.key == "auth.jwks_file");
-            differs.then(|| (entry.key.as_str(), entry.is_live()))
+            differs.then_some(Change { entry, old })
         })
     }
+}
+
+/// A key whose value differs between two readings.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    /// The key as it is now.
+    pub entry: &'a Entry,
+    /// As it was before.
+    pub old: Option<&'a Entry>,
 }
 
 /// What is fixed for the life of the process.
@@ -140,7 +149,8 @@ mod tests {
             "[log]\nlevel = 'warn'\n[hot]\nflush_chunk = 7\n[quotas.namespaces]\na = 5",
             "fedcba9876543210fedcba9876543210",
         );
-        let mut changes: Vec<_> = two.changes_since(&one).collect();
+        let told = |change: Change<'_>| (change.entry.key.clone(), change.entry.is_live());
+        let mut changes: Vec<_> = two.changes_since(&one).map(told).collect();
         changes.sort_unstable();
         let expected = [
             ("auth.jwt_secret", true),
@@ -148,7 +158,7 @@ mod tests {
             ("log.level", true),
             ("quotas.namespaces", true),
         ];
-        assert_eq!(changes, expected);
+        assert_eq!(changes, expected.map(|(key, is_live)| (key.to_owned(), is_live)));
         assert_eq!(one.changes_since(&one).count(), 0);
     }
 }

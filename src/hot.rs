@@ -59,6 +59,8 @@ pub struct TakenItem {
     pub queued: QueuedItem,
     /// The shard holds an older standing, so [`HotTier::delivered`] must be told the log position.
     pub mark: bool,
+    /// How long the lease before this one lasted, in milliseconds, when it ran out and its hand-out is known.
+    pub lapsed_ms: Option<u64>,
 }
 
 /// Why [`HotTier::take`] stopped.

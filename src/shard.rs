@@ -32,8 +32,8 @@ use crate::wal::Lsn;
 pub use breaker::{Breaker, BreakerOptions};
 pub use catalog::{
     AuditQuery, AuditRecord, AuditRow, Catalog, CatalogChanges, Claim, Claimed, Ending, Generations,
-    HookChange, HookContents, HookVersionRow, MoveState, NodeRow, OperationOrder, OperationRow, SlotContents,
-    SlotMove, Told,
+    HookChange, HookContents, HookVersionRow, MoveState, NodeRow, OperationOrder, OperationRow, Replaced,
+    SlotContents, SlotMove, Told,
 };
 pub use connection::ShardOptions;
 pub use slots::{SlotError, SlotMap};

@@ -10,7 +10,7 @@ use super::reply::json;
 use super::views::{AuditEntryView, AuditView};
 use crate::clock::Timestamp;
 use crate::queue::{Act, AuditQuery};
-use crate::tenant::{Authorised, Denied, Scope};
+use crate::tenant::{Authorised, Denied, Principal, Scope};
 
 /// Entries when the request names no number.
 const LIMIT_DEFAULT: usize = 50;
@@ -53,6 +53,25 @@ pub(crate) async fn note(
         action,
         target: target.to_string(),
         before: before.map(|value| value.to_string()),
+        after: after.map(|value| value.to_string()),
+    };
+    state.queue.note(act).await;
+}
+
+/// As [`note`], of what `operator` did to the whole of it and not to one namespace.
+pub(crate) async fn note_of_all(
+    state: &ApiState,
+    (caller, operator): (&Caller, &Principal),
+    action: &'static str,
+    target: String,
+    after: Option<Value>,
+) {
+    let act = Act {
+        namespace: None,
+        by: caller.author_of(&operator.subject),
+        action,
+        target,
+        before: None,
         after: after.map(|value| value.to_string()),
     };
     state.queue.note(act).await;

@@ -4,21 +4,22 @@
 //! - `POST /enqueue` takes a bare list of items, of several namespaces and topics if need be, and answers
 //!   a list of results in the same order. Unless every item was accepted the status is that of the first
 //!   refusal, so that a client that looks only at the status does not lose items; `results` has each item.
-//! - `GET /dequeue` leases items and answers a bare list. The payload is always base64.
+//! - `GET /dequeue` leases items and answers a bare list. The payload is always base64. `X-Limited-By: leases`
+//!   says that there are fewer because the namespace has as many leases as its quota allows.
 //! - `POST /ack` and `POST /nack` settle an item by its id, whoever holds its current lease, or by its
 //!   `lease_id` when one is given; 409 when it is not leased.
 //! - Bodies are read as JSON whatever their content type says: `curl -d` sends a form's.
 //! - An unavailable shard is 500 here and 503 elsewhere.
 
 use poem::Response;
-use poem::http::StatusCode;
+use poem::http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::body::{Incoming, parse};
 use super::caller::{Caller, requester};
-use super::items::{count, deliver_within_trace, enqueue_within_quota, follow, lease, wait};
+use super::items::{count, enqueue_within_quota, follow, hand_out, lease, wait};
 use super::problem::{Code, Problem};
 use super::quota::over_quota;
 use super::read_items::{EnqueueBody, Text, base64};
@@ -32,6 +33,9 @@ use crate::queue::{
     Verb,
 };
 use crate::tenant::{Authorised, Scope};
+
+/// Names the quota that made the answer to a dequeue smaller: its body, a bare list, has no place for it.
+const LIMITED_BY: HeaderName = HeaderName::from_static("x-limited-by");
 
 /// An item as Go's `encoding/json` writes the first version's struct. Unknown fields are passed over, as
 /// Go does.
@@ -258,9 +262,16 @@ pub(crate) async fn dequeue(
         request_id: None,
         consumer: requester(&authorised),
     };
-    let items = state.queue.dequeue(request).await.map_err(queue_problem)?;
-    deliver_within_trace(&items);
-    Ok(json_bytes(delivered(&items).finish()))
+    let handed_out = hand_out(state, authorised.namespace(), request)
+        .await
+        .map_err(queue_problem)?;
+    let mut response = json_bytes(delivered(&handed_out.items).finish());
+    if handed_out.out_of_leases {
+        response
+            .headers_mut()
+            .insert(LIMITED_BY, HeaderValue::from_static("leases"));
+    }
+    Ok(response)
 }
 
 fn delivered(items: &[Delivered]) -> Writer {

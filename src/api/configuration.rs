@@ -1,5 +1,7 @@
 //! The configuration as operators see it, and its reload.
 
+use std::collections::BTreeMap;
+
 use poem::Response;
 use serde::Serialize;
 
@@ -8,7 +10,8 @@ use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::reply::json;
 use crate::clock::Timestamp;
-use crate::queue::PartHealth;
+use crate::model::Author;
+use crate::queue::{Act, PartHealth, Queue};
 
 /// The running node's configuration: what the API needs of whoever reads it.
 pub trait Configuration: Send + Sync + 'static {
@@ -19,11 +22,39 @@ pub trait Configuration: Send + Sync + 'static {
     fn reloads(&self) -> Reloads;
 
     /// Reads everything anew and puts it in force; any error leaves all as it was. It reads files, so it is not
-    /// for a thread that serves requests.
+    /// for a thread that serves requests. Returns what is different now, for the log of changes.
     ///
     /// # Errors
     /// Everything that is wrong.
-    fn reload(&self) -> Result<(), Vec<ConfigFault>>;
+    fn reload(&self) -> Result<ConfigChange, Vec<ConfigFault>>;
+}
+
+/// What a reload changed of what is in force, by key; secrets are masked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfigChange {
+    /// As it was.
+    pub before: BTreeMap<String, String>,
+    /// As it is.
+    pub after: BTreeMap<String, String>,
+}
+
+impl ConfigChange {
+    /// Notes the change in the log of changes as done by `by`, if there is any.
+    pub async fn note(self, queue: &Queue, by: Author) {
+        if self == Self::default() {
+            return;
+        }
+        let text = |values: BTreeMap<String, String>| Some(serde_json::json!(values).to_string());
+        let act = Act {
+            namespace: None,
+            by,
+            action: "config.reload",
+            target: format!("node {}", queue.node().number()),
+            before: text(self.before),
+            after: text(self.after),
+        };
+        queue.note(act).await;
+    }
 }
 
 /// One key.
@@ -130,7 +161,12 @@ pub(crate) async fn reload(state: &ApiState, caller: &Caller) -> Result<Response
     let config = state.config.clone();
     let reloaded = tokio::task::spawn_blocking(move || config.reload()).await;
     match reloaded.map_err(|error| Problem::internal(error.to_string()))? {
-        Ok(()) => json(&state.config.reloads()),
+        Ok(change) => {
+            change
+                .note(&state.queue, caller.author_of(&operator.subject))
+                .await;
+            json(&state.config.reloads())
+        }
         Err(faults) => Err(refused(faults)),
     }
 }

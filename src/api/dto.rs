@@ -389,6 +389,8 @@ pub(crate) struct SettleResponse {
     results: Vec<SettleResult>,
     /// What `then_dequeue` handed out.
     items: Option<Vec<DeliveredItem>>,
+    /// `leases` when `then_dequeue` asked for more than the namespace's quota of leases has room for.
+    limited_by: Option<String>,
 }
 
 /// What became of one lease.

@@ -14,8 +14,8 @@ use super::quota::{over_quota, rate_limit_headers};
 use super::read_items::EnqueueBody;
 use super::reply::json_bytes;
 use super::write_items::{self, Writer};
-use crate::model::{TopicKey, TopicName, limits};
-use crate::queue::{Delivered, DequeueRequest, EnqueueResult, Enqueued, NewItem};
+use crate::model::{Namespace, TopicKey, TopicName, limits};
+use crate::queue::{Delivered, DequeueRequest, EnqueueResult, Enqueued, NewItem, QueueError};
 use crate::telemetry::traces::{self, TraceContext};
 use crate::tenant::{Authorised, Scope};
 
@@ -72,8 +72,33 @@ pub(crate) fn follow(caller: &Caller, topic: &TopicKey, items: &mut [NewItem]) {
     }
 }
 
+/// What a dequeue handed out.
+#[derive(Debug, Default)]
+pub(crate) struct HandedOut {
+    /// The items, the most urgent first.
+    pub(crate) items: Vec<Delivered>,
+    /// There are not more of them because the namespace has as many leases as it may have.
+    pub(crate) out_of_leases: bool,
+}
+
+/// Hands out items of `namespace`, says so in the request's trace, and tells whether a quota stood in the way.
+///
+/// # Errors
+/// Those of [`dequeue`](crate::queue::Queue::dequeue).
+pub(crate) async fn hand_out(
+    state: &ApiState,
+    namespace: &Namespace,
+    request: DequeueRequest,
+) -> Result<HandedOut, QueueError> {
+    let wanted = request.max_total;
+    let items = state.queue.dequeue(request).await?;
+    deliver_within_trace(&items);
+    let out_of_leases = items.len() < wanted && state.queue.is_out_of_leases(namespace);
+    Ok(HandedOut { items, out_of_leases })
+}
+
 /// Shows in the trace of a dequeue whose items it handed out.
-pub(crate) fn deliver_within_trace(items: &[Delivered]) {
+fn deliver_within_trace(items: &[Delivered]) {
     traces::link(items.iter().filter_map(|delivered| {
         let headers = &delivered.item.extra.as_ref()?.headers;
         TraceContext::of_item(headers.iter().map(|(name, value)| (&**name, &**value)))
@@ -224,11 +249,8 @@ pub(crate) async fn dequeue(
         request_id: request_id(body.request_id)?,
         consumer: requester(&authorised),
     };
-    let wanted = request.max_total;
-    let items = state.queue.dequeue(request).await?;
-    deliver_within_trace(&items);
-    let out_of_leases = items.len() < wanted && state.queue.is_out_of_leases(authorised.namespace());
-    Ok(json_bytes(write_items::delivered(&items, out_of_leases)))
+    let handed_out = hand_out(state, authorised.namespace(), request).await?;
+    Ok(json_bytes(write_items::delivered(&handed_out)))
 }
 
 /// `POST /v1/namespaces/{ns}/dequeue`.
@@ -262,11 +284,8 @@ pub(crate) async fn dequeue_many(
         request_id: request_id(body.request_id)?,
         consumer: requester(&authorised),
     };
-    let wanted = request.max_total;
-    let items = state.queue.dequeue(request).await?;
-    deliver_within_trace(&items);
-    let out_of_leases = items.len() < wanted && state.queue.is_out_of_leases(authorised.namespace());
-    Ok(json_bytes(write_items::delivered(&items, out_of_leases)))
+    let handed_out = hand_out(state, authorised.namespace(), request).await?;
+    Ok(json_bytes(write_items::delivered(&handed_out)))
 }
 
 /// How many items are wanted, with its default and its bounds.

@@ -9,7 +9,7 @@ use super::reply;
 use crate::model::{DURATION_BOUNDS_US, DurationCounts, Namespace};
 use crate::queue::{Activity, Circuit, PartHealth, Queue, QuotaState, ShardView};
 use crate::telemetry::metrics::{
-    DurationNumbers, NodeNumbers, QuotaNumbers, ShardNumbers, Snapshot, TopicNumbers,
+    DurationNumbers, NodeNumbers, OperationNumbers, QuotaNumbers, ShardNumbers, Snapshot, TopicNumbers,
 };
 use crate::tenant::Denied;
 use crate::wal::{SYNC_BUCKETS_US, WalHealth, WalStatus};
@@ -103,6 +103,14 @@ fn shard_numbers(shard: ShardView) -> ShardNumbers {
     }
 }
 
+fn operation_numbers(numbers: crate::queue::OperationNumbers) -> OperationNumbers {
+    OperationNumbers {
+        kind: numbers.kind,
+        running: numbers.running,
+        ended: numbers.ended,
+    }
+}
+
 fn quota_numbers((namespace, state): &(Namespace, QuotaState)) -> QuotaNumbers {
     let held = state.held.unwrap_or_default();
     let rate = state.rate.map(|usage| {
@@ -168,6 +176,11 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
         durations: durations(&log, &did),
         shards: queue.shards().into_iter().map(shard_numbers).collect(),
         quotas: queue.named_quotas().iter().map(quota_numbers).collect(),
+        operations: queue
+            .operation_numbers()
+            .into_iter()
+            .map(operation_numbers)
+            .collect(),
         node,
     }
 }
@@ -182,6 +195,7 @@ fn durations(log: &WalStatus, did: &Activity) -> Vec<DurationNumbers> {
     vec![
         counted("mqueue_item_wait_seconds", &did.waits),
         counted("mqueue_item_turnaround_seconds", &did.turnarounds),
+        counted("mqueue_lease_duration_seconds", &did.leases),
         counted("mqueue_flush_duration_seconds", &did.flushes.took),
         counted("mqueue_prefetch_duration_seconds", &did.refills.took),
         DurationNumbers {

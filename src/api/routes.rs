@@ -576,7 +576,8 @@ impl ClassicApi {
 
     /// Dequeue items of one topic
     ///
-    /// Leases what it hands out, as the newer route does, and answers a bare list.
+    /// Leases what it hands out, as the newer route does, and answers a bare list. The header `X-Limited-By: leases`
+    /// says that there are fewer items because the namespace has as many with its consumers as its quota allows.
     #[oai(path = "/dequeue", method = "get", operation_id = "classic_dequeue")]
     async fn dequeue(
         &self,

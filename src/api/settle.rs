@@ -6,13 +6,13 @@ use serde::Deserialize;
 use super::ApiState;
 use super::body::{Incoming, parse};
 use super::caller::{Caller, requester};
-use super::items::{count, lease, wait};
+use super::items::{count, hand_out, lease, wait};
 use super::problem::{Code, Problem};
 use super::read_items::Text;
 use super::reply::json_bytes;
 use super::write_items;
 use crate::model::{Namespace, TopicName, limits};
-use crate::queue::{Delivered, DequeueRequest, LeaseAction, SettleResult, Verb};
+use crate::queue::{DequeueRequest, LeaseAction, SettleResult, Verb};
 use crate::tenant::{Principal, Scope};
 
 /// Which of the five routes was called.
@@ -93,12 +93,12 @@ pub(crate) async fn settle(
         return Err(Problem::field(Code::InvalidField, "leases", detail));
     }
     let results = settle_leases(state, &principal, route, &body.leases).await?;
-    let items: Option<Vec<Delivered>> = match then {
+    let handed_out = match then {
         None => None,
         // The acks are done whatever comes now: a failed dequeue must not make them look undone.
-        Some(request) => Some(state.queue.dequeue(request).await.unwrap_or_default()),
+        Some((namespace, request)) => Some(hand_out(state, &namespace, request).await.unwrap_or_default()),
     };
-    Ok(json_bytes(write_items::settled(&results, items.as_deref())))
+    Ok(json_bytes(write_items::settled(&results, handed_out.as_ref())))
 }
 
 async fn settle_leases(
@@ -130,17 +130,18 @@ async fn settle_leases(
     Ok(results)
 }
 
-fn next_request(principal: &Principal, then: ThenDequeue) -> Result<DequeueRequest, Problem> {
+fn next_request(principal: &Principal, then: ThenDequeue) -> Result<(Namespace, DequeueRequest), Problem> {
     let authorised = principal.authorise(&then.namespace, Scope::Dequeue)?;
     let max = count("then_dequeue.max", then.max)?;
-    Ok(DequeueRequest {
+    let request = DequeueRequest {
         topics: vec![(authorised.topic(then.topic), max)],
         max_total: max,
         wait_ms: wait(then.wait_ms)?,
         lease_ms: lease("then_dequeue.lease_ms", then.lease_ms)?,
         request_id: None,
         consumer: requester(&authorised),
-    })
+    };
+    Ok((authorised.namespace().clone(), request))
 }
 
 impl Settle {

@@ -92,7 +92,7 @@ impl Configuration for Unchanging {
         }
     }
 
-    fn reload(&self) -> Result<(), Vec<ConfigFault>> {
+    fn reload(&self) -> Result<ConfigChange, Vec<ConfigFault>> {
         Err(vec![ConfigFault {
             key: Some("log.level".into()),
             detail: "must be quiet".into(),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::items::HandedOut;
 use crate::clock::Timestamp;
 use crate::model::{Item, ItemId, PayloadKind};
 use crate::queue::{Delivered, Durability, EnqueueResult, HookReason, SettleResult, SettleStatus};
@@ -240,18 +241,21 @@ fn hook_name<'a>(out: &'a mut Writer, why: &HookReason) -> &'a mut Writer {
     out.raw(",\"hook\":").value(&why.by.to_string())
 }
 
-/// The answer to a dequeue; `out_of_leases` says why there are not more.
-pub(crate) fn delivered(items: &[Delivered], out_of_leases: bool) -> Bytes {
-    let mut out = Writer::with_capacity(items_bytes(items));
+/// The answer to a dequeue.
+pub(crate) fn delivered(handed_out: &HandedOut) -> Bytes {
+    let mut out = Writer::with_capacity(items_bytes(&handed_out.items));
     out.raw("{");
-    delivered_items(&mut out, items);
-    let end = if out_of_leases {
-        ",\"limited_by\":\"leases\"}"
-    } else {
-        "}"
-    };
-    out.raw(end);
+    handed_out_members(&mut out, handed_out);
+    out.raw("}");
     out.finish()
+}
+
+/// `"items":[…]`, and why there are not more.
+fn handed_out_members(out: &mut Writer, handed_out: &HandedOut) {
+    delivered_items(out, &handed_out.items);
+    if handed_out.out_of_leases {
+        out.raw(",\"limited_by\":\"leases\"");
+    }
 }
 
 fn items_bytes(items: &[Delivered]) -> usize {
@@ -305,8 +309,9 @@ fn delivered_item(out: &mut Writer, delivered: &Delivered) {
 }
 
 /// The answer to ack, nack, extend, release and reject; a lease that nobody holds has no result of its own.
-pub(crate) fn settled(results: &[Option<SettleResult>], then: Option<&[Delivered]>) -> Bytes {
-    let mut out = Writer::with_capacity(32 + results.len() * 48 + then.map_or(0, items_bytes));
+pub(crate) fn settled(results: &[Option<SettleResult>], then: Option<&HandedOut>) -> Bytes {
+    let mut out =
+        Writer::with_capacity(32 + results.len() * 48 + then.map_or(0, |then| items_bytes(&then.items)));
     out.raw("{\"results\":[");
     for (i, result) in results.iter().enumerate() {
         out.raw(if i == 0 { "{" } else { ",{" });
@@ -326,9 +331,9 @@ pub(crate) fn settled(results: &[Option<SettleResult>], then: Option<&[Delivered
         out.raw("}");
     }
     out.raw("]");
-    if let Some(items) = then {
+    if let Some(handed_out) = then {
         out.raw(",");
-        delivered_items(&mut out, items);
+        handed_out_members(&mut out, handed_out);
     }
     out.raw("}");
     out.finish()
@@ -379,9 +384,16 @@ pub(crate) mod tests {
         serde_json::from_slice(bytes).unwrap()
     }
 
+    fn handed_out(items: Vec<Delivered>) -> HandedOut {
+        HandedOut {
+            items,
+            out_of_leases: false,
+        }
+    }
+
     #[test]
     fn a_delivery_has_the_documented_shape() {
-        let got = parsed(&delivered(&[delivery(PayloadKind::Bytes, b"hi")], false));
+        let got = parsed(&delivered(&handed_out(vec![delivery(PayloadKind::Bytes, b"hi")])));
         assert_eq!(
             got,
             json!({"items": [{
@@ -396,10 +408,10 @@ pub(crate) mod tests {
             delivery(PayloadKind::Json, b"{\"a\": 1}"),
             delivery(PayloadKind::Text, "é\"".as_bytes()),
         ];
-        let items = parsed(&delivered(&both, false));
+        let items = parsed(&delivered(&handed_out(both.into())));
         assert_eq!(items["items"][0]["json"], json!({"a": 1}));
         assert_eq!(items["items"][1]["text"], json!("é\""));
-        assert_eq!(parsed(&delivered(&[], false)), json!({"items": []}));
+        assert_eq!(parsed(&delivered(&HandedOut::default())), json!({"items": []}));
     }
 
     #[test]
@@ -473,7 +485,7 @@ pub(crate) mod tests {
             id: ItemId(3),
         };
         assert_eq!(
-            parsed(&settled(&[Some(extended), None], Some(&[]))),
+            parsed(&settled(&[Some(extended), None], Some(&HandedOut::default()))),
             json!({"results": [
                 {"id": "3", "status": "ok", "lease_expires_at": "1970-01-01T00:00:00.000Z"},
                 {"status": "lease_lost"},

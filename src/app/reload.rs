@@ -1,7 +1,7 @@
 //! Live configuration: read again when a file changes, on a signal or on request; parsed, checked, and only
 //! then put in force. Any error leaves everything as it was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 
 use super::assemble::live_limits;
 use super::{HookParts, StartError, tenancy};
-use crate::api::{ConfigEntry, ConfigFault, Configuration, Reload, Reloads};
+use crate::api::{ConfigChange, ConfigEntry, ConfigFault, Configuration, Reload, Reloads};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, ConfigError, FolderWatch, JwtSecret, LiveConfig, Origin, folders_of};
+use crate::config::{Change, Config, ConfigError, FolderWatch, JwtSecret, LiveConfig, Origin, folders_of};
+use crate::model::Author;
 use crate::queue::Queue;
 use crate::telemetry::logs::LevelHandle;
 use crate::telemetry::metrics::NodeNumbers;
@@ -24,6 +25,9 @@ use crate::tenant::{Authenticator, KeySet, Quotas};
 /// How often files are looked at though nothing was noticed: notices can be lost, and not every file system
 /// gives any.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Under this name the log of changes has the ids of the keys that tokens are verified with.
+const KEY_IDS: &str = "auth.key_ids";
 
 /// What asks for a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +58,9 @@ pub(super) struct LiveParts {
 }
 
 impl LiveParts {
-    fn take_over(&self, live: &LiveConfig, keys: KeySet, changed: &[String]) {
+    fn take_over(&self, live: &LiveConfig, keys: KeySet, changed: &BTreeMap<String, String>) {
         // Whoever was verified is looked at anew after this, so that it is not done for nothing.
-        if changed.iter().any(|key| key.starts_with("auth.")) {
+        if changed.keys().any(|key| key.starts_with("auth.")) {
             self.auth.reload(keys, tenancy::policy(&live.auth));
         }
         self.quotas.configure(tenancy::quota_table(&live.quotas));
@@ -128,9 +132,11 @@ impl Reloader {
                     () = tokio::time::sleep(LOOK_EVERY) => Trigger::File,
                 };
                 let work = reloader.clone();
-                let reloaded = tokio::task::spawn_blocking(move || work.run(trigger)).await;
-                if let Err(error) = reloaded {
-                    tracing::error!(%error, "the reload of the configuration broke off");
+                match tokio::task::spawn_blocking(move || work.run(trigger)).await {
+                    Ok(Ok(change)) => change.note(&reloader.parts.queue, Author::server()).await,
+                    // It was told where it was found.
+                    Ok(Err(_)) => {}
+                    Err(error) => tracing::error!(%error, "the reload of the configuration broke off"),
                 }
             }
         });
@@ -141,13 +147,14 @@ impl Reloader {
         self.state.lock().live.files.clone()
     }
 
-    fn run(&self, trigger: Trigger) -> Result<(), Vec<ConfigFault>> {
+    fn run(&self, trigger: Trigger) -> Result<ConfigChange, Vec<ConfigFault>> {
         let mut state = self.state.lock();
         let now = self.clock.now();
         match self.read().and_then(|config| self.put_in_force(&state, config)) {
-            Ok((config, changed)) => {
-                state.succeeded(config, changed, trigger, now);
-                Ok(())
+            Ok((config, change)) => {
+                let changed = change.after.keys().filter(|key| *key != KEY_IDS).cloned();
+                state.succeeded(config, changed.collect(), trigger, now);
+                Ok(change)
             }
             Err(faults) => {
                 state.failed(&faults, trigger, now);
@@ -161,21 +168,40 @@ impl Reloader {
     }
 
     /// Everything that can be wrong is found before anything changes.
-    fn put_in_force(&self, state: &State, config: Config) -> Result<(Config, Vec<String>), Vec<ConfigFault>> {
-        let changed: Vec<String> = config
+    fn put_in_force(
+        &self,
+        state: &State,
+        config: Config,
+    ) -> Result<(Config, ConfigChange), Vec<ConfigFault>> {
+        let mut change = ConfigChange::default();
+        for Change { entry, old } in config
             .changes_since(&state.live)
-            .filter(|(_, is_live)| *is_live)
-            .map(|(key, _)| key.to_owned())
-            .collect();
+            .filter(|change| change.entry.is_live())
+        {
+            let before = old.map(|old| (old.key.clone(), old.value.clone()));
+            change.before.extend(before);
+            change.after.insert(entry.key.clone(), entry.value.clone());
+        }
         let keys = JwtSecret::obtain(&config)
             .map_err(|error| faults(&error))
             .and_then(|secret| {
                 tenancy::keys(&config.live.auth, &secret).map_err(|error| vec![fault(&error)])
             })?;
-        if !changed.is_empty() {
-            self.parts.take_over(&config.live, keys, &changed);
+        if !change.after.is_empty() {
+            let before = self.key_ids();
+            self.parts.take_over(&config.live, keys, &change.after);
+            let after = self.key_ids();
+            // The values of secrets and of a file of keys are masked or a path; the ids tell what happened.
+            if before != after {
+                change.before.insert(KEY_IDS.to_owned(), before);
+                change.after.insert(KEY_IDS.to_owned(), after);
+            }
         }
-        Ok((config, changed))
+        Ok((config, change))
+    }
+
+    fn key_ids(&self) -> String {
+        self.parts.auth.key_ids().join(", ")
     }
 
     /// What `/metrics` shows of reloads.
@@ -202,8 +228,8 @@ impl State {
     fn succeeded(&mut self, config: Config, changed: Vec<String>, trigger: Trigger, now: Timestamp) {
         let restart_needed: Vec<String> = config
             .changes_since(&self.started)
-            .filter(|(_, is_live)| !*is_live)
-            .map(|(key, _)| key.to_owned())
+            .filter(|change| !change.entry.is_live())
+            .map(|change| change.entry.key.clone())
             .collect();
         let was_well = self.reloads.last.as_ref().is_none_or(|last| last.ok);
         let is_news = !changed.is_empty() || restart_needed != self.reloads.restart_needed || !was_well;
@@ -284,7 +310,7 @@ impl Configuration for Reloader {
         self.state.lock().reloads.clone()
     }
 
-    fn reload(&self) -> Result<(), Vec<ConfigFault>> {
+    fn reload(&self) -> Result<ConfigChange, Vec<ConfigFault>> {
         self.run(Trigger::Request)
     }
 }

@@ -104,6 +104,8 @@ pub struct Standing {
     pub attempt: u32,
     /// When the lease of the latest hand-out ends; in the past once it ended by itself.
     pub lease_expires_at: Option<Timestamp>,
+    /// When that hand-out was; not known once the item came back from a log or a shard, which do not keep it.
+    pub leased_at: Option<Timestamp>,
     /// The last failure a consumer or the queue reported.
     pub last_error: Option<Box<str>>,
     /// Set when the item is a dead letter.
@@ -118,9 +120,25 @@ impl Standing {
             generation: 0,
             attempt: 0,
             lease_expires_at: None,
+            leased_at: None,
             last_error: None,
             dead: None,
         }
+    }
+
+    /// Begins a lease of `lease_ms` milliseconds at `now`, as one more delivery.
+    pub fn hand_out(&mut self, now: Timestamp, lease_ms: i64) {
+        self.generation += 1;
+        self.attempt += 1;
+        self.lease_expires_at = Some(now.plus_ms(lease_ms));
+        self.leased_at = Some(now);
+    }
+
+    /// How long the lease lasted if it is over at `end`, in milliseconds; nothing without a lease, or when its
+    /// hand-out is not known.
+    pub fn leased_ms(&self, end: Timestamp) -> Option<u64> {
+        let (since, until) = (self.leased_at?, self.lease_expires_at?);
+        Some(end.min(until).since_ms(since).max(0).unsigned_abs())
     }
 }
 

@@ -31,8 +31,10 @@ pub enum Work {
         /// Which items.
         filter: ItemFilter,
         /// At most this many.
+        #[serde(skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
         /// At most this many per second; as fast as possible when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
         rate_per_s: Option<u32>,
     },
     /// Brings dead letters of a topic back.
@@ -42,12 +44,16 @@ pub enum Work {
         /// Which dead letters.
         filter: ItemFilter,
         /// Into another topic; each item gets a new id there.
+        #[serde(skip_serializing_if = "Option::is_none")]
         to_topic: Option<TopicName>,
         /// At most this many.
+        #[serde(skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
         /// At most this many per second; as fast as possible when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
         rate_per_s: Option<u32>,
         /// Through this version of a hook, as if they were enqueued again.
+        #[serde(skip_serializing_if = "Option::is_none")]
         hook: Option<HookRef>,
     },
     /// Removes a topic with everything in it.
@@ -60,6 +66,16 @@ pub enum Work {
 }
 
 impl Work {
+    /// The words for every kind.
+    pub const KINDS: [&str; 6] = [
+        "purge",
+        "discard_dead",
+        "cancel",
+        "redrive",
+        "delete_topic",
+        "delete_namespace",
+    ];
+
     /// The word for it.
     pub const fn kind(&self) -> &'static str {
         match self {

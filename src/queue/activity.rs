@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Counted {
     waits: Durations,
     turnarounds: Durations,
+    leases: Durations,
     pub(super) flushes: Work,
     pub(super) refills: Work,
 }
@@ -40,6 +41,8 @@ pub struct Activity {
     pub waits: DurationCounts,
     /// From when an item was due to its ack.
     pub turnarounds: DurationCounts,
+    /// From hand-outs to the ends of their leases, as far as the hand-outs are known.
+    pub leases: DurationCounts,
     /// Checkpoints into shards.
     pub flushes: WorkDone,
     /// Pages of cold items read from shards.
@@ -62,6 +65,7 @@ impl Queue {
         Activity {
             waits: core.counted.waits.read(),
             turnarounds: core.counted.turnarounds.read(),
+            leases: core.counted.leases.read(),
             flushes: core.counted.flushes.done(),
             refills: core.counted.refills.done(),
             flush_lag_records: lags.max().unwrap_or(0),
@@ -71,6 +75,14 @@ impl Queue {
                 .filter(|flush| flush.failure().is_some())
                 .count() as u64,
         }
+    }
+}
+
+impl Counted {
+    /// Notes how long leases lasted that are over, in milliseconds each.
+    pub(super) fn note_leases(&self, all_ms: impl IntoIterator<Item = u64>) {
+        self.leases
+            .record_all(all_ms.into_iter().map(|ms| ms.saturating_mul(1_000)));
     }
 }
 

@@ -268,6 +268,8 @@ impl Core {
         };
         loop {
             let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await?;
+            let lapsed = taken.items.iter().filter_map(|taken| taken.lapsed_ms);
+            self.counted.note_leases(lapsed);
             if items.is_empty() {
                 *items = taken.items;
             } else {
@@ -416,6 +418,7 @@ impl Core {
                 let taken = TakenItem {
                     queued: view.queued,
                     mark: false,
+                    lapsed_ms: None,
                 };
                 self.delivered(&lease.topic, taken, false)
             }));

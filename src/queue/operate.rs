@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::core::Core;
 use super::error::QueueError;
+use super::operation_counts::OperationCounts;
 use super::request::{ItemView, Redrive, Requester};
 use super::sweep::{Deed, Sweep, Sweeper, Swept};
 use crate::clock::Monotonic;
@@ -39,6 +40,7 @@ const EXAMPLES: usize = 10;
 pub(super) struct Operations {
     new: Notify,
     places: Arc<Semaphore>,
+    pub(super) counts: OperationCounts,
 }
 
 impl Default for Operations {
@@ -46,6 +48,7 @@ impl Default for Operations {
         Self {
             new: Notify::new(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            counts: OperationCounts::default(),
         }
     }
 }
@@ -117,6 +120,7 @@ impl Core {
     /// Works on an operation to its end, or lets go of it when the node goes away.
     async fn operate(self: &Arc<Self>, claimed: Claimed) {
         let (id, began_before) = (claimed.row.id, claimed.fence > 1);
+        let _running = self.operations.counts.begin(claimed.row.order.work.kind());
         let mut run = Run {
             core: self.clone(),
             held_by: (id, claimed.fence),
@@ -408,6 +412,7 @@ impl Run {
                 .await
             {
                 Ok(_) => {
+                    core.operations.counts.ended(kind, state);
                     tracing::info!(%namespace, kind, %state, count, id = self.held_by.0, "an operation ended");
                     return;
                 }

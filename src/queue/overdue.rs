@@ -31,7 +31,9 @@ impl Core {
         let keep_expired = handle.settings().on_expiry == ExpiryAction::Dead;
         let mut patches = Vec::new();
         let mut dropped = Vec::new();
+        let mut leases_ms = Vec::new();
         for Overdue { queued, why } in overdue {
+            leases_ms.extend(queued.standing.leased_ms(now));
             let (reason, error): (_, &str) = match why {
                 OverdueWhy::AttemptsExhausted => (
                     DeadReason::AttemptsExhausted,
@@ -63,6 +65,7 @@ impl Core {
             .collect();
         match self.log(frame).await {
             Ok((lsn, applying)) => {
+                self.counted.note_leases(leases_ms);
                 count(&handle.counters.dead, patches.len());
                 count(&handle.counters.expired, dropped.len());
                 let dead = patches.into_iter().map(Finish::from);

@@ -8,7 +8,7 @@ use super::request::{NamespaceView, Page, TopicStats, TopicSummary, TopicView};
 use super::topics::TopicHandle;
 use super::uncancelled::uncancelled;
 use crate::model::{Namespace, NamespaceSettings, SettingsPatch, TopicKey, TopicName};
-use crate::shard::TopicRow;
+use crate::shard::{Replaced, TopicRow};
 use crate::wal::{FrameBuilder, Lsn};
 
 /// What a change expects to find, so that nobody's change is lost unseen.
@@ -25,19 +25,17 @@ pub enum Expectation {
 }
 
 impl Expectation {
+    /// Checks what this node knows, the revision `current`; returns the revision that the catalog must have when
+    /// the change is stored, for another node may have made one since.
+    ///
     /// # Errors
-    /// [`QueueError::Stale`] when `current`, the revision there is, is not as expected.
-    fn check(self, current: Option<u64>) -> Result<(), QueueError> {
-        let holds = match self {
-            Self::Whatever => true,
-            Self::Absent => current.is_none(),
-            Self::Present => current.is_some(),
-            Self::Revision(revision) => current == Some(revision),
-        };
-        if holds {
-            Ok(())
-        } else {
-            Err(QueueError::Stale { current })
+    /// [`QueueError::Stale`] when there is something and should not be, or the other way round.
+    fn check(self, current: Option<u64>) -> Result<Option<u64>, QueueError> {
+        match (self, current) {
+            (Self::Whatever, _) | (Self::Present, Some(_)) => Ok(None),
+            (Self::Absent, None) => Ok(Some(SettingsPatch::default().revision())),
+            (Self::Revision(revision), Some(_)) => Ok(Some(revision)),
+            (Self::Absent | Self::Present | Self::Revision(_), _) => Err(QueueError::Stale { current }),
         }
     }
 }
@@ -125,9 +123,10 @@ impl Queue {
         check(settings.problem())?;
         let _editing = self.core.topics.editing.lock().await;
         let known = self.core.topics.get(topic);
-        expected.check(known.map(|handle| handle.row().settings.revision()))?;
+        let revision = expected.check(known.map(|handle| handle.row().settings.revision()))?;
         let handle = self.core.topic_declared(topic).await?;
-        self.core.catalog.put_settings(topic, &settings).await?;
+        let catalog = &self.core.catalog;
+        done(catalog.put_settings(topic, &settings, revision).await?)?;
         self.core.topics.set_topic(&handle, settings);
         self.topic(topic)
     }
@@ -185,8 +184,9 @@ impl Queue {
     ) -> Result<(), QueueError> {
         check(settings.problem())?;
         let _editing = self.core.topics.editing.lock().await;
-        expected.check(Some(self.core.topics.namespace(namespace).revision()))?;
-        self.core.catalog.put_namespace(namespace, &settings).await?;
+        let revision = expected.check(Some(self.core.topics.namespace(namespace).revision()))?;
+        let catalog = &self.core.catalog;
+        done(catalog.put_namespace(namespace, &settings, revision).await?)?;
         self.core.topics.set_namespace(namespace, settings);
         Ok(())
     }
@@ -247,6 +247,15 @@ impl Core {
             Ok((purged.await.unwrap_or(0), lsn))
         })
         .await
+    }
+}
+
+fn done(replaced: Replaced) -> Result<(), QueueError> {
+    match replaced {
+        Replaced::Yes => Ok(()),
+        Replaced::No { current } => Err(QueueError::Stale {
+            current: Some(current),
+        }),
     }
 }
 

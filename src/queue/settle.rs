@@ -37,6 +37,8 @@ struct Outcome {
     dead: usize,
     /// How long it took from when the acked items were due, in microseconds.
     turnarounds_us: Vec<u64>,
+    /// How long the leases lasted that are over, in milliseconds.
+    leases_ms: Vec<u64>,
 }
 
 impl Queue {
@@ -128,6 +130,7 @@ impl Core {
                         count(&outcome.handle.counters.dead, outcome.dead);
                         outcome.handle.traces.settle(&outcome.finishes);
                         work.note_turnarounds(outcome.turnarounds_us);
+                        work.counted.note_leases(outcome.leases_ms);
                         work.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
                     }
                     drop(applying);
@@ -248,6 +251,7 @@ impl Core {
         let now = self.clock.now();
         let mut acked = Vec::new();
         let mut turnarounds_us = Vec::new();
+        let mut leases_ms = Vec::new();
         let mut patches = Vec::new();
         let mut failed = 0;
         for ((index, action), held) in actions.into_iter().zip(held) {
@@ -262,6 +266,9 @@ impl Core {
             results[index].status = SettleStatus::Ok;
             if matches!(action.verb, Verb::Nack { .. } | Verb::Reject { .. }) {
                 failed += 1;
+            }
+            if !matches!(action.verb, Verb::Extend { .. }) {
+                leases_ms.extend(queued.standing.leased_ms(now));
             }
             match apply(&action.verb, &queued, &handle, now) {
                 None => {
@@ -297,6 +304,7 @@ impl Core {
             failed,
             dead,
             turnarounds_us,
+            leases_ms,
         }
     }
 

@@ -66,6 +66,11 @@ impl Queue {
         self.core.tenure.lost.cancelled().await;
     }
 
+    /// This node's number.
+    pub fn node(&self) -> NodeId {
+        self.core.node
+    }
+
     /// Every node, by number; not those that gave their number back more than a week ago.
     ///
     /// # Errors

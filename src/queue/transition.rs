@@ -19,6 +19,7 @@ pub(super) fn nacked(
     Standing {
         due: now.plus_ms(delay_ms),
         lease_expires_at: None,
+        leased_at: None,
         last_error: cut(error).or_else(|| standing.last_error.clone()),
         ..standing.clone()
     }
@@ -34,6 +35,7 @@ pub(super) fn released(standing: &Standing, now: Timestamp, delay_ms: Option<i64
         due,
         attempt: standing.attempt.saturating_sub(1),
         lease_expires_at: None,
+        leased_at: None,
         ..standing.clone()
     }
 }
@@ -55,6 +57,7 @@ pub(super) fn died(
 ) -> Standing {
     Standing {
         lease_expires_at: None,
+        leased_at: None,
         last_error: cut(error).or_else(|| standing.last_error.clone()),
         dead: Some(Death { reason, at }),
         ..standing.clone()
@@ -67,6 +70,7 @@ pub(super) fn redriven(standing: &Standing, now: Timestamp) -> Standing {
         due: now,
         attempt: 0,
         lease_expires_at: None,
+        leased_at: None,
         dead: None,
         ..standing.clone()
     }

@@ -31,6 +31,18 @@ pub use operations::{Claimed, Ending, OperationOrder, OperationRow, Told};
 /// Most rows in one insert, well below the values SQLite allows in a statement.
 const ROWS_MAX: usize = 4_096;
 
+/// What became of settings that were to replace others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// They are stored.
+    Yes,
+    /// Nothing changed: those that are stored are of another revision than was expected.
+    No {
+        /// That revision; of a row that is not there, the one of empty settings.
+        current: u64,
+    },
+}
+
 /// Topics, namespaces, slots, hooks, operations and the log of changes in the first shard's database.
 /// Every call about the first four may be repeated.
 #[derive(Debug, Clone)]
@@ -76,13 +88,20 @@ impl Catalog {
         decode_slots(&self.database.timed(slots.all(read)).await?)
     }
 
-    /// Stores a topic's own settings, whether it is new or not. Whether it is paused stays as it is.
-    pub async fn put_settings(&self, topic: &TopicKey, settings: &SettingsPatch) -> Result<(), ShardError> {
+    /// Stores a topic's own settings, whether it is new or not, in place of those of the revision `expected`, where
+    /// one is. Whether it is paused stays as it is.
+    pub async fn put_settings(
+        &self,
+        topic: &TopicKey,
+        settings: &SettingsPatch,
+        expected: Option<u64>,
+    ) -> Result<Replaced, ShardError> {
         let row = TopicRow {
             settings: settings.clone(),
             paused: false,
         };
-        self.put_topic(topic, &row, topics::Column::Settings).await
+        self.put_topic(topic, &row, topics::Column::Settings, expected)
+            .await
     }
 
     /// Stores whether a topic is paused; its settings stay as they are.
@@ -91,7 +110,8 @@ impl Catalog {
             settings: SettingsPatch::default(),
             paused,
         };
-        self.put_topic(topic, &row, topics::Column::Paused).await
+        self.put_topic(topic, &row, topics::Column::Paused, None).await?;
+        Ok(())
     }
 
     async fn put_topic(
@@ -99,18 +119,33 @@ impl Catalog {
         topic: &TopicKey,
         row: &TopicRow,
         overwritten: topics::Column,
-    ) -> Result<(), ShardError> {
+        expected: Option<u64>,
+    ) -> Result<Replaced, ShardError> {
         use topics::{Column, Entity};
         let overwrite = OnConflict::columns([Column::Namespace, Column::Topic])
             .update_column(overwritten)
             .to_owned();
         let insert = Entity::insert(encode_topic(topic, row)?).on_conflict(overwrite);
         let transaction = self.database.begin_write().await?;
+        // Announced first: from here on no other node changes the catalog, and what is compared stays so.
+        self.announce(&transaction, Changed::Topic(topic)).await?;
+        if let Some(expected) = expected {
+            let id = (topic.namespace().to_string(), topic.topic().to_string());
+            let found = self
+                .database
+                .timed(Entity::find_by_id(id).one(&transaction))
+                .await?;
+            let settings = found.map(|row| decode_topic(row).map(|(_, row)| row.settings));
+            let current = settings.transpose()?.unwrap_or_default().revision();
+            if current != expected {
+                return Ok(Replaced::No { current });
+            }
+        }
         self.database
             .timed(insert.exec_without_returning(&transaction))
             .await?;
-        self.announce(&transaction, Changed::Topic(topic)).await?;
-        self.database.commit(transaction).await
+        self.database.commit(transaction).await?;
+        Ok(Replaced::Yes)
     }
 
     /// Adds those of `topics` that are missing, with no settings of their own.
@@ -155,7 +190,8 @@ impl Catalog {
         &self,
         namespace: &Namespace,
         settings: &NamespaceSettings,
-    ) -> Result<(), ShardError> {
+        expected: Option<u64>,
+    ) -> Result<Replaced, ShardError> {
         use namespaces::{ActiveModel, Column, Entity};
         let row = ActiveModel {
             namespace: Set(namespace.to_string()),
@@ -166,11 +202,21 @@ impl Catalog {
             .to_owned();
         let insert = Entity::insert(row).on_conflict(overwrite);
         let transaction = self.database.begin_write().await?;
+        self.announce(&transaction, Changed::Namespace(namespace)).await?;
+        if let Some(expected) = expected {
+            let find = Entity::find_by_id(namespace.to_string());
+            let found = self.database.timed(find.one(&transaction)).await?;
+            let settings = found.map(|row| decode_namespace(row).map(|(_, settings)| settings));
+            let current = settings.transpose()?.unwrap_or_default().revision();
+            if current != expected {
+                return Ok(Replaced::No { current });
+            }
+        }
         self.database
             .timed(insert.exec_without_returning(&transaction))
             .await?;
-        self.announce(&transaction, Changed::Namespace(namespace)).await?;
-        self.database.commit(transaction).await
+        self.database.commit(transaction).await?;
+        Ok(Replaced::Yes)
     }
 
     /// Forgets a namespace's settings.

@@ -246,6 +246,7 @@ pub(super) fn decode(cells: &mut Cells<'_>) -> Result<QueuedItem, ShardError> {
             generation,
             attempt,
             lease_expires_at,
+            leased_at: None,
             last_error,
             dead,
         },

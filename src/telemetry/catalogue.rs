@@ -143,7 +143,13 @@ pub const METRICS: &[Described] = &[
     histogram(
         "mqueue_item_turnaround_seconds",
         &[],
-        "From when an item was due to its ack, to the millisecond; beyond the wait, it is how long consumers held it",
+        "From when an item was due to its ack, to the millisecond; the wait, earlier deliveries and the last lease together",
+        "above what your work may take",
+    ),
+    histogram(
+        "mqueue_lease_duration_seconds",
+        &[],
+        "From a hand-out to the end of its lease, to the millisecond: ack, nack, release, reject, or running out. A lease that ran out is counted when its item goes out again or dies; of a hand-out before a restart without Redis nothing is known",
         "near the lease: consumers that should extend",
     ),
     counter(
@@ -163,6 +169,18 @@ pub const METRICS: &[Described] = &[
         &["namespace", "quota"],
         "What a namespace with quotas of its own has",
         "near the limit",
+    ),
+    gauge(
+        "mqueue_operations_running",
+        &["kind"],
+        "Operations that the node works on",
+        "above 0 for long",
+    ),
+    counter(
+        "mqueue_operations_ended_total",
+        &["kind", "outcome"],
+        "Operations that ended on the node, by how: `succeeded`, `failed`, `cancelled`, `stopped`",
+        "`failed`, `stopped` growing",
     ),
     counter(
         "mqueue_config_reloads_succeeded_total",

@@ -3,7 +3,6 @@
 //! Requests are counted in atomics as they end. Everything about topics and the log is read when a scrape
 //! asks for it, by observable instruments, so that the hot path pays nothing for it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,10 @@ use super::duration_metrics::DurationCollector;
 pub use super::duration_metrics::DurationNumbers;
 pub use super::hook_metrics::HookNumbers;
 use super::hook_metrics::{self, observe_hooks};
+pub use super::node_metrics::NodeNumbers;
+use super::node_metrics::observe_node;
+pub use super::operation_metrics::OperationNumbers;
+use super::operation_metrics::observe_operations;
 pub use super::quota_metrics::QuotaNumbers;
 use super::quota_metrics::{self, observe_quotas};
 pub use super::shard_metrics::ShardNumbers;
@@ -108,9 +111,6 @@ impl TopicNumbers {
     }
 }
 
-/// Single numbers of the node, by metric name: gauges, or counters when the name ends in `_total`.
-pub type NodeNumbers = BTreeMap<&'static str, f64>;
-
 /// What a scrape reads from the rest of the node.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -124,6 +124,8 @@ pub struct Snapshot {
     pub shards: Vec<ShardNumbers>,
     /// The quotas of namespaces that have one of their own.
     pub quotas: Vec<QuotaNumbers>,
+    /// The operations, by kind.
+    pub operations: Vec<OperationNumbers>,
     /// The node's own numbers; their names must not change while the node runs.
     pub node: NodeNumbers,
 }
@@ -190,6 +192,7 @@ impl Metrics {
         observe_hooks(&meter, &latest);
         observe_shards(&meter, &latest);
         observe_quotas(&meter, &latest);
+        observe_operations(&meter, &latest);
         observe_node(&meter, &node, &latest);
         registry
             .register(Box::new(DurationCollector::new(latest.clone())?))
@@ -392,29 +395,6 @@ pub(super) fn stem(name: &'static str) -> &'static str {
     name.strip_suffix("_total").unwrap_or(name)
 }
 
-fn observe_node(meter: &Meter, names: &[&'static str], latest: &Arc<Mutex<Snapshot>>) {
-    for &name in names {
-        let source = latest.clone();
-        let read = move || source.lock().node.get(name).copied().unwrap_or_default();
-        match name.strip_suffix("_total") {
-            Some(stem) => {
-                meter
-                    .f64_observable_counter(stem)
-                    .with_description(help(name))
-                    .with_callback(move |observer| observer.observe(read(), &[]))
-                    .build();
-            }
-            None => {
-                meter
-                    .f64_observable_gauge(name)
-                    .with_description(help(name))
-                    .with_callback(move |observer| observer.observe(read(), &[]))
-                    .build();
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,6 +429,11 @@ mod tests {
                 namespace: "a".into(),
                 quotas: vec![("leases", 5, 2)],
             }],
+            operations: vec![OperationNumbers {
+                kind: "purge",
+                running: 1,
+                ended: vec![("failed", 2)],
+            }],
             node: NodeNumbers::from([("mqueue_wal_bytes", 5.0), ("mqueue_wal_syncs_total", 3.0)]),
         })
         .unwrap();
@@ -465,6 +450,8 @@ mod tests {
             "mqueue_over_quota_items_total 4",
             r#"mqueue_quota_limit{namespace="a",quota="leases"} 5"#,
             r#"mqueue_quota_used{namespace="a",quota="leases"} 2"#,
+            r#"mqueue_operations_running{kind="purge"} 1"#,
+            r#"mqueue_operations_ended_total{kind="purge",outcome="failed"} 2"#,
             "mqueue_wal_bytes 5",
             r#"mqueue_shard_breaker_open{shard="1"} 1"#,
             "mqueue_wal_syncs_total 3",

@@ -317,6 +317,11 @@ impl Authenticator {
         self.cache.write().clear();
     }
 
+    /// The ids of the keys in force that have one, in order; they tell nothing of secrets.
+    pub fn key_ids(&self) -> Vec<String> {
+        self.rules.load().keys.ids()
+    }
+
     /// Who the value of an `Authorization` header speaks for.
     ///
     /// # Errors

@@ -119,6 +119,13 @@ impl KeySet {
         self.named.is_empty() && self.nameless.is_empty()
     }
 
+    /// The ids of the keys that have one, in order. They tell nothing of secrets.
+    pub(super) fn ids(&self) -> Vec<String> {
+        let mut ids: Vec<_> = self.named.keys().cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// The keys to try on a token: the one it names, or all that have no name.
     pub(super) fn candidates(&self, kid: Option<&str>) -> &[PinnedKey] {
         match kid {

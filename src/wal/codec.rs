@@ -441,6 +441,7 @@ impl<'a> Input<'a> {
                 generation,
                 attempt,
                 lease_expires_at,
+                leased_at: None,
                 last_error,
                 dead,
             },

@@ -1,7 +1,7 @@
 // The commands and programs of docs/CLIENTS.md, run as a reader would: a block fenced as `sh` runs, in order, in one bash; the
 // `text` right after it is what it must print, where white space is free and `…` stands for anything; a block fenced with a
 // file's name is that file. Where a block's tool is not there, such as go, it is left out. The Rust program is run by
-// tests/it/readme.rs, which need not build anything for it.
+// tests/it/clients.rs, which need not build anything for it.
 import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -74,6 +74,12 @@ impl Client {
         self.send(self.request(Method::PUT, path).json(&body)).await
     }
 
+    /// A change under a condition, a header and its value.
+    pub(crate) async fn put_if(&self, path: &str, (header, value): (&str, &str), body: Value) -> Reply {
+        let request = self.request(Method::PUT, path).header(header, value);
+        self.send(request.json(&body)).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Reply {
         self.send(self.request(Method::DELETE, path)).await
     }

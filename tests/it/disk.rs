@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqueue::api::accept::{self, ListenOptions, Stop};
-use mqueue::api::{self, ApiLimits, ApiState, ConfigEntry, ConfigFault, Configuration, Reloads};
+use mqueue::api::{
+    self, ApiLimits, ApiState, ConfigChange, ConfigEntry, ConfigFault, Configuration, Reloads,
+};
 use mqueue::app;
 use mqueue::clock::Clock;
 use mqueue::telemetry::metrics::Metrics;
@@ -49,8 +51,8 @@ impl Configuration for Unread {
         }
     }
 
-    fn reload(&self) -> Result<(), Vec<ConfigFault>> {
-        Ok(())
+    fn reload(&self) -> Result<ConfigChange, Vec<ConfigFault>> {
+        Ok(ConfigChange::default())
     }
 }
 

@@ -57,6 +57,39 @@ async fn changes_of_topics_reach_the_other_node() {
     until(async || (there.get(&topic.path).await.status == 404).then_some(())).await;
 }
 
+#[tokio::test]
+async fn of_two_changes_of_the_same_settings_on_two_nodes_one_is_refused() {
+    let postgres = Postgres::shards(1).await;
+    let (one, two) = pair(&postgres).await;
+    let (here, there) = (one.client(), two.client());
+    let path = "/v1/namespaces/default/topics/t";
+    for resource in [path, "/v1/namespaces/default"] {
+        here.put(resource, json!({"priority": 0})).await.ok();
+        until(async || (there.get(resource).await.status == 200).then_some(())).await;
+        // As soon as a node has made the change, no other makes one to what was before, seen or not.
+        for round in 1..=10 {
+            let seen = here.get(resource).await.header("etag").to_owned();
+            let change = async |client: &Client, priority: i32| {
+                let body = json!({"priority": priority});
+                client.put_if(resource, ("if-match", &seen), body).await.status
+            };
+            let both = tokio::join!(change(&here, 10 * round), change(&there, 10 * round + 1));
+            assert!([(200, 412), (412, 200)].contains(&both), "{both:?} of {resource}");
+            assert_eq!(change(&there, 5).await, 412);
+            let winner = json!(10 * round + i32::from(both.1 == 200));
+            until(async || {
+                (here
+                    .get(resource)
+                    .await
+                    .text
+                    .contains(&format!("\"priority\":{winner}")))
+                .then_some(())
+            })
+            .await;
+        }
+    }
+}
+
 // Commands block a thread, and the proxy must go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hooks_reach_the_other_node() {

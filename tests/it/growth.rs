@@ -152,4 +152,17 @@ async fn a_node_that_is_away_is_waited_for_until_it_is_forgotten() {
     other.kill().await;
     until(async || (client.delete("/v1/nodes/2").await.status == 200).then_some(())).await;
     assert_eq!(list(&client.get("/v1/nodes").await.ok()["nodes"]).len(), 1);
+    // What was done to the whole of it is in the log of changes.
+    let log = client.get("/v1/audit?since=2000-01-01T00:00:00Z").await.ok();
+    let acts: Vec<_> = list(&log["entries"])
+        .iter()
+        .map(|entry| {
+            (
+                entry["action"].as_str().unwrap(),
+                entry["target"].as_str().unwrap(),
+            )
+        })
+        .filter(|(action, _)| ["slots.move", "node.forget"].contains(action))
+        .collect();
+    assert_eq!(acts, [("slots.move", "shards"), ("node.forget", "node 2")]);
 }

@@ -34,6 +34,19 @@ async fn until(client: &Client, what: &str, fits: impl Fn(&Value) -> bool) -> Va
     panic!("{what} does not happen: {}", reloads(client).await);
 }
 
+/// The changes of the configuration in the log of changes, the oldest first, once there are `count` of them.
+async fn changes(client: &Client, count: usize) -> Vec<Value> {
+    for _ in 0..600 {
+        let log = client.get("/v1/audit?action=config.reload").await.ok();
+        let entries = list(&log["entries"]);
+        if entries.len() >= count {
+            return entries.to_vec();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{count} changes are not noted");
+}
+
 async fn part(client: &Client) -> Value {
     let ready = client.get("/readyz?verbose").await.ok();
     let part = list(&ready["parts"])
@@ -59,7 +72,7 @@ async fn a_changed_file_is_in_force_and_a_wrong_one_changes_nothing() {
     assert_eq!(per_minute().await, 200);
     assert_eq!(
         seen["last"]["changed"],
-        json!(["topics.lease", "limits.batch_items_max", "quotas.namespaces"])
+        json!(["limits.batch_items_max", "quotas.namespaces", "topics.lease"])
     );
     assert_eq!(seen["restart_needed"], json!(["hot.flush_chunk"]));
     let namespace = client.get("/v1/namespaces/default").await.ok();
@@ -249,6 +262,12 @@ async fn keys_and_secrets_rotate_without_a_refused_request() {
     replace(&jwks, &json!({"keys": [two_jwk]}).to_string());
     let seen = until(&admin, "the new key", |seen| seen["succeeded"] == 2).await;
     assert_eq!(seen["last"]["changed"], json!(["auth.jwks_file"]));
+    let noted = changes(&admin, 2).await;
+    let ids = |change: &Value, side: &str| change[side]["auth.key_ids"].as_str().unwrap().to_owned();
+    assert!(ids(&noted[0], "before").contains("one") && !ids(&noted[0], "before").contains("two"));
+    assert_eq!(ids(&noted[0], "after"), ids(&noted[1], "before"));
+    assert!(ids(&noted[1], "after").contains("two") && !ids(&noted[1], "after").contains("one"));
+    assert_eq!(noted[0]["actor"], "mqueue");
     assert_eq!((looks(&one).await, looks(&two).await), (401, 200));
 }
 
@@ -281,6 +300,15 @@ async fn a_new_secret_signs_and_the_old_one_is_still_heard() {
     file(&format!("[auth]\njwt_secret = '{new}'\n"));
     until(&after, "the end of the old secret", |seen| seen["succeeded"] == 2).await;
     before.get("/v1/config").await.problem(401, "unauthorized");
+    let noted = changes(&after, 2).await;
+    for change in &noted {
+        assert_ne!(change["before"]["auth.key_ids"], change["after"]["auth.key_ids"]);
+        assert_eq!(
+            change["after"]["auth.jwt_secret_previous"],
+            if *change == noted[0] { "****" } else { "" }
+        );
+        assert!(!change.to_string().contains("canary"), "{change}");
+    }
 }
 
 #[tokio::test]

@@ -123,6 +123,14 @@ async fn consumers_get_no_more_leases_than_the_namespace_may_have() {
     assert_eq!(held.len(), 5);
     let none = a.client.post(&a.at("dequeue"), json!({"max": 3})).await.ok();
     assert_eq!(none, json!({"items": [], "limited_by": "leases"}));
+    let then = json!({"namespace": "default", "topic": "a", "max": 3});
+    let ack = json!({"leases": [], "then_dequeue": then});
+    let none = a.client.post("/v1/ack", ack).await.ok();
+    assert_eq!(none, json!({"results": [], "items": [], "limited_by": "leases"}));
+    let classic = "/dequeue?namespace=default&topic=a&limit=3";
+    let none = a.client.get(classic).await;
+    assert_eq!(none.header("x-limited-by"), "leases");
+    assert_eq!(none.ok(), json!([]));
     let seen = quota(&a.client).await;
     assert_eq!((&seen["leases"], &seen["leases_max"]), (&json!(5), &json!(5)));
 
@@ -151,6 +159,13 @@ async fn consumers_get_no_more_leases_than_the_namespace_may_have() {
     assert_eq!(a.ack(&held[2..]).await, ["ok"; 3]);
     let one = b.client.post(&b.at("dequeue"), json!({"max": 1})).await.ok();
     assert!(one.get("limited_by").is_none(), "{one}");
+    let then = json!({"namespace": "default", "topic": "a", "max": 1});
+    let ack = json!({"leases": [], "then_dequeue": then});
+    let more = b.client.post("/v1/ack", ack).await.ok();
+    assert_eq!((list(&more["items"]).len(), more.get("limited_by")), (1, None));
+    let one = a.client.get("/dequeue?namespace=default&topic=a&limit=1").await;
+    assert_eq!(one.header("x-limited-by"), "");
+    assert_eq!(list(&one.ok()).len(), 1);
 }
 
 #[tokio::test]

@@ -254,6 +254,56 @@ fn the_operations_guide_works_as_typed() {
     run_document("docs/OPERATIONS.md", 2);
 }
 
+/// What it shows takes minutes and says nothing on a busy machine: each command of the load generator runs as it is
+/// typed, but for a moment, and what else is named is there.
+#[test]
+fn the_performance_pages_commands_are_there_and_run() {
+    let page = document("docs/PERFORMANCE.md");
+    let of_bash = blocks(&page).into_iter().filter(|block| block.kind == "bash");
+    let text: Vec<String> = of_bash.map(|block| block.text).collect();
+    let text = text.join("\n");
+    let commands: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split('#').next())
+        .map(str::trim)
+        .collect();
+    let node = Node::start();
+    let is_bench = |line: &&&str| line.starts_with("./target/release/mqueue bench");
+    let mut ran = 0;
+    for command in commands.iter().filter(is_bench) {
+        let brief = command.replace("/tmp/bench", "data");
+        let script = format!("{brief} -d 200ms --connections 2 --output json");
+        let output = bash(node.dir.path(), &script)
+            .env("MQUEUE_URL", format!("http://{}", node.address))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(said["items_per_s"].as_f64().unwrap() > 0.0, "{script}: {said}");
+        ran += 1;
+    }
+    assert!(ran >= 4, "{ran} commands of the load generator");
+    let after = |word: &str| -> Vec<String> {
+        let words = page
+            .split(|c: char| c.is_whitespace() || c == '`')
+            .collect::<Vec<_>>();
+        let named = words.windows(2).filter(|pair| pair[0] == word);
+        named.map(|pair| pair[1].to_owned()).collect()
+    };
+    let scripts = after("python3").into_iter();
+    let examples = after("--example")
+        .into_iter()
+        .map(|name| format!("examples/{name}.rs"));
+    let benches = after("--bench")
+        .into_iter()
+        .map(|name| format!("benches/{name}.rs"));
+    let named: Vec<String> = scripts.chain(examples).chain(benches).collect();
+    assert!(named.len() >= 4, "{named:?}");
+    for file in named {
+        assert!(root().join(&file).is_file(), "docs/PERFORMANCE.md names {file}");
+    }
+}
+
 #[test]
 fn every_metric_is_listed_and_says_what_it_is() {
     let node = Node::start();

@@ -133,6 +133,54 @@ pub(crate) struct OperationRequest {
     dry_run: Option<bool>,
 }
 
+/// What an operation does, those on whole namespaces included.
+#[derive(Enum)]
+#[oai(rename_all = "snake_case")]
+pub(crate) enum OperationWorkKind {
+    /// Drop every item of a topic that waits or is leased.
+    Purge,
+    /// Drop every dead letter of a topic.
+    DiscardDead,
+    /// Drop items of a topic that nobody holds and that fit.
+    Cancel,
+    /// Bring dead letters of a topic back that fit.
+    Redrive,
+    /// Delete a topic with everything in it.
+    DeleteTopic,
+    /// Delete a namespace with everything in it.
+    DeleteNamespace,
+}
+
+/// The work of an operation: its kind, and the members that go with it.
+#[derive(Object)]
+pub(crate) struct OperationWork {
+    /// What it does.
+    kind: OperationWorkKind,
+    /// The topic; absent from `delete_namespace`.
+    topic: Option<String>,
+    /// Which items, of `cancel` and `redrive`.
+    filter: Option<ItemFilter>,
+    /// Where `cancel` looks.
+    states: Option<Vec<ItemState>>,
+    /// Where `redrive` brings the items, when not back into their topic.
+    to_topic: Option<String>,
+    /// At most this many items, of `cancel` and `redrive`.
+    limit: Option<u64>,
+    /// At most this many items per second, of `cancel` and `redrive`.
+    rate_per_s: Option<u32>,
+    /// The version of a hook that `redrive` sends the items through.
+    hook: Option<OperationHook>,
+}
+
+/// A version of a hook.
+#[derive(Object)]
+pub(crate) struct OperationHook {
+    /// The hook's name.
+    hook: String,
+    /// The version, from 1.
+    version: u32,
+}
+
 /// How far an operation is.
 #[derive(Enum)]
 #[oai(rename_all = "snake_case")]
@@ -158,8 +206,8 @@ pub(crate) struct Operation {
     id: String,
     /// How far it is.
     state: OperationState,
-    /// What was ordered: `kind`, and the members that go with it.
-    work: Json,
+    /// What was ordered.
+    work: OperationWork,
     /// Whether it changes nothing.
     dry_run: bool,
     /// Who ordered it: a token's subject.

@@ -391,12 +391,12 @@ impl Topic {
         let entry = self.entries.get_mut(&id)?;
         let lease_ms = i64::from(lease_ms.unwrap_or(entry.queued.item.lease_ms));
         let standing = &mut entry.queued.standing;
-        standing.generation += 1;
-        standing.attempt += 1;
-        standing.lease_expires_at = Some(at.now.plus_ms(lease_ms));
+        let lapsed_ms = standing.leased_ms(at.now);
+        standing.hand_out(at.now, lease_ms);
         let taken = TakenItem {
             queued: entry.queued.clone(),
             mark: entry.may_be_stored(),
+            lapsed_ms,
         };
         self.move_to(
             id,
@@ -418,6 +418,7 @@ impl Topic {
         }
         entry.queued.standing.attempt = entry.queued.standing.attempt.saturating_sub(1);
         entry.queued.standing.lease_expires_at = None;
+        entry.queued.standing.leased_at = None;
         let may_be_stored = entry.may_be_stored();
         let (to, key) = (Self::place_of(&entry.queued, at), entry.queued.key());
         self.move_to(id, to);

@@ -56,12 +56,17 @@ impl HotTier for RedisTier {
             let mut reply = self.call_with(&cell, "take", fill).await?;
             overdue.extend(read_overdue(&mut reply.list()?)?);
             let mut list = reply.list()?;
-            let mut items = Vec::with_capacity(list.len() / 4);
+            let mut items = Vec::with_capacity(list.len() / 5);
             while !list.is_empty() {
                 let _id = list.bytes()?;
                 let (queued, _) = read_entry(&list.bytes()?, &list.bytes()?)?;
                 let mark = list.number()? == 1;
-                items.push(TakenItem { queued, mark });
+                let lapsed_ms = u64::try_from(list.number()?).ok();
+                items.push(TakenItem {
+                    queued,
+                    mark,
+                    lapsed_ms,
+                });
             }
             let more = match reply.letter()? {
                 // More became due than one call moves.

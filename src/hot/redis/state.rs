@@ -19,7 +19,7 @@ const PLACES: [ItemState; 5] = [
 const TAIL_ERROR: u8 = 1;
 const TAIL_DEAD: u8 = 2;
 /// Bytes before the tail.
-const FIXED: usize = 82;
+const FIXED: usize = 90;
 
 /// An id as a member of sets: byte order is the order of ids.
 pub(super) fn id_bytes(id: ItemId) -> [u8; 8] {
@@ -48,12 +48,13 @@ fn put_standing(out: &mut Vec<u8>, standing: &Standing) {
     out.extend_from_slice(&standing.generation.to_be_bytes());
     out.extend_from_slice(&standing.attempt.to_be_bytes());
     out.extend_from_slice(&instant(standing.lease_expires_at));
+    out.extend_from_slice(&instant(standing.leased_at));
     out.push(u8::from(standing.dead.is_some()));
 }
 
 /// A standing as the library takes it.
 pub(super) fn standing_bytes(standing: &Standing) -> Vec<u8> {
-    let mut out = Vec::with_capacity(32);
+    let mut out = Vec::with_capacity(40);
     put_standing(&mut out, standing);
     put_tail(&mut out, standing);
     out
@@ -87,16 +88,17 @@ pub(super) fn read_entry(state: &[u8], item: &[u8]) -> Result<(QueuedItem, ItemS
         let time_at = |at: usize| Some(i64::from_be_bytes(fixed.get(at..at + 8)?.try_into().ok()?));
         let (&flags, tail) = tail.split_first()?;
         let (dead, error) = read_tail(flags, tail)?;
-        let lease_end = time_at(40)?;
+        let instant_at = |at: usize| time_at(at).map(|ms| (ms >= 0).then_some(Timestamp::from_ms(ms)));
         let standing = Standing {
             due: Timestamp::from_ms(time_at(24)?),
             generation: u32_at(32)?,
             attempt: u32_at(36)?,
-            lease_expires_at: (lease_end >= 0).then_some(Timestamp::from_ms(lease_end)),
+            lease_expires_at: instant_at(40)?,
+            leased_at: instant_at(48)?,
             last_error: error,
             dead,
         };
-        let place = usize::from(*fixed.get(49)?).checked_sub(1)?;
+        let place = usize::from(*fixed.get(57)?).checked_sub(1)?;
         let queued = QueuedItem {
             item: std::sync::Arc::new(decode_item(item)?),
             standing,

@@ -2,13 +2,14 @@
 
 use super::{Fixture, on_both, topic};
 use crate::model::{NamespaceSettings, SettingsPatch, TopicKey};
-use crate::shard::{Catalog, ShardError, SlotMap, TopicRow};
+use crate::shard::{Catalog, Replaced, ShardError, SlotMap, TopicRow};
 
 on_both!(
     the_catalog_begins_empty,
     topics_are_put_and_deleted,
     topics_that_exist_are_left_alone,
     namespaces_are_put,
+    only_what_was_expected_is_replaced,
     slots_are_put_whole,
     settings_that_cannot_be_read_are_named,
     every_change_is_announced_once,
@@ -17,7 +18,7 @@ on_both!(
 
 /// Stores both parts of a topic's row.
 async fn put(catalog: &Catalog, topic: &TopicKey, row: &TopicRow) {
-    catalog.put_settings(topic, &row.settings).await.unwrap();
+    catalog.put_settings(topic, &row.settings, None).await.unwrap();
     catalog.put_paused(topic, row.paused).await.unwrap();
 }
 
@@ -43,7 +44,10 @@ async fn topics_are_put_and_deleted(fixture: &Fixture) {
         put(&catalog, &one, &paused(1)).await;
         put(&catalog, &two, &TopicRow::default()).await;
     }
-    catalog.put_settings(&one, &paused(2).settings).await.unwrap();
+    catalog
+        .put_settings(&one, &paused(2).settings, None)
+        .await
+        .unwrap();
     let mut topics = catalog.load().await.unwrap().topics;
     topics.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(
@@ -84,7 +88,7 @@ async fn namespaces_are_put(fixture: &Fixture) {
             topics_on_first_use: Some(false),
             topics_max: None,
         };
-        catalog.put_namespace(&namespace, &settings).await.unwrap();
+        catalog.put_namespace(&namespace, &settings, None).await.unwrap();
         let namespaces = catalog.load().await.unwrap().namespaces;
         assert_eq!(namespaces, [(namespace.clone(), settings)]);
     }
@@ -92,6 +96,53 @@ async fn namespaces_are_put(fixture: &Fixture) {
         catalog.delete_namespace(&namespace).await.unwrap();
         assert!(catalog.load().await.unwrap().namespaces.is_empty());
     }
+}
+
+async fn only_what_was_expected_is_replaced(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    let key = topic("ns", "t");
+    let of = |priority: i32| paused(priority).settings;
+    let empty = SettingsPatch::default().revision();
+    let stale = Replaced::No { current: empty };
+    let put = catalog.put_settings(&key, &of(1), Some(of(9).revision())).await;
+    assert_eq!(put.unwrap(), stale);
+    assert!(catalog.load().await.unwrap().topics.is_empty());
+    // A new topic has empty settings.
+    for (before, priority) in [(empty, 1), (of(1).revision(), 2)] {
+        let put = catalog.put_settings(&key, &of(priority), Some(before)).await;
+        assert_eq!(put.unwrap(), Replaced::Yes);
+    }
+    let seen = catalog.generations().await.unwrap().catalog;
+    let put = catalog.put_settings(&key, &of(3), Some(of(1).revision())).await;
+    let current = of(2).revision();
+    assert_eq!(put.unwrap(), Replaced::No { current });
+    assert_eq!(catalog.load().await.unwrap().topics[0].1.settings, of(2));
+
+    let limited = |topics_max: u32| NamespaceSettings {
+        topics_max: Some(topics_max),
+        ..NamespaceSettings::default()
+    };
+    let namespace = key.namespace();
+    for expected in [limited(7).revision(), limited(8).revision()] {
+        let put = catalog
+            .put_namespace(namespace, &limited(1), Some(expected))
+            .await;
+        let current = NamespaceSettings::default().revision();
+        assert_eq!(put.unwrap(), Replaced::No { current });
+    }
+    // What was not done was not announced either.
+    assert_eq!(catalog.generations().await.unwrap().catalog, seen);
+    for (before, topics_max) in [(NamespaceSettings::default(), 1), (limited(1), 2)] {
+        let settings = limited(topics_max);
+        let put = catalog
+            .put_namespace(namespace, &settings, Some(before.revision()))
+            .await;
+        assert_eq!(put.unwrap(), Replaced::Yes);
+    }
+    assert_eq!(
+        catalog.load().await.unwrap().namespaces,
+        [(namespace.clone(), limited(2))]
+    );
 }
 
 async fn slots_are_put_whole(fixture: &Fixture) {
@@ -136,7 +187,7 @@ async fn every_change_is_announced_once(fixture: &Fixture) {
         topics_max: Some(4),
         ..NamespaceSettings::default()
     };
-    catalog.put_namespace(&namespace, &settings).await.unwrap();
+    catalog.put_namespace(&namespace, &settings, None).await.unwrap();
     let changes = catalog.changes(seen).await.unwrap();
     let mut topics = changes.topics;
     topics.sort_by(|a, b| a.0.cmp(&b.0));

@@ -82,7 +82,7 @@ prop_compose! {
     ) -> PatchEntry {
         let dead = dead.map(|(code, at)| Death { reason: DeadReason::from_code(code).unwrap(), at });
         let (generation, attempt) = (entry.generation, entry.attempt);
-        let standing = Standing { due, generation, attempt, lease_expires_at, last_error, dead };
+        let standing = Standing { generation, attempt, lease_expires_at, last_error, dead, ..Standing::new(due) };
         PatchEntry { id: entry.id, standing }
     }
 }

@@ -2,45 +2,50 @@
 
 use mqueue::tenant::Scope;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::operations::ended;
-use crate::client::{Client, Reply, list};
+use crate::client::list;
 use crate::server::{Server, token};
 
 const NAMESPACE: &str = "/v1/namespaces/default";
-
-async fn put_if(client: &Client, path: &str, header: (&str, &str), body: Value) -> Reply {
-    let request = client.request(Method::PUT, path).header(header.0, header.1);
-    client.send(request.json(&body)).await
-}
 
 #[tokio::test]
 async fn settings_change_only_as_they_were_seen() {
     let server = Server::start().await;
     let client = server.client();
     let topic = format!("{NAMESPACE}/topics/t");
-    let made = put_if(&client, &topic, ("if-none-match", "*"), json!({"priority": 1})).await;
+    let made = client
+        .put_if(&topic, ("if-none-match", "*"), json!({"priority": 1}))
+        .await;
     assert_eq!(made.status, 200, "{}", made.text);
     let tag = made.header("etag").to_owned();
     assert_eq!(client.get(&topic).await.header("etag"), tag);
-    put_if(&client, &topic, ("if-none-match", "*"), json!({}))
+    client
+        .put_if(&topic, ("if-none-match", "*"), json!({}))
         .await
         .problem(412, "precondition_failed");
-    let changed = put_if(&client, &topic, ("if-match", &tag), json!({"priority": 2})).await;
+    let changed = client
+        .put_if(&topic, ("if-match", &tag), json!({"priority": 2}))
+        .await;
     assert_ne!(changed.header("etag"), tag);
-    put_if(&client, &topic, ("if-match", &tag), json!({"priority": 3}))
+    client
+        .put_if(&topic, ("if-match", &tag), json!({"priority": 3}))
         .await
         .problem(412, "precondition_failed");
     assert_eq!(client.get(&topic).await.ok()["settings"], json!({"priority": 2}));
-    put_if(&client, &topic, ("if-match", "nonsense"), json!({}))
+    client
+        .put_if(&topic, ("if-match", "nonsense"), json!({}))
         .await
         .problem(400, "bad_request");
 
     let tag = client.get(NAMESPACE).await.header("etag").to_owned();
-    let first = put_if(&client, NAMESPACE, ("if-match", &tag), json!({"priority": 5})).await;
+    let first = client
+        .put_if(NAMESPACE, ("if-match", &tag), json!({"priority": 5}))
+        .await;
     assert_eq!(first.ok()["effective"]["priority"], 5);
-    put_if(&client, NAMESPACE, ("if-match", &tag), json!({"priority": 6}))
+    client
+        .put_if(NAMESPACE, ("if-match", &tag), json!({"priority": 6}))
         .await
         .problem(412, "precondition_failed");
     let stale = client

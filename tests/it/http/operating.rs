@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::client::lease;
 use crate::server::Server;
 
 #[tokio::test]
@@ -82,4 +83,41 @@ async fn metrics_count_what_happened() {
         .request(reqwest::Method::GET, "/metrics")
         .header("x-forwarded-for", "192.0.2.1");
     asked.send(request).await.problem(401, "unauthorized");
+}
+
+/// The value of `series` in a scrape; 0 when it is not there.
+fn value(scrape: &str, series: &str) -> f64 {
+    let line = scrape
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_scrape_shows_how_long_leases_lasted() {
+    let server = Server::start().await;
+    let topic = server.client().topic("t");
+    topic
+        .enqueue(json!([{"text": "acked"}, {"text": "extended"}, {"text": "runs out", "priority": 1}]))
+        .await;
+    let held = topic.dequeue(2).await;
+    topic.settle("extend", &[lease(&held[1])]).await;
+    let scrape = server.client().get("/metrics").await.text;
+    assert_eq!(value(&scrape, "mqueue_lease_duration_seconds_count"), 0.0);
+    topic.ack(&held[..1]).await;
+    topic.settle("reject", &[lease(&held[1])]).await;
+    // One that runs out lasted as long as it was given for, and counts when its item goes out again.
+    let brief = json!({"max": 1, "lease_ms": 1_000});
+    topic.client.post(&topic.at("dequeue"), brief).await.ok();
+    let again = json!({"max": 1, "wait_ms": 10_000});
+    let again = topic.client.post(&topic.at("dequeue"), again).await.ok();
+    assert_eq!(again["items"][0]["attempt"], 2);
+    let scrape = server.client().get("/metrics").await.text;
+    assert_eq!(
+        value(&scrape, "mqueue_lease_duration_seconds_count"),
+        3.0,
+        "{scrape}"
+    );
+    let sum = value(&scrape, "mqueue_lease_duration_seconds_sum");
+    assert!((1.0..60.0).contains(&sum), "{sum}");
 }

@@ -77,6 +77,16 @@ async fn items_are_cancelled_by_what_they_are() {
         (&cancelled["done"], &cancelled["created_by"]),
         (&json!(2), &json!("tester"))
     );
+    let scrape = server.client().get("/metrics").await.text;
+    for line in [
+        r#"mqueue_operations_ended_total{kind="cancel",outcome="succeeded"} 2"#,
+        r#"mqueue_operations_running{kind="cancel"} 0"#,
+    ] {
+        assert!(
+            scrape.lines().any(|shown| shown == line),
+            "{line} is missing in\n{scrape}"
+        );
+    }
     assert_eq!(topic.counts().await, [2, 0, 1, 0]);
     let order = json!({"kind": "cancel", "topic": "t", "filter": {"older_than_ms": 3_600_000}});
     assert_eq!(done(&topic.client, order).await["done"], 0);

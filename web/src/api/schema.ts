@@ -34,7 +34,8 @@ export interface paths {
         };
         /**
          * Dequeue items of one topic
-         * @description Leases what it hands out, as the newer route does, and answers a bare list.
+         * @description Leases what it hands out, as the newer route does, and answers a bare list. The header `X-Limited-By: leases`
+         *     says that there are fewer items because the namespace has as many with its consumers as its quota allows.
          */
         get: operations["classic_dequeue"];
         put?: never;
@@ -3256,8 +3257,8 @@ export interface components {
              * @description How many items there were to look at when it began.
              */
             total: number;
-            /** @description What was ordered: `kind`, and the members that go with it. */
-            work: unknown;
+            /** @description What was ordered. */
+            work: components["schemas"]["OperationWork"];
         };
         /**
          * OperationExample
@@ -3280,6 +3281,19 @@ export interface components {
             priority: number;
             /** @description Its state before. */
             state: components["schemas"]["ItemState"];
+        };
+        /**
+         * OperationHook
+         * @description A version of a hook.
+         */
+        OperationHook: {
+            /** @description The hook's name. */
+            hook: string;
+            /**
+             * Format: int64
+             * @description The version, from 1.
+             */
+            version: number;
         };
         /**
          * @description What an operation does.
@@ -3351,6 +3365,39 @@ export interface components {
          * @enum {string}
          */
         OperationState: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "stopped";
+        /**
+         * OperationWork
+         * @description The work of an operation: its kind, and the members that go with it.
+         */
+        OperationWork: {
+            /** @description Which items, of `cancel` and `redrive`. */
+            filter?: components["schemas"]["ItemFilter"];
+            /** @description The version of a hook that `redrive` sends the items through. */
+            hook?: components["schemas"]["OperationHook"];
+            /** @description What it does. */
+            kind: components["schemas"]["OperationWorkKind"];
+            /**
+             * Format: int64
+             * @description At most this many items, of `cancel` and `redrive`.
+             */
+            limit?: number;
+            /**
+             * Format: int64
+             * @description At most this many items per second, of `cancel` and `redrive`.
+             */
+            rate_per_s?: number;
+            /** @description Where `cancel` looks. */
+            states?: components["schemas"]["ItemState"][];
+            /** @description Where `redrive` brings the items, when not back into their topic. */
+            to_topic?: string;
+            /** @description The topic; absent from `delete_namespace`. */
+            topic?: string;
+        };
+        /**
+         * @description What an operation does, those on whole namespaces included.
+         * @enum {string}
+         */
+        OperationWorkKind: "purge" | "discard_dead" | "cancel" | "redrive" | "delete_topic" | "delete_namespace";
         /**
          * Part
          * @description How one part is.
@@ -3753,6 +3800,8 @@ export interface components {
         SettleResponse: {
             /** @description What `then_dequeue` handed out. */
             items?: components["schemas"]["DeliveredItem"][];
+            /** @description `leases` when `then_dequeue` asked for more than the namespace's quota of leases has room for. */
+            limited_by?: string;
             /** @description One result per lease, in order. */
             results: components["schemas"]["SettleResult"][];
         };

@@ -52,14 +52,16 @@ function operations.take(T, a)
     for at, id in ipairs(ids) do
         local e = found[at]
         leave(T, id, e)
+        local lapsed = e.lease_end >= 0 and e.leased >= 0 and math.max(0, math.min(e.lease_end, T.now) - e.leased)
         e.generation, e.attempt = e.generation + 1, e.attempt + 1
         e.lease_end = T.now + (lease_ms >= 0 and lease_ms or e.lease_ms)
-        e.place, e.deadline = LEASED, e.lease_end
+        e.leased, e.place, e.deadline = T.now, LEASED, e.lease_end
         enter(T, id, e)
         taken[#taken + 1] = id
         taken[#taken + 1] = write(e)
         taken[#taken + 1] = items[at]
         taken[#taken + 1] = may_be_stored(e) and 1 or 0
+        taken[#taken + 1] = lapsed or -1
     end
     flush(T)
     if not more then more = cold_comes_first(T, nil) and 'C' or 'N' end
@@ -87,6 +89,7 @@ function operations.untake(T, a)
         if e and e.place == LEASED then
             leave(T, id, e)
             e.attempt, e.lease_end = math.max(0, e.attempt - 1), -1
+            e.leased = -1
             -- A flush in between may have stored the lease, and no record says that it was taken back.
             if may_be_stored(e) then mark(T, id, e, 1) end
             settle_place(T, e)

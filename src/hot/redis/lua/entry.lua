@@ -17,11 +17,12 @@
 local call, pack, byte, sub = redis.call, struct.pack, string.byte, string.sub
 local unpack = unpack
 
--- priority, lease_ms, max_attempts, bytes, expires_at; due, generation, attempt, lease's end, dead;
+-- priority, lease_ms, max_attempts, bytes, expires_at; due, generation, attempt, lease's end,
+-- when it was handed out, dead;
 -- place, deadline; need and its node, the same counted from the flush under way; flushing, maybe stored; who holds.
 -- Behind it the last error and the death, which only clients read. -1 stands for no instant.
-local FORMAT = '>i4I4I4I4i8i8I4I4i8I1I1i8I8I2I8I2I1I1I2'
-local FORMAT_BYTES = 82
+local FORMAT = '>i4I4I4I4i8i8I4I4i8i8I1I1i8I8I2I8I2I1I1I2'
+local FORMAT_BYTES = 90
 local READY, SCHEDULED, LEASED, DEAD, HELD = 1, 2, 3, 4, 5
 -- A node that dies gives up what it holds after so long.
 local HOLD_MS = 60000
@@ -134,7 +135,7 @@ local function wake(T) call('PUBLISH', T.channel, T.instance .. T.base) end
 
 local function read(raw)
     local e = {tail = sub(raw, FORMAT_BYTES + 1)}
-    e.priority, e.lease_ms, e.max_attempts, e.bytes, e.expires, e.due, e.generation, e.attempt, e.lease_end, e.dead,
+    e.priority, e.lease_ms, e.max_attempts, e.bytes, e.expires, e.due, e.generation, e.attempt, e.lease_end, e.leased, e.dead,
         e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored, e.holder =
         struct.unpack(FORMAT, raw)
     return e
@@ -142,7 +143,7 @@ end
 
 local function write(e)
     return pack(FORMAT, e.priority, e.lease_ms, e.max_attempts, e.bytes, e.expires, e.due, e.generation, e.attempt,
-        e.lease_end, e.dead, e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored, e.holder) .. e.tail
+        e.lease_end, e.leased, e.dead, e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored, e.holder) .. e.tail
 end
 
 -- Bytes that sort as the delivery order does.

@@ -94,11 +94,11 @@ local function finish(T, id, e, lsn, to, again, settled)
         if may_be_stored(e) then delete_later(T, id, lsn) end
         return false
     end
-    local due, generation, attempt, lease_end, dead, rest = struct.unpack('>i8I4I4i8I1', to)
+    local due, generation, attempt, lease_end, leased, dead, rest = struct.unpack('>i8I4I4i8i8I1', to)
     if not is_current(e, generation, again) then return false end
     if lease and lease_end <= T.now then settled[#settled + 1] = lease_of(id, e.generation) end
     leave(T, id, e)
-    e.due, e.attempt, e.lease_end, e.dead, e.tail = due, attempt, lease_end, dead, sub(to, rest)
+    e.due, e.attempt, e.lease_end, e.leased, e.dead, e.tail = due, attempt, lease_end, leased, dead, sub(to, rest)
     mark(T, id, e, lsn)
     settle_place(T, e)
     enter(T, id, e)
