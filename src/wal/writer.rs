@@ -208,11 +208,12 @@ impl Writer {
             BeginError::Io(action, path, source) => failed(action, &path, &source),
         })?;
         let before = std::mem::replace(&mut self.active, next);
-        shared.stock.seal(Sealed {
+        let sealed = Sealed {
             number: before.number,
             last_lsn: self.last_lsn,
             bytes: before.capacity,
-        });
+        };
+        shared.stock.seal(sealed, before.file);
         shared.stock.set_active_bytes(self.active.end);
         self.marked = true;
         Ok(())
