@@ -61,6 +61,9 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Makes everything written so far durable.
     fn sync(&self) -> io::Result<()>;
+    /// Says that what was synced will not be read soon, so that it need not be kept in memory. A hint: nothing but speed
+    /// depends on it.
+    fn forget(&self) {}
 }
 
 /// Holds a directory for this process while it lives.

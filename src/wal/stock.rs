@@ -22,6 +22,8 @@ struct Files {
     sealed: VecDeque<Sealed>,
     spares: Vec<Spare>,
     next_spare: u64,
+    /// Files of segments sealed lately, which the page cache still has.
+    cached: Vec<Box<dyn DiskFile>>,
     /// Sealed segments up to here may go.
     free_to: Lsn,
     /// Something is to be done before the next look at the disk.
@@ -53,6 +55,7 @@ impl Stock {
                 sealed: history.segments.iter().copied().collect(),
                 spares,
                 next_spare,
+                cached: Vec::new(),
                 free_to: Lsn(0),
                 work: true,
                 closed: false,
@@ -103,13 +106,19 @@ impl Stock {
         self.active_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The active segment became `sealed`, and another takes its place.
-    pub(super) fn seal(&self, sealed: Sealed) {
+    /// The active segment, which is `file`, became `sealed`, and another takes its place.
+    pub(super) fn seal(&self, sealed: Sealed, file: Box<dyn DiskFile>) {
         let mut files = self.files.lock();
         files.sealed.push_back(sealed);
+        files.cached.push(file);
         self.sealed_bytes.fetch_add(sealed.bytes, Ordering::Relaxed);
         files.work = true;
         self.wanted.notify_one();
+    }
+
+    /// The files of the segments sealed since the last time.
+    pub(super) fn take_cached(&self) -> Vec<Box<dyn DiskFile>> {
+        std::mem::take(&mut self.files.lock().cached)
     }
 
     /// A spare, when there is one.

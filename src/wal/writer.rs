@@ -16,6 +16,9 @@ use super::{Lsn, WalError, WalOpenError};
 
 /// What the writer's buffer keeps allocated while the log is idle, in bytes.
 const IDLE_BATCH_BYTES: usize = 1 << 20;
+/// What the disk is written in, in bytes. A file system first reads a block of which only a part is written and that it
+/// does not hold; what lies behind the last frame means nothing, so the rest of its block is written with it.
+const BLOCK_BYTES: u64 = 4_096;
 
 /// The one that writes frames. It holds the active segment.
 #[derive(Debug)]
@@ -136,7 +139,7 @@ impl Writer {
         let Some(lsn) = self.shared.number_marker() else {
             return Ok(());
         };
-        let mut marker = frame::bare(kind, 0);
+        let mut marker = frame::bare(kind, 0).to_vec();
         frame::number(&mut marker, lsn);
         self.write(&mut marker)?;
         self.shared.committed(Arc::default(), lsn);
@@ -159,24 +162,31 @@ impl Writer {
         self.shared.closed();
     }
 
-    /// Makes frames durable, in as many segments as they need.
-    fn write(&mut self, batch: &mut [u8]) -> Result<(), WalError> {
-        let mut rest = batch;
-        while !rest.is_empty() {
-            let fitting = self.active.seal_fitting(rest);
+    /// Makes the frames in `batch` durable, in as many segments as they need, and fills the last block.
+    fn write(&mut self, batch: &mut Vec<u8>) -> Result<(), WalError> {
+        let frames_end = batch.len();
+        batch.resize(frames_end + BLOCK_BYTES as usize, 0);
+        let mut from = 0;
+        while from < frames_end {
+            let fitting = self.active.seal_fitting(&mut batch[from..frames_end]);
             if fitting.bytes == 0 {
                 self.roll()?;
                 continue;
             }
-            let (now, later) = rest.split_at_mut(fitting.bytes);
-            self.write_and_sync(now)
+            let to = from + fitting.bytes;
+            let filled_to = if to == frames_end {
+                to + self.active.filling(fitting.bytes)
+            } else {
+                to
+            };
+            self.write_and_sync(&batch[from..filled_to])
                 .map_err(|error| failed("write to", &self.active.path(&self.shared), &error))?;
             self.active.end += fitting.bytes as u64;
             self.active.digest = fitting.digest;
             self.last_lsn = Lsn(self.last_lsn.0 + fitting.frames);
             self.shared.counters.written(fitting.frames, fitting.bytes as u64);
             self.shared.stock.set_active_bytes(self.active.end);
-            rest = later;
+            from = to;
         }
         Ok(())
     }
@@ -208,11 +218,12 @@ impl Writer {
             BeginError::Io(action, path, source) => failed(action, &path, &source),
         })?;
         let before = std::mem::replace(&mut self.active, next);
-        shared.stock.seal(Sealed {
+        let sealed = Sealed {
             number: before.number,
             last_lsn: self.last_lsn,
             bytes: before.capacity,
-        });
+        };
+        shared.stock.seal(sealed, before.file);
         shared.stock.set_active_bytes(self.active.end);
         self.marked = true;
         Ok(())
@@ -273,6 +284,12 @@ impl Active {
 
     fn room(&self) -> u64 {
         self.capacity - self.end
+    }
+
+    /// Zeros that fill the last block behind `bytes` more of frames.
+    fn filling(&self, bytes: usize) -> usize {
+        let end = self.end + bytes as u64;
+        (end.next_multiple_of(BLOCK_BYTES).min(self.capacity) - end) as usize
     }
 
     fn path(&self, shared: &Shared) -> PathBuf {

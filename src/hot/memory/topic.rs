@@ -218,8 +218,12 @@ impl Topic {
             }
             Place::Held { .. } => self.tally.leased += 1,
         }
+        let is_clean = entry.is_clean();
         self.entries.insert(id, Box::new(entry));
-        self.offer(id);
+        // Found again only where there is something to offer: what was just accepted never is.
+        if is_clean {
+            self.offer(id);
+        }
     }
 
     /// Moves an entry to another place, counting both; its old key, if it is still queued, is left stale.
