@@ -129,6 +129,43 @@ test("a purge needs the topic's name", async () => {
   });
 });
 
+test("a topic is deleted by its name, with what is in it", async () => {
+  await node.enqueue("shop", "gone", [{ text: "a" }, { text: "b" }, { text: "c" }]);
+  await node.kill("shop", "gone", 1, "unreadable");
+  await signedIn(async (page) => {
+    await visit(page, "/topics/shop/gone");
+    await page.getByRole("button", { name: "Delete …" }).click();
+    const dialog = page.getByRole("dialog");
+    const remove = dialog.getByRole("button", { name: "Delete", exact: true });
+    await dialog.getByText("dead letters too").waitFor();
+    assert.equal(await remove.isDisabled(), true);
+    await dialog.getByLabel("Topic").fill("gone");
+    await remove.click();
+    await dialog.getByText("The topic is gone, and 3 items with it.").waitFor();
+    await page.getByText("The topic has no items and no settings").waitFor();
+    await dialog.getByText("The topic is gone").waitFor();
+    await assert.rejects(node.call("GET", "/v1/namespaces/shop/topics/gone"), /unknown_topic/);
+  });
+});
+
+test("a namespace is deleted by its name, after it was told what goes", async () => {
+  await node.enqueue("closing", "one", [{ text: "a" }, { text: "b" }]);
+  await node.enqueue("closing", "two", [{ text: "c" }]);
+  await signedIn(async (page) => {
+    await visit(page, "/namespaces/closing");
+    await page.getByRole("button", { name: "Delete …" }).click();
+    const dialog = page.getByRole("dialog");
+    await becomes(dialog, "Its 2 topics go with their settings and all 3 items in them");
+    await dialog.getByLabel("Namespace").fill("closin");
+    assert.equal(await dialog.getByRole("button", { name: "Delete", exact: true }).isDisabled(), true);
+    await dialog.getByLabel("Namespace").fill("closing");
+    await dialog.getByRole("button", { name: "Delete", exact: true }).click();
+    await dialog.getByRole("link", { name: /^operation / }).click();
+    await page.getByRole("row", { name: /delete namespace .*succeeded .* 3 / }).waitFor();
+    assert.deepEqual((await node.call("GET", "/v1/namespaces/closing/topics")).topics, []);
+  });
+});
+
 test("a namespace shows its quota and its settings", async () => {
   await node.call("PUT", "/v1/namespaces/shop", { lease_ms: 45_000 });
   await node.enqueue("shop", "quota", [{ text: "a" }]);
@@ -240,7 +277,10 @@ test("buttons follow the token's scopes, and other namespaces stay unseen", asyn
       assert.equal(await page.getByText("hidden", { exact: true }).count(), 0);
       await page.getByRole("link", { name: "shop/scopes" }).click();
       await page.getByRole("cell", { name: "a", exact: true }).waitFor();
-      for (const name of [/Send/, /Pause/, /Purge/]) assert.equal(await page.getByRole("button", { name }).count(), 0);
+      for (const name of [/Send/, /Pause/, /Purge/, /Delete/]) assert.equal(await page.getByRole("button", { name }).count(), 0);
+      await visit(page, "/namespaces/shop");
+      await becomes(tile(page, "Items a minute"), "60,000");
+      assert.equal(await page.getByRole("button", { name: /Delete/ }).count(), 0);
     },
     { namespace: "shop", scopes: ["dequeue"] },
   );
@@ -321,6 +361,10 @@ for (const look of LOOKS) {
       await shot("namespace");
       await page.getByRole("button", { name: "Edit the quota" }).click();
       await shot("quota");
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: "Delete …" }).click();
+      await page.getByRole("dialog").getByText("to go on").waitFor();
+      await shot("namespace-delete");
       await visit(page, "/topics/warehouse/pick-list.v2?tab=settings");
       await page.getByRole("button", { name: "Edit the settings" }).click();
       await shot("settings-edit");

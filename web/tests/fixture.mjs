@@ -7,9 +7,9 @@ import { Node } from "./node.mjs";
 
 const SCREENSHOTS = fileURLToPath(new URL("../../target/screenshots/", import.meta.url));
 
-/** Starts both before the tests of the file that calls it, and ends them afterwards. */
-export function consoleOfOneNode() {
-  const node = new Node();
+/** Starts both, the node with `options`, before the tests of the file that calls it, and ends them afterwards. */
+export function consoleOfOneNode(options = {}) {
+  const node = new Node(options);
   let browser;
   before(async () => {
     mkdirSync(SCREENSHOTS, { recursive: true });

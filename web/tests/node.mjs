@@ -14,9 +14,11 @@ export class Node {
   #child = null;
   #port = 0;
   #environment;
+  #settings;
 
-  /** A node whose namespaces have `quotas`: `name:items a minute:at once`, with commas between them. */
-  constructor({ quotas = "shop:60000:2000" } = {}) {
+  /** A node whose namespaces have `quotas`: `name:items a minute:at once`, with commas between them; with more `settings`. */
+  constructor({ quotas = "shop:60000:2000", settings = [] } = {}) {
+    this.#settings = [...SETTINGS, ...settings];
     // The node refuses variables that begin like its own and are none.
     const { MQUEUE_BIN: _, ...environment } = process.env;
     this.#environment = { ...environment, NAMESPACE_QUOTAS: quotas };
@@ -33,7 +35,7 @@ export class Node {
 
   /** The arguments that say which node is meant. */
   get where() {
-    return ["--data-dir", this.#folder, ...SETTINGS.flatMap((setting) => ["--set", setting])];
+    return ["--data-dir", this.#folder, ...this.#settings.flatMap((setting) => ["--set", setting])];
   }
 
   /** Starts it, on the same port as before if there was one, and waits until it listens. */
@@ -58,11 +60,11 @@ export class Node {
     });
   }
 
-  async stop() {
+  async stop(signal = "SIGTERM") {
     const child = this.#child;
     this.#child = null;
     if (!child || child.exitCode !== null) return;
-    child.kill("SIGTERM");
+    child.kill(signal);
     await once(child, "exit");
   }
 

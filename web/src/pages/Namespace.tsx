@@ -7,6 +7,7 @@ import { Settings } from "../parts/Settings";
 import { SettingsForm } from "../parts/SettingsForm";
 import { href, query } from "../router";
 import { Audit } from "./Audit";
+import { DeleteNamespace } from "./Delete";
 import { Operations } from "./Operations";
 import { Quota } from "./Quota";
 
@@ -19,6 +20,7 @@ const TABS = [
 
 /** One namespace: its quota, what its topics inherit, the long work on it, and who changed it. */
 export function Namespace({ namespace }: { namespace: string }) {
+  const [deletes, setDeletes] = useState(false);
   const tab = query.value.get("tab") ?? "";
   return (
     <>
@@ -33,6 +35,11 @@ export function Namespace({ namespace }: { namespace: string }) {
         <a class="button" href={`${href("topics")}?q=${encodeURIComponent(`${namespace}/`)}`}>
           Its topics
         </a>
+        {has("admin") && (
+          <button type="button" class="danger" onClick={() => setDeletes(true)}>
+            Delete …
+          </button>
+        )}
       </div>
       <nav class="tabs" aria-label="Parts of the namespace">
         {TABS.filter(([, , scopes]) => scopes === null || scopes.some((scope) => has(scope))).map(([id, name]) => (
@@ -51,6 +58,7 @@ export function Namespace({ namespace }: { namespace: string }) {
           <Inherited namespace={namespace} />
         </>
       )}
+      {deletes && <DeleteNamespace namespace={namespace} onClose={() => setDeletes(false)} />}
     </>
   );
 }

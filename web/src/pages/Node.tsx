@@ -1,16 +1,20 @@
+import { useState } from "preact/hooks";
 import { answer, api, type Schema } from "../api/client";
 import { tick } from "../api/history";
 import { has } from "../api/live";
 import * as format from "../format";
 import { useAction, useLoad } from "../load";
+import { Confirm } from "../parts/Confirm";
 import { ProblemNote } from "../parts/Note";
 import { query, setQuery } from "../router";
+import { MoveSlots } from "./MoveSlots";
 import { ShardTable } from "./Shards";
 
 const LOOK_EVERY_S = 3;
 
 /** What the node runs on: the cluster it is in, its shards, and its configuration. */
 export function Node() {
+  const [moves, setMoves] = useState(false);
   const turn = String(Math.floor(tick.value / LOOK_EVERY_S));
   const nodes = useLoad("nodes", () => answer(api.GET("/v1/nodes")), turn);
   const shards = useLoad("shards", () => answer(api.GET("/v1/shards")), turn);
@@ -21,10 +25,18 @@ export function Node() {
       <section>
         <h2>Nodes</h2>
         {nodes.problem && <ProblemNote problem={nodes.problem} />}
-        {nodes.data && <NodeTable nodes={nodes.data.nodes} />}
+        {nodes.data && <NodeTable nodes={nodes.data.nodes} again={nodes.again} />}
       </section>
-      <section>
-        <h2>Shards</h2>
+      <section aria-label="Shards">
+        <div class="bar">
+          <h2>Shards</h2>
+          <span class="grow" />
+          {has("admin") && shards.data && shards.data.shards.length > 1 && (
+            <button type="button" onClick={() => setMoves(true)}>
+              Move slots …
+            </button>
+          )}
+        </div>
         {shards.problem && <ProblemNote problem={shards.problem} />}
         {shards.data && <ShardTable shards={shards.data.shards} />}
         {shards.data?.moves.map((move) => (
@@ -32,7 +44,18 @@ export function Node() {
             {format.count(move.slots)} slots move from shard {move.from} to shard {move.to}: {move.state.replaceAll("_", " ")}.
           </p>
         ))}
+        {shards.data?.waits_for && <p class="note">The moves wait for {shards.data.waits_for}.</p>}
       </section>
+      {moves && shards.data && (
+        <MoveSlots
+          shards={shards.data.shards}
+          onDone={() => {
+            setMoves(false);
+            shards.again();
+          }}
+          onClose={() => setMoves(false)}
+        />
+      )}
       {config.problem && <ProblemNote problem={config.problem} />}
       {config.data && <Configuration configuration={config.data} again={config.again} />}
     </>
@@ -41,40 +64,63 @@ export function Node() {
 
 const STATES: Record<Schema["NodeState"], string> = { running: "good", stopped: "dim", missing: "bad" };
 
-function NodeTable({ nodes }: { nodes: Schema["ClusterNode"][] }) {
+function NodeTable({ nodes, again }: { nodes: Schema["ClusterNode"][]; again: () => void }) {
+  const [lost, setLost] = useState<number | null>(null);
   return (
-    <table class="list">
-      <caption class="hidden">Nodes</caption>
-      <thead>
-        <tr>
-          <th scope="col">Node</th>
-          <th scope="col">State</th>
-          <th scope="col">Address</th>
-          <th scope="col" class="wide">Version</th>
-          <th scope="col" class="wide">Since</th>
-          <th scope="col" class="num">Heard</th>
-        </tr>
-      </thead>
-      <tbody>
-        {nodes.map((node) => (
-          <tr key={node.node}>
-            <th scope="row">
-              {node.node}
-              {node.this && <span class="badge">this one</span>}
-            </th>
-            <td>
-              <span class={`state ${STATES[node.state]}`}>
-                <i aria-hidden="true" /> {node.state}
-              </span>
-            </td>
-            <td class="wrap">{node.address}</td>
-            <td class="wide">{node.version}</td>
-            <td class="num left wide">{format.moment(node.started_at)}</td>
-            <td class="num">{format.duration(node.silent_ms)} ago</td>
+    <>
+      <table class="list">
+        <caption class="hidden">Nodes</caption>
+        <thead>
+          <tr>
+            <th scope="col">Node</th>
+            <th scope="col">State</th>
+            <th scope="col">Address</th>
+            <th scope="col" class="wide">Version</th>
+            <th scope="col" class="wide">Since</th>
+            <th scope="col" class="num">Silent for</th>
           </tr>
-        ))}
-      </tbody>
-    </table>
+        </thead>
+        <tbody>
+          {nodes.map((node) => (
+            <tr key={node.node}>
+              <th scope="row">
+                {node.node}
+                {node.this && <span class="badge">this one</span>}
+              </th>
+              <td class="wrap">
+                <span class={`state ${STATES[node.state]}`}>
+                  <i aria-hidden="true" /> {node.state}
+                </span>{" "}
+                {has("admin") && node.state === "missing" && (
+                  <button type="button" class="danger" onClick={() => setLost(node.node)}>
+                    Forget …
+                  </button>
+                )}
+              </td>
+              <td class="wrap">{node.address}</td>
+              <td class="wide">{node.version}</td>
+              <td class="num left wide">{format.moment(node.started_at)}</td>
+              <td class="num">{format.duration(node.silent_ms)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {lost !== null && (
+        <Confirm
+          title={`Forget node ${lost}`}
+          verb="Forget"
+          danger
+          work={() => answer(api.DELETE("/v1/nodes/{node}", { params: { path: { node: String(lost) } } }))}
+          onDone={() => {
+            setLost(null);
+            again();
+          }}
+          onClose={() => setLost(null)}
+        >
+          Only for a node that never comes back: the items that only its log has are lost, and nobody waits for them any more.
+        </Confirm>
+      )}
+    </>
   );
 }
 

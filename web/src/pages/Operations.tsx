@@ -63,8 +63,8 @@ export function Operations({ namespace }: { namespace: string }) {
 
 /** What was ordered, in words. */
 function workOf({ work }: Operation): string {
-  const { kind, topic } = (work ?? {}) as { kind?: string; topic?: string };
-  return [kind?.replaceAll("_", " "), topic].filter(Boolean).join(" ");
+  const { kind, topic } = work;
+  return [kind.replaceAll("_", " "), topic].filter(Boolean).join(" ");
 }
 
 function Row({ namespace, operation, again }: { namespace: string; operation: Operation; again: () => void }) {

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { answer, api, refusalOf, type Problem } from "../api/client";
+import { answer, api, refusalOf, type Problem, type Schema } from "../api/client";
 import { keyOf, past } from "../api/history";
 import { has, latest } from "../api/live";
 import * as format from "../format";
@@ -9,6 +9,7 @@ import { Tile } from "../parts/Tile";
 import { href, query } from "../router";
 import { DEPTHS, RATES } from "./Overview";
 import { DeadLetters } from "./DeadLetters";
+import { DeleteTopic } from "./Delete";
 import { Items } from "./Items";
 import { Purge } from "./Purge";
 import { SendItem } from "./SendItem";
@@ -27,42 +28,63 @@ export interface TopicNames {
   topic: string;
 }
 
+type Asked = "send" | "purge" | "delete";
+
 /** One topic: its numbers, its items, and what may be done with it. */
 export function Topic({ namespace, topic }: TopicNames) {
   const names = { namespace, topic };
-  const [open, setOpen] = useState<"send" | "purge" | null>(null);
+  const [open, setOpen] = useState<Asked | null>(null);
+  const close = (): void => setOpen(null);
   const row = latest.value?.topics.find((entry) => entry.namespace === namespace && entry.topic === topic);
+  return (
+    <>
+      {row ? (
+        <Known {...row} ask={setOpen} />
+      ) : (
+        <>
+          <Title {...names} paused={false} />
+          <p class="empty">The topic has no items and no settings, or the token does not open it.</p>
+          {has("enqueue") && <Send ask={setOpen} />}
+        </>
+      )}
+      {open === "send" && <SendItem {...names} onClose={close} />}
+      {open === "purge" && <Purge {...names} onClose={close} />}
+      {open === "delete" && <DeleteTopic {...names} onClose={close} />}
+    </>
+  );
+}
+
+interface Asks {
+  ask: (what: Asked) => void;
+}
+
+function Send({ ask }: Asks) {
+  return (
+    <button type="button" onClick={() => ask("send")}>
+      Send a test item
+    </button>
+  );
+}
+
+function Known({ namespace, topic, paused, stats, ask }: Schema["TopicEvent"] & Asks) {
+  const names = { namespace, topic };
   const tab = query.value.get("tab") ?? "";
-  if (!row) {
-    return (
-      <>
-        <Title {...names} paused={false} />
-        <p class="empty">The topic has no items and no settings, or the token does not open it.</p>
-        {has("enqueue") && (
-          <button type="button" onClick={() => setOpen("send")}>
-            Send a test item
-          </button>
-        )}
-        {open === "send" && <SendItem {...names} onClose={() => setOpen(null)} />}
-      </>
-    );
-  }
-  const { stats, paused } = row;
   return (
     <>
       <div class="head">
         <Title {...names} paused={paused} />
         <span class="grow" />
-        {has("enqueue") && (
-          <button type="button" onClick={() => setOpen("send")}>
-            Send a test item
-          </button>
-        )}
-        {has("admin") && <Pause {...names} paused={paused} />}
+        {has("enqueue") && <Send ask={ask} />}
         {has("admin") && (
-          <button type="button" class="danger" onClick={() => setOpen("purge")}>
-            Purge …
-          </button>
+          <>
+            <Pause {...names} paused={paused} />
+            <button type="button" class="danger" onClick={() => ask("purge")}>
+              Purge …
+            </button>
+            <button type="button" class="danger" onClick={() => ask("delete")}>
+              Delete …
+            </button>
+          </>
         )}
       </div>
       <dl class="tiles">
@@ -92,8 +114,6 @@ export function Topic({ namespace, topic }: TopicNames) {
       ) : (
         <Items {...names} />
       )}
-      {open === "send" && <SendItem {...names} onClose={() => setOpen(null)} />}
-      {open === "purge" && <Purge {...names} onClose={() => setOpen(null)} />}
     </>
   );
 }
