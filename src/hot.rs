@@ -27,7 +27,7 @@ use crate::model::{
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::{Lsn, PatchEntry};
 
-pub use self::redis::{RateTaken, RedisError, RedisOptions, RedisTier};
+pub use self::redis::{RedisError, RedisOptions, RedisTier};
 pub use memory::{MemoryOptions, MemoryTier};
 
 /// Why the tier could not do what it was asked; nothing of it was done, or nobody knows and it may be asked again.

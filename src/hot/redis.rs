@@ -28,5 +28,4 @@ mod tier;
 mod wakes;
 
 pub use open::{RedisError, RedisOptions};
-pub use rates::RateTaken;
 pub use tier::RedisTier;
