@@ -2,7 +2,7 @@
 #![expect(unreachable_pub, reason = "tests are read, not linked to")]
 #![expect(
     clippy::duplicate_mod,
-    reason = "the same stories are told on several hot tiers"
+    reason = "the same stories are told on several tiers"
 )]
 #![expect(
     clippy::unwrap_used,
@@ -47,6 +47,7 @@ mod http;
 mod lifecycle;
 mod live_config;
 mod nodes;
+mod on_postgres;
 mod on_redis;
 mod plugins;
 mod quotas;
