@@ -24,6 +24,7 @@ mod slots;
 mod stand_in;
 mod state;
 mod terms;
+mod tickets;
 mod tier;
 mod wakes;
 
