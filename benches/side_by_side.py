@@ -95,9 +95,9 @@ def token(data):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def bench(mode, server, args, target="mqueue", secret=""):
+def bench(mode, server, args, target="mqueue", secret="", clients=CLIENTS):
     command = [MQUEUE, "bench", mode, "--url", f"http://127.0.0.1:{server.port}", "--target", target]
-    command += ["--output", "json", "--server-pid", str(server.pid), "--connections", str(CLIENTS)]
+    command += ["--output", "json", "--server-pid", str(server.pid), "--connections", str(clients)]
     command += ["--payload-bytes", str(PAYLOAD_BYTES), *args]
     environment = {**os.environ, "MQUEUE_TOKEN": secret}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

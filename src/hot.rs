@@ -11,6 +11,7 @@
 
 mod memory;
 mod redis;
+mod term;
 
 #[cfg(test)]
 mod conformance;
@@ -27,8 +28,9 @@ use crate::model::{
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::{Lsn, PatchEntry};
 
-pub use self::redis::{RateTaken, RedisError, RedisOptions, RedisTier};
+pub use self::redis::{RedisError, RedisOptions, RedisTier};
 pub use memory::{MemoryOptions, MemoryTier};
+pub use term::Term;
 
 /// Why the tier could not do what it was asked; nothing of it was done, or nobody knows and it may be asked again.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -281,15 +283,16 @@ pub trait HotTier: Send + Sync + 'static {
     /// [`HotTier::refill_end`], or else an item that was settled and deleted meanwhile would come back.
     async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<(), HotError>;
 
-    /// Takes up to `max` eligible items in delivery order, each under a lease of `lease_ms`, else its own.
-    async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Result<Taken, HotError>;
+    /// Takes up to `max` eligible items in delivery order, each under a lease of `term`. Whoever does not get the
+    /// answer took nothing.
+    async fn take(&self, topic: &TopicKey, max: usize, term: Term) -> Result<Taken, HotError>;
 
     /// Says that the hand-out of `ids` is in the log at `lsn`.
     async fn delivered(&self, topic: &TopicKey, lsn: Lsn, ids: &[ItemId]);
 
-    /// Puts taken items back where they were, as if [`HotTier::take`] had not been called; their
-    /// generation stays.
-    async fn untake(&self, topic: &TopicKey, ids: &[ItemId]);
+    /// Puts items that were taken under these generations back where they were, as if [`HotTier::take`] had not been
+    /// called; their generation stays. Those of which another lease began meanwhile are left alone.
+    async fn untake(&self, topic: &TopicKey, taken: &[(ItemId, u32)]);
 
     /// Holds items for a settlement, each alone.
     async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Result<Vec<Held>, HotError>;

@@ -30,5 +30,5 @@ pub use operation::{
     Author, HeaderMatch, ItemFilter, OperationState, Outcome, OutcomeExample, Progress, Work,
 };
 pub use order::OrderKey;
-pub use quota::{CpuRate, HOOK_CPU_MS_MAX, Quota, QuotaPatch, Rate};
+pub use quota::{CpuRate, HOOK_CPU_MS_MAX, Quota, QuotaPatch, Rate, SharedGrant};
 pub use settings::{Backoff, Delivery, ExpiryAction, NamespaceSettings, Settings, SettingsPatch};

@@ -11,7 +11,7 @@ pub use auth::{AuthError, AuthPolicy, Authenticator, Authorised, Denied, Princip
 pub use failures::AuthFailures;
 pub use keys::{KeyError, KeySet, MintClaims, mint};
 pub use quota::{Grant, QuotaTable, Quotas, StoredQuotas, Usage};
-pub use shared::{SharedBuckets, SharedGrant};
+pub use shared::SharedBuckets;
 
 /// Governor's view of this crate's clock, so that tests move quotas with it.
 #[derive(Debug, Clone)]

@@ -23,6 +23,9 @@ const PREFETCH_ITEMS: u64 = 4_000;
 /// Most items read from a shard in one statement.
 const REFILL_ITEMS: usize = 2_000;
 
+/// A node that does not renew its claim for so many of its times is away: others store what it left in Redis.
+const SILENCE_CLAIMS: u32 = 3;
+
 /// A node's parts that requests go to.
 #[derive(Clone)]
 pub struct Node {
@@ -126,6 +129,7 @@ async fn hot_tier(
         timeout: redis.timeout,
         clock,
         node: config.start.node.id,
+        silence: config.start.node.claim * SILENCE_CLAIMS,
         shard_of,
         prefetch_items: PREFETCH_ITEMS,
         applied: Box::new(move || wal.applied_lsn()),

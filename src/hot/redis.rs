@@ -24,9 +24,9 @@ mod slots;
 mod stand_in;
 mod state;
 mod terms;
+mod tickets;
 mod tier;
 mod wakes;
 
 pub use open::{RedisError, RedisOptions};
-pub use rates::RateTaken;
 pub use tier::RedisTier;

@@ -37,6 +37,19 @@ impl Rate {
     }
 }
 
+/// What a rate that several nodes share gave to one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedGrant {
+    /// How many items may be enqueued.
+    pub granted: u32,
+    /// Items that are left.
+    pub remaining: u32,
+    /// Time until the next item may come, when fewer were granted than wanted.
+    pub retry_after: Option<Duration>,
+    /// Time until the whole burst is there again.
+    pub reset: Duration,
+}
+
 /// Processor time that the hooks of a namespace may use on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuRate {

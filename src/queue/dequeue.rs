@@ -15,15 +15,12 @@ use super::traces::Trace;
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::hooks::Chain;
-use crate::hot::{Finish, More, TakenItem};
+use crate::hot::{Finish, More, TakenItem, Term};
 use crate::model::{Delivery, ItemId, ItemState, LeaseRef, SettleCause, Side, TopicKey, limits};
 use crate::wal::{DeliverEntry, FrameBuilder};
 
 /// A consumer that does not wait looks so many times while hooks turn away all that it would get.
 const LOOKS_MAX: usize = 16;
-/// Longer than hooks look at what was taken, in milliseconds. A checkpoint may store this lease, so that an
-/// item would wait for its end when the node crashes meanwhile.
-const LOOKED_AT_MS: u32 = 60_000;
 /// A waiting consumer looks again at least this often.
 const LOOK_AGAIN_MS: i64 = 5_000;
 /// So soon looks a consumer again whose namespace has as many leases as it may have: a settlement wakes nobody.
@@ -93,10 +90,13 @@ impl Hand {
         (!marked.is_empty()).then(|| (self.handle.clone(), Change::Mark(marked)))
     }
 
-    /// Everything that was taken, turned away or not.
-    fn ids(&self) -> Vec<ItemId> {
-        let turned = self.turned.iter().map(|turned| turned.id);
-        ids(&self.items).into_iter().chain(turned).collect()
+    /// Everything that was taken, turned away or not, with its generation.
+    fn taken(&self) -> Vec<(ItemId, u32)> {
+        let turned = self.turned.iter().map(|turned| (turned.id, turned.generation));
+        let kept = self.items.iter().map(|taken| &taken.queued);
+        kept.map(|queued| (queued.item.id, queued.standing.generation))
+            .chain(turned)
+            .collect()
     }
 }
 
@@ -261,13 +261,15 @@ impl Core {
     ) -> Result<Option<Timestamp>, QueueError> {
         // Where the delivery is the ack, nobody else may get the item while a slow disk logs that; nor while
         // hooks look at it, after which its lease begins.
-        let lease_ms = match chain {
-            _ if *at_most_once => Some(limits::LEASE_MS_MAX),
-            Some(_) => Some(LOOKED_AT_MS),
-            None => lease_ms,
+        let term = match (chain, lease_ms) {
+            _ if *at_most_once => Term::Ms(limits::LEASE_MS_MAX),
+            // A checkpoint may store this lease: the item waits for its end when the node crashes meanwhile.
+            (Some(_), _) => Term::Undecided,
+            (None, Some(ms)) => Term::Ms(ms),
+            (None, None) => Term::Own,
         };
         loop {
-            let taken = self.hot.take(&handle.key, max - items.len(), lease_ms).await?;
+            let taken = self.hot.take(&handle.key, max - items.len(), term).await?;
             let lapsed = taken.items.iter().filter_map(|taken| taken.lapsed_ms);
             self.counted.note_leases(lapsed);
             if items.is_empty() {
@@ -382,7 +384,7 @@ impl Core {
 
     async fn put_back(&self, hands: &[Hand]) {
         for hand in hands {
-            self.hot.untake(&hand.handle.key, &hand.ids()).await;
+            self.hot.untake(&hand.handle.key, &hand.taken()).await;
         }
     }
 

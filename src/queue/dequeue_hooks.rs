@@ -53,6 +53,7 @@ impl Strikes {
 #[derive(Debug)]
 pub(super) struct Turned {
     pub(super) id: ItemId,
+    pub(super) generation: u32,
     to: Landing,
     /// The hook that sent it back for later.
     deferred_by: Option<HookRef>,
@@ -94,6 +95,7 @@ impl Core {
             let taken = std::mem::take(&mut hand.items);
             for (mut taken, outcome) in taken.into_iter().zip(outcomes) {
                 let (id, standing) = (taken.queued.item.id, &taken.queued.standing);
+                let generation = standing.generation;
                 let deferred_by = match &outcome {
                     DequeueOutcome::Defer(by, _) | DequeueOutcome::Failed { by, .. } => Some(by.clone()),
                     _ => None,
@@ -108,7 +110,12 @@ impl Core {
                         taken.queued.item = view;
                         hand.items.push(taken);
                     }
-                    Err(to) => hand.turned.push(Turned { id, to, deferred_by }),
+                    Err(to) => hand.turned.push(Turned {
+                        id,
+                        generation,
+                        to,
+                        deferred_by,
+                    }),
                 }
             }
         }

@@ -143,14 +143,15 @@ impl Core {
         let awaited = control.wanted.load(Ordering::Relaxed) > control.stored.borrow().0;
         let look_in = if awaited { LOOK_AGAIN } else { LOOK_EVERY };
         let _ = tokio::time::timeout(look_in, control.kick.notified()).await;
-        // What the hot tier lacks after it lost its memory must be in the log until it is back.
-        let _storing = self.restoring.read().await;
         control.note(self.clock.monotonic(), self.wal.applied_lsn());
         if self.is_left_alone(shard) {
             tokio::time::sleep(REST).await;
             return;
         }
         let _storing = control.storing().await;
+        // What the hot tier lacks after it lost its memory must be in the log until it is back. In this order: who
+        // keeps others from storing, as while slots move, keeps nobody from bringing it back.
+        let _whole = self.restoring.read().await;
         loop {
             let up_to = self.flush_target(shard);
             match self.flush_once(shard, up_to).await {
@@ -224,6 +225,8 @@ impl Core {
         let plan = self.hot.flush_plan(shard, target, items).await?;
         control.attempted.fetch_max(plan.reached.0, Ordering::Relaxed);
         let (reached, size) = (plan.reached, plan.upserts.len() + plan.deletes.len());
+        // What has to wait for another node's checkpoint is not there any sooner for being asked for at once.
+        let is_stuck = plan.is_empty();
         // A panic, too, must give back what the plan took out.
         let store = AssertUnwindSafe(self.store(shard, &plan)).catch_unwind();
         let stored = store
@@ -233,7 +236,7 @@ impl Core {
         stored?;
         *control.failing.lock() = None;
         control.stored.send_if_modified(|stored| raise(stored, reached));
-        Ok(reached < up_to || size >= self.limits.flush_items)
+        Ok(!is_stuck && (reached < up_to || size >= self.limits.flush_items))
     }
 
     async fn store(&self, shard: u16, plan: &FlushPlan) -> Result<(), ShardError> {
@@ -264,6 +267,10 @@ impl Core {
 
     /// Frees the log segments that no shard needs any more.
     pub(super) async fn free_log(&self) {
+        // A hot tier that is being brought back does not know what is needed.
+        let Ok(_whole) = self.restoring.try_read() else {
+            return;
+        };
         let mut free = self.wal.applied_lsn();
         for shard in 0..self.shards.len() as u16 {
             match self.hot.first_need(shard).await {

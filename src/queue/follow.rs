@@ -78,7 +78,7 @@ impl Core {
                 }
             }
             (None, Some(handle)) => {
-                if !self.hot.forget(topic).await? {
+                if !self.forget(topic).await? {
                     return Ok(false);
                 }
                 handle.set_deleted();

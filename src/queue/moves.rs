@@ -236,9 +236,19 @@ impl Core {
 
     /// Stores in each of `shards` what the log says up to one position, and says so in each. Their flushers rest.
     pub(super) async fn even_out(&self, shards: &BTreeSet<u16>) -> Result<(), QueueError> {
+        // What the hot tier lacks after it lost its memory would seem to be stored. Nobody is waited for here: who
+        // brings it back waits for those who store.
+        let Ok(_whole) = self.restoring.try_read() else {
+            return Err(QueueError::HotUnavailable("it is being brought back".into()));
+        };
         let up_to = self.wal.applied_lsn();
         for &shard in shards {
             while self.flush_once(shard, up_to).await? {}
+            let need = self.hot.first_need(shard).await?;
+            if need.is_some_and(|need| need <= up_to) {
+                let text = "what a shard lacks waits for another node's checkpoint";
+                return Err(QueueError::HotUnavailable(text.into()));
+            }
         }
         for &shard in shards {
             let checkpoint = Checkpoint::at(self.node, up_to);

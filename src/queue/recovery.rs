@@ -255,6 +255,9 @@ impl Core {
     /// One turn: wait until the hot tier has lost its memory, then bring this node's part back.
     pub(super) async fn restore_tick(self: Arc<Self>) {
         self.hot.lost().await;
+        // Also between two attempts: the tier may have been told half of it, and what a checkpoint does not find there
+        // it takes for stored.
+        let _alone = self.restoring.write().await;
         loop {
             let restored = tokio::select! {
                 restored = self.restore() => restored,
@@ -270,7 +273,6 @@ impl Core {
     /// Reads the log back into the hot tier. What is logged meanwhile is applied as always; what settles items
     /// that were not back yet is applied once more.
     async fn restore(self: &Arc<Self>) -> Result<(), QueueError> {
-        let _alone = self.restoring.write().await;
         let (recovered, end) = self.read_log(Lsn(0)).await?;
         tracing::info!(
             records = recovered.records(),

@@ -1,6 +1,7 @@
 //! Topics and namespaces as resources: settings, pause, purge, delete.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::{Core, Queue};
 use super::error::QueueError;
@@ -10,6 +11,10 @@ use super::uncancelled::uncancelled;
 use crate::model::{Namespace, NamespaceSettings, SettingsPatch, TopicKey, TopicName};
 use crate::shard::{Replaced, TopicRow};
 use crate::wal::{FrameBuilder, Lsn};
+
+/// How often a topic that seems to be empty is tried to be forgotten, and how soon again.
+const FORGET_TRIES: usize = 100;
+const FORGET_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a change expects to find, so that nobody's change is lost unseen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,12 +217,28 @@ impl Core {
         self.catalog.delete_topic(topic).await?;
         handle.set_deleted();
         self.topics.remove(topic);
-        if !self.hot.forget(topic).await? {
+        if !self.forget(topic).await? {
             // An item came in meanwhile: the topic has appeared again.
             self.hot.set_paused(topic, false).await?;
             self.topics.insert(topic, &TopicRow::default());
         }
         Ok(live + dead)
+    }
+
+    /// Takes a topic that has no items out of the hot tier, and waits for who reads ahead in it; false when it has
+    /// items after all.
+    pub(super) async fn forget(&self, topic: &TopicKey) -> Result<bool, QueueError> {
+        for _ in 0..FORGET_TRIES {
+            if self.hot.forget(topic).await? {
+                return Ok(true);
+            }
+            let counts = self.hot.counts(topic);
+            if counts.ready + counts.scheduled + counts.leased + counts.dead > 0 {
+                break;
+            }
+            tokio::time::sleep(FORGET_AGAIN).await;
+        }
+        Ok(false)
     }
 
     /// Removes every live, or every dead, item of a topic; returns how many, and where the log says so.

@@ -12,7 +12,7 @@ use super::Ticks;
 use super::bucket::Bucket;
 use super::shared::SharedBuckets;
 use crate::clock::Clock;
-use crate::model::{Namespace, Quota, QuotaPatch, Rate};
+use crate::model::{Namespace, Quota, QuotaPatch, Rate, SharedGrant};
 
 /// Most namespaces whose use is remembered at once; idle ones are forgotten first.
 const BUCKETS_MAX: usize = 100_000;
@@ -49,6 +49,21 @@ pub struct Grant {
     pub retry_after: Option<Duration>,
     /// What is left; none without a rate.
     pub usage: Option<Usage>,
+}
+
+impl Grant {
+    /// The answer to a request of which this node's own bucket granted this, and the cluster's `shared`.
+    fn limited_to(self, shared: SharedGrant) -> Self {
+        Self {
+            granted: self.granted.min(shared.granted as usize),
+            retry_after: shared.retry_after.max(self.retry_after),
+            usage: self.usage.map(|usage| Usage {
+                remaining: usage.remaining.min(shared.remaining),
+                reset: usage.reset.max(shared.reset),
+                ..usage
+            }),
+        }
+    }
 }
 
 /// Which quotas are in force, and what of the rates is spent on this node.
@@ -159,7 +174,7 @@ impl Quotas {
             Some(shared) if local.granted > 0 => {
                 let asked = u32::try_from(local.granted).unwrap_or(u32::MAX);
                 match shared.take(namespace, bucket.rate, asked).await {
-                    Some(common) => common.within(&local),
+                    Some(shared) => local.limited_to(shared),
                     None => local,
                 }
             }

@@ -9,14 +9,17 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::actors::{Actors, World, counts, number_from};
+use crate::growth::moved;
 use crate::history::{History, Violation};
 use crate::postgres::Postgres;
 use crate::proxy::Link;
 use crate::redis::RedisServer;
 use crate::server::Server;
+use crate::shards::until;
 
 const NODES: usize = 2;
 const SHARDS: usize = 2;
@@ -38,6 +41,8 @@ enum Fault {
     KillRedis,
     /// Both nodes are killed while a shard is away.
     KillAll,
+    /// Slots go from a shard to the other one.
+    Move(usize),
 }
 
 struct Cluster {
@@ -102,6 +107,7 @@ impl Cluster {
                 tokio::time::sleep(time).await;
                 self.redis.start_again().await;
             }
+            Fault::Move(from) => self.move_slots(from).await,
             Fault::KillAll => {
                 for node in 0..NODES {
                     self.kill(node).await;
@@ -110,6 +116,22 @@ impl Cluster {
                     self.restart(node).await;
                 }
             }
+        }
+    }
+
+    /// Orders some slots to move, when the ones ordered before are through.
+    async fn move_slots(&self, from: usize) {
+        let client = self.nodes[0].client();
+        moved(&client).await;
+        let order = json!({ "from": from, "to": 1 - from, "slots": 256 });
+        client.post("/v1/shards/moves", order).await.ok();
+    }
+
+    /// Waits until no shard has anything left: what is stored there and was never handed out, nobody knows of.
+    async fn is_empty(&self) {
+        for shard in 0..SHARDS {
+            let rows = "SELECT COUNT(*) FROM items";
+            until(async || (self.postgres.number(shard, rows).await == 0).then_some(())).await;
         }
     }
 
@@ -125,8 +147,8 @@ impl Cluster {
 }
 
 /// Puts a cluster under load through `rounds` faults of `kinds`, and returns the history of its clients once all of
-/// it works again and nothing is left in it.
-async fn history_of(rounds: u64, kinds: &[Fault]) -> (u64, History) {
+/// it works again and nothing is left in it; and the cluster, whose logs tell more when the history is a bad one.
+async fn history_of(rounds: u64, kinds: &[Fault]) -> (u64, History, Cluster) {
     let seed = number_from("MQUEUE_CRASH_SEED", rand::random::<u32>().into());
     println!("{rounds} faults, seed {seed}: MQUEUE_CRASH_SEED={seed} repeats the choices");
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -154,12 +176,28 @@ async fn history_of(rounds: u64, kinds: &[Fault]) -> (u64, History) {
         world.age()
     );
     assert!(history.accepted().len() as u64 >= rounds * 10);
+    moved(&cluster.nodes[0].client()).await;
+    cluster.is_empty().await;
     // What is acked stays so, on every node and after one more crash of all.
     cluster.suffer(Fault::KillAll, Duration::ZERO).await;
     for node in &cluster.nodes {
         assert_eq!(counts(&node.client()).await, [0; 4]);
     }
-    (seed, history)
+    (seed, history, cluster)
+}
+
+/// Through `rounds` faults of `kinds` no promise is broken but those of which README says it: `window`.
+async fn check(rounds: u64, kinds: &[Fault], window: impl Fn(&&Violation) -> bool) {
+    let (seed, history, _cluster) = history_of(rounds, kinds).await;
+    let found = history.violations(&BTreeSet::new());
+    let (in_window, broken): (Vec<_>, Vec<_>) = found.iter().partition(window);
+    println!("{} deliveries in the window that README states", in_window.len());
+    assert!(
+        broken.is_empty(),
+        "seed {seed}: {} violations, first {:?}",
+        broken.len(),
+        &broken[..broken.len().min(10)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,14 +212,19 @@ async fn kills_pauses_and_cuts_break_no_promise() {
         Fault::PauseRedis,
         Fault::KillAll,
     ];
-    let (seed, history) = history_of(number_from("MQUEUE_CLUSTER_ROUNDS", 12), &kinds).await;
-    let found = history.violations(&BTreeSet::new());
-    assert!(
-        found.is_empty(),
-        "seed {seed}: {} violations, first {:?}",
-        found.len(),
-        &found[..found.len().min(10)]
-    );
+    check(number_from("MQUEUE_CLUSTER_ROUNDS", 12), &kinds, |_| false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_move_meanwhile_break_no_promise() {
+    let kinds = [
+        Fault::Move(0),
+        Fault::Move(1),
+        Fault::Kill(1),
+        Fault::Pause(0),
+        Fault::CutShard(1, Link::Cut),
+    ];
+    check(number_from("MQUEUE_CLUSTER_ROUNDS", 12) / 2, &kinds, |_| false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,8 +235,6 @@ async fn a_redis_that_forgets_loses_nothing_that_was_acknowledged() {
         Fault::Kill(1),
         Fault::CutShard(0, Link::Cut),
     ];
-    let (seed, history) = history_of(number_from("MQUEUE_CLUSTER_ROUNDS", 12), &kinds).await;
-    let found = history.violations(&BTreeSet::new());
     // Leases, attempts, and acks of what no shard held yet were only in its memory: README says so.
     let window = |violation: &&Violation| {
         matches!(
@@ -204,12 +245,5 @@ async fn a_redis_that_forgets_loses_nothing_that_was_acknowledged() {
                 | Violation::Attempts { .. }
         )
     };
-    let (in_window, broken): (Vec<_>, Vec<_>) = found.iter().partition(window);
-    println!("{} deliveries in the window that README states", in_window.len());
-    assert!(
-        broken.is_empty(),
-        "seed {seed}: {} violations, first {:?}",
-        broken.len(),
-        &broken[..broken.len().min(10)]
-    );
+    check(number_from("MQUEUE_CLUSTER_ROUNDS", 12), &kinds, window).await;
 }

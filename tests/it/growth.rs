@@ -23,7 +23,8 @@ async fn slots(client: &Client) -> (Vec<u64>, usize) {
     (held, list(&answer["moves"]).len())
 }
 
-async fn moved(client: &Client) {
+/// Waits until no slots are on their way.
+pub(crate) async fn moved(client: &Client) {
     until(async || {
         let request = client.request(reqwest::Method::GET, "/v1/shards");
         let reply = client

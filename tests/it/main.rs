@@ -1,9 +1,6 @@
 //! End-to-end tests: one binary, so that it is linked once.
 #![expect(unreachable_pub, reason = "tests are read, not linked to")]
-#![expect(
-    clippy::duplicate_mod,
-    reason = "the same stories are told on several hot tiers"
-)]
+#![expect(clippy::duplicate_mod, reason = "the same stories are told on several tiers")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -48,7 +45,9 @@ mod http;
 mod lifecycle;
 mod live_config;
 mod nodes;
+mod on_postgres;
 mod on_redis;
+mod orphans;
 mod plugins;
 mod quotas;
 mod readme;

@@ -15,6 +15,8 @@ use mqueue::tenant::{QuotaTable, Quotas};
 use mqueue::wal::disk::RealDisk;
 use tempfile::TempDir;
 
+use crate::postgres::Postgres;
+
 /// Where every test's clock begins.
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
@@ -23,12 +25,28 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     config: Config,
     dir: TempDir,
+    /// Goes last: the queue uses it until its end.
+    postgres: Option<Postgres>,
 }
 
 /// Whether this is a test of `on_redis`: its nodes share a Redis. Tests run on threads of their name.
 pub(crate) fn is_on_redis() -> bool {
+    is_in("on_redis::")
+}
+
+/// The shards of a test of `on_redis` or `on_postgres`; SQLite serves the others.
+pub(crate) fn own_shards() -> Option<Postgres> {
+    (is_on_redis() || is_on_postgres()).then(|| Postgres::bare(1))
+}
+
+/// Whether this is a test of `on_postgres`.
+fn is_on_postgres() -> bool {
+    is_in("on_postgres::")
+}
+
+fn is_in(module: &str) -> bool {
     let thread = std::thread::current();
-    thread.name().is_some_and(|name| name.starts_with("on_redis::"))
+    thread.name().is_some_and(|name| name.starts_with(module))
 }
 
 /// The Redis for tests; nobody may flush it.
@@ -85,18 +103,28 @@ impl Node {
 
     /// A node with these configuration keys set.
     pub(crate) async fn start_with(set: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = config(&dir, set);
-        Self::open(dir, config, Clock::manual(START)).await
+        let (dir, postgres) = (tempfile::tempdir().unwrap(), own_shards());
+        let urls = postgres.as_ref().map(Postgres::urls);
+        let mut all = Vec::new();
+        if let Some(urls) = &urls {
+            all.extend([
+                ("storage.database_urls", &**urls),
+                ("storage.pool_connections_max", "4"),
+            ]);
+        }
+        all.extend_from_slice(set);
+        let config = config(&dir, &all);
+        Self::open(dir, postgres, config, Clock::manual(START)).await
     }
 
-    async fn open(dir: TempDir, config: Config, clock: Clock) -> Self {
+    async fn open(dir: TempDir, postgres: Option<Postgres>, config: Config, clock: Clock) -> Self {
         let queue = assemble(&config, clock.clone()).await.unwrap();
         Self {
             queue,
             clock,
             config,
             dir,
+            postgres,
         }
     }
 
@@ -112,10 +140,11 @@ impl Node {
             clock,
             config,
             dir,
+            postgres,
             queue,
         } = self;
         drop(queue);
-        Self::open(dir, config, clock).await
+        Self::open(dir, postgres, config, clock).await
     }
 
     /// Stops the node in good order and starts it again.

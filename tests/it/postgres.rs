@@ -1,4 +1,4 @@
-//! Shards on the PostgreSQL of this machine, each a schema of its own, and reached through a proxy.
+//! Shards on the PostgreSQL of this machine, each a schema of its own, and reached through a proxy where a test breaks them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,28 +14,33 @@ use crate::proxy::Proxy;
 pub(crate) struct Postgres {
     base: String,
     pub(crate) schemas: Vec<String>,
-    /// One in front of each shard.
+    /// One in front of each shard; none in front of bare ones.
     pub(crate) proxies: Vec<Proxy>,
 }
 
 impl Postgres {
     /// So many shards.
     pub(crate) async fn shards(count: usize) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let base = std::env::var("MQUEUE_TEST_POSTGRES")
-            .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned());
-        let mut made = Self {
-            base,
-            schemas: Vec::new(),
-            proxies: Vec::new(),
-        };
+        let mut made = Self::bare(count);
         for _ in 0..count {
-            let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            made.schemas
-                .push(format!("mqueue_it_{}_{number}", std::process::id()));
             made.proxies.push(Proxy::start(&made.server()).await);
         }
         made
+    }
+
+    /// So many shards that are reached without a proxy.
+    pub(crate) fn bare(count: usize) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = |_| {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            format!("mqueue_it_{}_{number}", std::process::id())
+        };
+        Self {
+            base: std::env::var("MQUEUE_TEST_POSTGRES")
+                .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned()),
+            schemas: (0..count).map(name).collect(),
+            proxies: Vec::new(),
+        }
     }
 
     /// `host:port` of the server.
@@ -44,9 +49,12 @@ impl Postgres {
         rest.split('/').next().unwrap().to_owned()
     }
 
-    /// Where shard `number` is reached, through its proxy.
+    /// Where shard `number` is reached, through its proxy if it has one.
     pub(crate) fn url(&self, number: usize) -> String {
-        let base = self.base.replace(&self.server(), &self.proxies[number].address());
+        let base = match self.proxies.get(number) {
+            Some(proxy) => self.base.replace(&self.server(), &proxy.address()),
+            None => self.base.clone(),
+        };
         format!("{base}?schema={}", self.schemas[number])
     }
 

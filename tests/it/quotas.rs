@@ -257,12 +257,7 @@ async fn over_every_quota_items_can_still_be_settled() {
 #[tokio::test]
 async fn a_quota_set_on_one_node_reaches_the_others() {
     let one = Server::start().await;
-    let shard = format!("sqlite://{}", one.dir().join("data/shard-0.db").display());
-    let two = Server::setup()
-        .set("node.id", "2")
-        .set("storage.database_urls", &shard)
-        .start()
-        .await;
+    let two = one.peer("2").start().await;
     let own = json!({"leases": 3});
     one.client()
         .put("/v1/namespaces/default/quota", own.clone())

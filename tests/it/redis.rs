@@ -1,4 +1,4 @@
-//! A Redis of a test's own, which may be stopped, flushed and killed, and a PostgreSQL schema of its own.
+//! A Redis of a test's own, which may be stopped, flushed and killed.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use mqueue::queue::Queue;
 use rustix::process::{Pid, Signal, kill_process};
-use sea_orm::{ConnectOptions, ConnectionTrait, SqlxPostgresConnector};
 use tempfile::TempDir;
 
 /// A server process on a free port. It is gone when this is dropped.
@@ -94,36 +93,6 @@ impl Drop for RedisServer {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-/// A schema in the PostgreSQL for tests.
-pub(crate) struct Schema {
-    base: String,
-    name: String,
-}
-
-impl Schema {
-    pub(crate) fn new() -> Self {
-        Self {
-            base: std::env::var("MQUEUE_TEST_POSTGRES")
-                .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned()),
-            name: format!("mqueue_it_{:016x}", rand::random::<u64>()),
-        }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        let joint = if self.base.contains('?') { '&' } else { '?' };
-        format!("{}{joint}schema={}", self.base, self.name)
-    }
-
-    /// Removes it with everything in it.
-    pub(crate) async fn drop(self) {
-        let mut options = ConnectOptions::new(&self.base);
-        options.max_connections(1).sqlx_logging(false);
-        let server = SqlxPostgresConnector::connect(options).await.unwrap();
-        let sql = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.name);
-        server.execute_unprepared(&sql).await.unwrap();
     }
 }
 

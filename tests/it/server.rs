@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::node::{is_on_redis, redis_addr, redis_prefix};
+use crate::node::{is_on_redis, own_shards, redis_addr, redis_prefix};
+use crate::postgres::Postgres;
 
 /// What tokens of test servers are signed with. Like every canary it must never be seen in a log.
 pub(crate) const SECRET: &str = "canary-secret-4f1c9e27-never-in-a-log";
@@ -40,6 +41,7 @@ pub(crate) struct Server {
     arguments: Vec<String>,
     secret_given: bool,
     dir: TempDir,
+    _postgres: Option<Postgres>,
     /// The log of every process this was so far.
     logs: Vec<Arc<Log>>,
 }
@@ -75,13 +77,26 @@ impl Setup {
         self
     }
 
+    /// Whether it was told where its shards are.
+    fn has_shards(&self) -> bool {
+        let is_told = |argument: &String| argument.starts_with("storage.database_urls=");
+        self.arguments.iter().any(is_told)
+    }
+
     /// Starts it and waits until it listens.
-    pub(crate) async fn start(self) -> Server {
+    pub(crate) async fn start(mut self) -> Server {
+        let postgres = if self.has_shards() { None } else { own_shards() };
+        if let Some(postgres) = &postgres {
+            self = self
+                .set("storage.database_urls", &postgres.urls())
+                .set("storage.pool_connections_max", "4");
+        }
         let mut server = Server {
             process: None,
             arguments: self.arguments,
             secret_given: self.secret_given,
             dir: tempfile::tempdir().unwrap(),
+            _postgres: postgres,
             logs: Vec::new(),
         };
         if let Some(text) = self.file {
@@ -114,6 +129,21 @@ impl Server {
     /// A running server.
     pub(crate) async fn start() -> Self {
         Self::setup().start().await
+    }
+
+    /// Another node, number `id`, over the same shards and the same hot tier if that is shared.
+    pub(crate) fn peer(&self, id: &str) -> Setup {
+        let setup = Setup {
+            arguments: self.arguments.clone(),
+            file: None,
+            secret_given: self.secret_given,
+        };
+        let setup = setup.set("node.id", id);
+        if setup.has_shards() {
+            return setup;
+        }
+        let shard = self.dir().join("data/shard-0.db");
+        setup.set("storage.database_urls", &format!("sqlite://{}", shard.display()))
     }
 
     async fn spawn(&mut self) {

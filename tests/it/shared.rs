@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::client::{Topic, list, text};
 use crate::node::{Node, item, prioritised, redis_addr, redis_prefix, request, somebody, topic};
-use crate::redis::{RedisServer, Schema, until_whole};
+use crate::postgres::Postgres;
+use crate::redis::{RedisServer, until_whole};
 use crate::server::{Server, Setup};
 
 use mqueue::queue::{DequeueRequest, Durability, QueueError, SettleStatus};
@@ -18,14 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two nodes that are one queue.
 struct Pair {
-    schema: Schema,
     one: Server,
     two: Server,
+    /// Goes last: the nodes use it until their end.
+    _postgres: Postgres,
 }
 
-fn setup(schema: &Schema, addr: &str, prefix: &str, node: &str) -> Setup {
+fn setup(postgres: &Postgres, addr: &str, prefix: &str, node: &str) -> Setup {
     Server::setup()
-        .set("storage.database_urls", &schema.url())
+        .set("storage.database_urls", &postgres.urls())
         .set("redis.addrs", addr)
         .set("redis.prefix", prefix)
         .set("node.id", node)
@@ -34,26 +36,24 @@ fn setup(schema: &Schema, addr: &str, prefix: &str, node: &str) -> Setup {
 impl Pair {
     /// The second one starts when the first one knows `topics`.
     async fn start(addr: &str, topics: &[&str]) -> Self {
-        let (schema, prefix) = (Schema::new(), redis_prefix());
-        let one = setup(&schema, addr, &prefix, "1").start().await;
+        let (postgres, prefix) = (Postgres::shards(1).await, redis_prefix());
+        let one = setup(&postgres, addr, &prefix, "1").start().await;
         for name in topics {
             one.client()
                 .put(&one.client().topic(name).path, json!({}))
                 .await
                 .ok();
         }
-        let two = setup(&schema, addr, &prefix, "2").start().await;
-        Self { schema, one, two }
+        let two = setup(&postgres, addr, &prefix, "2").start().await;
+        Self {
+            one,
+            two,
+            _postgres: postgres,
+        }
     }
 
     fn topic(&self, name: &str) -> [Topic; 2] {
         [&self.one, &self.two].map(|server| server.client().topic(name))
-    }
-
-    async fn end(self) {
-        let Self { schema, one, two } = self;
-        drop((one, two));
-        schema.drop().await;
     }
 }
 
@@ -79,7 +79,6 @@ async fn any_node_serves_any_topic_in_order() {
     assert_eq!(two.ack(&taken).await, ["already_done", "already_done"]);
     assert_eq!(one.counts().await, [3, 0, 2, 0]);
     assert_eq!(one.take(9).await, ["3", "4", "5"]);
-    pair.end().await;
 }
 
 #[tokio::test]
@@ -97,7 +96,6 @@ async fn a_consumer_that_waits_wakes_for_an_item_of_another_node() {
     assert_eq!(items.iter().map(text).collect::<Vec<_>>(), ["0"]);
     // A consumer looks by itself every five seconds.
     assert!(took < Duration::from_secs(4), "{took:?}");
-    pair.end().await;
 }
 
 #[tokio::test]
@@ -109,7 +107,6 @@ async fn a_pause_holds_on_every_node() {
     assert!(two.take(9).await.is_empty());
     one.client.post(&one.at("resume"), json!({})).await.ok();
     assert_eq!(two.take(9).await, ["0", "1"]);
-    pair.end().await;
 }
 
 #[tokio::test]
@@ -121,7 +118,6 @@ async fn one_key_on_two_nodes_is_one_item() {
     let second = two.client.post(&two.at("enqueue"), body).await.ok();
     assert_eq!(second["results"][0]["id"], first["results"][0]["id"]);
     assert_eq!(one.counts().await[0], 1);
-    pair.end().await;
 }
 
 #[tokio::test]
@@ -141,7 +137,6 @@ async fn a_node_that_is_killed_leaves_its_items_and_brings_none_back() {
     let rest = one.take(99).await;
     assert_eq!(rest, (10..20).map(|n| n.to_string()).collect::<Vec<_>>());
     assert!(two.take(99).await.is_empty());
-    pair.end().await;
 }
 
 /// Enqueues until `stop`, and returns what was accepted.
@@ -219,7 +214,6 @@ async fn survives(addr: &str, fault: impl AsyncFnOnce()) {
         lost.len(),
         accepted.len()
     );
-    pair.end().await;
 }
 
 #[tokio::test]

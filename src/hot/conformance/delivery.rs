@@ -1,9 +1,11 @@
 //! Order, due times, leases, and what is in the way of more.
 
+use std::time::Duration;
+
 use futures_util::poll;
 
 use super::{Fixture, item, lasting, on_every_tier, patched, urgent};
-use crate::hot::{More, OverdueWhy};
+use crate::hot::{Held, HotView, More, OverdueWhy, Term};
 use crate::model::{ItemId, ItemState, OrderKey};
 use crate::wal::Lsn;
 
@@ -59,8 +61,8 @@ async fn a_later_item_is_not_early_and_takes_its_place(f: Fixture) {
 async fn what_was_taken_carries_its_lease(f: Fixture) {
     f.admit(1, vec![item(1), item(2)]).await;
     let now = f.clock.now();
-    for (lease_ms, end_ms) in [(None, 30_000), (Some(1_000), 1_000)] {
-        let taken = f.tier.take(&f.topic, 1, lease_ms).await.unwrap().items.remove(0);
+    for (term, end_ms) in [(Term::Own, 30_000), (Term::Ms(1_000), 1_000)] {
+        let taken = f.tier.take(&f.topic, 1, term).await.unwrap().items.remove(0);
         let standing = &taken.queued.standing;
         assert_eq!((standing.generation, standing.attempt), (1, 1));
         assert_eq!(standing.lease_expires_at, Some(now.plus_ms(end_ms)));
@@ -77,7 +79,7 @@ async fn an_ended_lease_brings_the_item_back(f: Fixture) {
         (vec![], More::Nothing(Some(f.clock.now().plus_ms(1))))
     );
     f.clock.advance(1);
-    let again = f.tier.take(&f.topic, 1, None).await.unwrap().items.remove(0);
+    let again = f.tier.take(&f.topic, 1, Term::Own).await.unwrap().items.remove(0);
     assert_eq!(
         (again.queued.standing.generation, again.queued.standing.attempt),
         (2, 2)
@@ -100,7 +102,7 @@ async fn the_last_ended_lease_is_overdue_and_held(f: Fixture) {
     assert_eq!(f.numbers(), [0, 0, 1, 0]);
     // Let go unsaid, as when the log is full, it is overdue again and never goes out once more.
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
-    let again = f.tier.take(&f.topic, 1, None).await.unwrap();
+    let again = f.tier.take(&f.topic, 1, Term::Own).await.unwrap();
     assert_eq!((again.items.len(), again.overdue.len()), (0, 1));
 }
 
@@ -120,14 +122,14 @@ async fn an_admitted_item_keeps_its_lease(f: Fixture) {
         (standing.generation, standing.attempt, standing.lease_expires_at) = (3, 3, Some(end));
     });
     f.admit(2, vec![ended]).await;
-    let taken = f.tier.take(&f.topic, 9, None).await.unwrap();
+    let taken = f.tier.take(&f.topic, 9, Term::Own).await.unwrap();
     assert_eq!((taken.items.len(), taken.overdue.len()), (0, 1));
 }
 
 async fn a_passed_time_to_live_is_overdue_once(f: Fixture) {
     f.admit(1, vec![lasting(1, 1_000), item(2)]).await;
     f.clock.advance(1_000);
-    let taken = f.tier.take(&f.topic, 9, None).await.unwrap();
+    let taken = f.tier.take(&f.topic, 9, Term::Own).await.unwrap();
     assert_eq!((taken.items.len(), taken.overdue.len()), (1, 1));
     assert_eq!(taken.overdue[0].why, OverdueWhy::Expired);
     assert!(f.tier.advance().await.is_empty());
@@ -150,9 +152,9 @@ async fn a_leased_item_expires_when_it_comes_back(f: Fixture) {
 async fn what_is_put_back_stands_as_before(f: Fixture) {
     f.admit(1, vec![item(1), item(2)]).await;
     f.take(1).await;
-    f.tier.untake(&f.topic, &[ItemId(1)]).await;
+    f.tier.untake(&f.topic, &[(ItemId(1), 1)]).await;
     assert_eq!(f.numbers(), [2, 0, 0, 0]);
-    let again = f.tier.take(&f.topic, 1, None).await.unwrap().items.remove(0);
+    let again = f.tier.take(&f.topic, 1, Term::Own).await.unwrap().items.remove(0);
     let standing = again.queued.standing;
     assert_eq!(
         (again.queued.item.id.0, standing.attempt, standing.generation),
@@ -160,7 +162,7 @@ async fn what_is_put_back_stands_as_before(f: Fixture) {
     );
     // What the shard may have seen of it in between is corrected, though no record says so.
     f.flush(1, 9, true).await;
-    f.tier.untake(&f.topic, &[ItemId(1)]).await;
+    f.tier.untake(&f.topic, &[(ItemId(1), 2)]).await;
     assert_eq!(f.flush(1, 9, true).await.0, [1]);
 }
 
@@ -273,4 +275,57 @@ async fn topics_are_apart(f: Fixture) {
     assert_eq!(f.take(9).await.0, [1]);
     assert_eq!(f.tier.counts(&other).ready, 1);
     assert!(f.tier.find(&other, ItemId(1)).await.unwrap().is_none());
+}
+
+/// A caller may go while its call is under way: then Redis takes, and nobody hears of it.
+#[tokio::test]
+async fn what_redis_took_for_nobody_is_given_back() {
+    let f = Fixture::redis().await;
+    f.admit(1, vec![item(1)]).await;
+    let mut unheard = 0;
+    for us in (0..4_000).step_by(40) {
+        let generation = |view: Option<HotView>| view.unwrap().queued.standing.generation;
+        let before = generation(f.tier.find(&f.topic, ItemId(1)).await.unwrap());
+        let taking = f.tier.take(&f.topic, 1, Term::Own);
+        match tokio::time::timeout(Duration::from_micros(us), taking).await {
+            Ok(taken) => {
+                let standing = &taken.unwrap().items[0].queued.standing;
+                let theirs = (ItemId(1), standing.generation);
+                f.tier.untake(&f.topic, &[theirs]).await;
+            }
+            Err(_) => {
+                let is_back = async {
+                    loop {
+                        let view = f.tier.find(&f.topic, ItemId(1)).await.unwrap().unwrap();
+                        if view.state == ItemState::Ready {
+                            assert_eq!(view.queued.standing.attempt, 0);
+                            break view.queued.standing.generation;
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                };
+                let after = tokio::time::timeout(Duration::from_secs(20), is_back).await;
+                unheard += u32::from(after.unwrap() > before);
+            }
+        }
+    }
+    assert!(unheard > 0, "every take was heard of, or never made");
+    assert_eq!(f.take(1).await.0, [1]);
+}
+
+/// What a taker had not decided on when it ended is there again when it starts.
+#[tokio::test]
+async fn what_redis_holds_for_a_taker_is_put_back_when_that_begins_again() {
+    let f = Fixture::redis().await;
+    f.admit(1, vec![item(1), item(2)]).await;
+    let taken = f.tier.take(&f.topic, 1, Term::Undecided).await.unwrap().items;
+    assert_eq!(taken[0].queued.standing.attempt, 1);
+    assert!(
+        matches!(f.hold(1, Some(1)).await, Held::Lost),
+        "nobody has a lease yet"
+    );
+    assert_eq!(f.numbers(), [1, 0, 1, 0]);
+    f.again().await.begin(&[]).await;
+    assert_eq!(f.take(9).await.0, [1, 2]);
+    assert_eq!(f.held(1, Some(2)).await.standing.attempt, 1);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, Timestamp};
 use crate::hot::{
     Counts, Finish, Held, HoldRequest, HotTier, Landing, MemoryOptions, MemoryTier, More, RedisOptions,
-    RedisTier, Taken,
+    RedisTier, Taken, Term,
 };
 use crate::model::{Item, ItemId, NodeId, PayloadKind, QueuedItem, SettleCause, Standing, TopicKey};
 use crate::shard::StoredCounts;
@@ -18,6 +18,8 @@ pub(super) struct Fixture {
     pub(super) tier: Arc<dyn HotTier>,
     pub(super) clock: Clock,
     pub(super) topic: TopicKey,
+    /// What the keys in Redis begin with.
+    prefix: String,
 }
 
 /// An item that is due at once; smaller ids go first.
@@ -68,6 +70,7 @@ impl Fixture {
             tier: Arc::new(MemoryTier::new(options)),
             clock,
             topic: TopicKey::parse("ns", "t").unwrap(),
+            prefix: String::new(),
         }
     }
 
@@ -79,17 +82,27 @@ impl Fixture {
     }
 
     async fn unbegun() -> Self {
-        let clock = Clock::manual(START);
+        let prefix = format!("test-{:016x}", rand::random::<u64>());
+        Self::over(prefix, Clock::manual(START)).await
+    }
+
+    /// The node's next process over the same Redis, which has not begun.
+    pub(super) async fn again(&self) -> Self {
+        Self::over(self.prefix.clone(), self.clock.clone()).await
+    }
+
+    async fn over(prefix: String, clock: Clock) -> Self {
         let addr = std::env::var("MQUEUE_TEST_REDIS").unwrap_or_else(|_| "127.0.0.1:6379".into());
         let options = RedisOptions {
             addrs: vec![addr],
             username: None,
             password: None,
             ca: None,
-            prefix: format!("test-{:016x}", rand::random::<u64>()),
+            prefix: prefix.clone(),
             timeout: std::time::Duration::from_secs(30),
             clock: clock.clone(),
             node: NodeId::new(1).unwrap(),
+            silence: std::time::Duration::from_secs(30),
             shard_of: Box::new(|_| 0),
             prefetch_items: 10,
             applied: Box::new(|| Lsn(0)),
@@ -98,6 +111,7 @@ impl Fixture {
             tier: RedisTier::open(options).await.unwrap(),
             clock,
             topic: TopicKey::parse("ns", "t").unwrap(),
+            prefix,
         }
     }
 
@@ -124,7 +138,7 @@ impl Fixture {
 
     /// Takes up to `max`; nothing must be overdue.
     pub(super) async fn take(&self, max: usize) -> (Vec<u64>, More) {
-        let Taken { items, overdue, more } = self.tier.take(&self.topic, max, None).await.unwrap();
+        let Taken { items, overdue, more } = self.tier.take(&self.topic, max, Term::Own).await.unwrap();
         assert!(overdue.is_empty());
         (items.iter().map(|taken| taken.queued.item.id.0).collect(), more)
     }

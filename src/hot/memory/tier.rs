@@ -15,7 +15,7 @@ use super::topic::{Moment, Topic};
 use crate::clock::{Clock, Timestamp};
 use crate::hot::{
     Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotError, HotTier, HotView,
-    KeyProbe, KeyState, More, Overdue, RefillPage, Taken,
+    KeyProbe, KeyState, More, Overdue, RefillPage, Taken, Term,
 };
 use crate::model::{ItemId, ItemState, Namespace, OrderKey, QueuedItem, Slot, TopicKey, limits};
 use crate::shard::{DedupRow, StoredCounts};
@@ -196,7 +196,7 @@ impl HotTier for MemoryTier {
         Ok(())
     }
 
-    async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Result<Taken, HotError> {
+    async fn take(&self, topic: &TopicKey, max: usize, term: Term) -> Result<Taken, HotError> {
         let Some(cell) = self.known_cell(topic) else {
             return Ok(Taken {
                 items: Vec::new(),
@@ -204,7 +204,7 @@ impl HotTier for MemoryTier {
                 more: More::Nothing(None),
             });
         };
-        let taken = self.step(&cell, |topic, at| topic.take(max, lease_ms, at));
+        let taken = self.step(&cell, |topic, at| topic.take(max, term, at));
         if taken.more != More::Ready {
             return Ok(taken);
         }
@@ -218,9 +218,13 @@ impl HotTier for MemoryTier {
         self.step(&cell, |topic, _| ids.iter().for_each(|id| topic.mark(*id, lsn)));
     }
 
-    async fn untake(&self, topic: &TopicKey, ids: &[ItemId]) {
+    async fn untake(&self, topic: &TopicKey, taken: &[(ItemId, u32)]) {
         let cell = self.cell(topic);
-        self.step(&cell, |topic, at| ids.iter().for_each(|id| topic.untake(*id, at)));
+        self.step(&cell, |topic, at| {
+            for (id, generation) in taken {
+                topic.untake(*id, *generation, at);
+            }
+        });
         cell.arrived.notify_one();
     }
 

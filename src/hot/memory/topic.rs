@@ -14,7 +14,7 @@ use super::flush::Unstored;
 use super::ordered::OrderedQueue;
 use super::settled::SettledRing;
 use crate::clock::{Monotonic, Timestamp};
-use crate::hot::{HotView, More, Overdue, OverdueWhy, Taken, TakenItem, item_bytes};
+use crate::hot::{HotView, More, Overdue, OverdueWhy, Taken, TakenItem, Term, item_bytes};
 use crate::model::{IdHashing, ItemId, ItemState, OrderKey, QueuedItem, TopicKey};
 use crate::wal::Lsn;
 
@@ -349,7 +349,7 @@ impl Topic {
     }
 
     /// Takes up to `max` eligible items in delivery order under new leases.
-    pub(super) fn take(&mut self, max: usize, lease_ms: Option<u32>, at: Moment) -> Taken {
+    pub(super) fn take(&mut self, max: usize, term: Term, at: Moment) -> Taken {
         let mut overdue = self.advance(at);
         let mut items = Vec::with_capacity(max.min(self.tally.ready as usize));
         if self.paused {
@@ -386,14 +386,14 @@ impl Topic {
                 });
                 continue;
             }
-            items.extend(self.hand_out(key.id, lease_ms, at));
+            items.extend(self.hand_out(key.id, term, at));
         };
         Taken { items, overdue, more }
     }
 
-    pub(super) fn hand_out(&mut self, id: ItemId, lease_ms: Option<u32>, at: Moment) -> Option<TakenItem> {
+    pub(super) fn hand_out(&mut self, id: ItemId, term: Term, at: Moment) -> Option<TakenItem> {
         let entry = self.entries.get_mut(&id)?;
-        let lease_ms = i64::from(lease_ms.unwrap_or(entry.queued.item.lease_ms));
+        let lease_ms = i64::from(term.lease_ms(entry.queued.item.lease_ms));
         let standing = &mut entry.queued.standing;
         let lapsed_ms = standing.leased_ms(at.now);
         standing.hand_out(at.now, lease_ms);
@@ -411,13 +411,13 @@ impl Topic {
         Some(taken)
     }
 
-    /// Puts a taken item back; its lease key is stale now.
-    pub(super) fn untake(&mut self, id: ItemId, at: Moment) {
+    /// Puts an item that was taken under `generation` back; its lease key is stale now.
+    pub(super) fn untake(&mut self, id: ItemId, generation: u32, at: Moment) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         let place = entry.place;
-        if !matches!(place, Place::Leased { .. }) {
+        if !matches!(place, Place::Leased { .. }) || entry.queued.standing.generation != generation {
             return;
         }
         entry.queued.standing.attempt = entry.queued.standing.attempt.saturating_sub(1);

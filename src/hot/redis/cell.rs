@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::reply::Numbers;
+use super::tickets::Tickets;
 use crate::model::{Slot, TopicKey};
 
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Cell {
     clean_at: AtomicU64,
     /// Who reads the topic's cold items for this node.
     pub(super) reader: Mutex<Option<Vec<u8>>>,
+    /// This node's takes.
+    pub(super) tickets: Tickets,
     /// Whether the topic is in the list of topics in Redis.
     pub(super) is_listed: std::sync::atomic::AtomicBool,
 }
@@ -47,6 +50,7 @@ impl Cell {
             changes: AtomicU64::new(1),
             clean_at: AtomicU64::new(0),
             reader: Mutex::default(),
+            tickets: Tickets::default(),
             is_listed: std::sync::atomic::AtomicBool::new(false),
         }
     }

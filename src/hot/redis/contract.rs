@@ -11,13 +11,13 @@ use tokio::sync::Notify;
 use super::cell::Cell;
 use super::link::Link;
 use super::slots::SlotState;
-use super::state::{id_bytes, order_bytes, read_entry};
-use super::terms::{put_all, read_overdue, read_views};
+use super::state::{id_bytes, order_bytes};
+use super::terms::{put_all, read_overdue, read_taken, read_views, term_number};
 use super::tier::RedisTier;
 use crate::clock::Timestamp;
 use crate::hot::{
     Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotError, HotTier, HotView,
-    KeyProbe, KeyState, More, Overdue, RefillPage, Taken, TakenItem,
+    KeyProbe, KeyState, More, Overdue, RefillPage, Taken, Term,
 };
 use crate::model::{ItemId, ItemState, Namespace, OrderKey, QueuedItem, TopicKey};
 use crate::shard::{DedupRow, StoredCounts};
@@ -45,36 +45,30 @@ impl HotTier for RedisTier {
         self.adopt_into(topic, items).await
     }
 
-    async fn take(&self, topic: &TopicKey, max: usize, lease_ms: Option<u32>) -> Result<Taken, HotError> {
+    async fn take(&self, topic: &TopicKey, max: usize, term: Term) -> Result<Taken, HotError> {
         let cell = self.cell(topic);
-        let lease_ms = lease_ms.map_or(-1, i64::from);
         let mut overdue = Vec::new();
         loop {
+            let (ticket, heard) = (self.ticket(&cell), cell.tickets.heard());
             let fill = |call: &mut Cmd| {
-                call.arg(max).arg(lease_ms);
+                call.arg(max).arg(term_number(term)).arg(&ticket.bytes);
+                put_all(call, &heard);
             };
             let mut reply = self.call_with(&cell, "take", fill).await?;
+            cell.tickets.told(&heard);
             overdue.extend(read_overdue(&mut reply.list()?)?);
-            let mut list = reply.list()?;
-            let mut items = Vec::with_capacity(list.len() / 5);
-            while !list.is_empty() {
-                let _id = list.bytes()?;
-                let (queued, _) = read_entry(&list.bytes()?, &list.bytes()?)?;
-                let mark = list.number()? == 1;
-                let lapsed_ms = u64::try_from(list.number()?).ok();
-                items.push(TakenItem {
-                    queued,
-                    mark,
-                    lapsed_ms,
-                });
-            }
+            let items = read_taken(reply.list()?)?;
             let more = match reply.letter()? {
-                // More became due than one call moves.
-                b'A' => continue,
+                // More became due than one call moves, or takes before this one were given back: once more.
+                b'A' | b'V' => {
+                    ticket.heard(false);
+                    continue;
+                }
                 b'R' => More::Ready,
                 b'C' => More::Cold,
                 _ => More::Nothing(reply.instant()?),
             };
+            ticket.heard(!items.is_empty());
             if more == More::Ready {
                 cell.wake();
             }
@@ -91,9 +85,13 @@ impl HotTier for RedisTier {
         self.surely_changed(&cell, "delivered", fill).await;
     }
 
-    async fn untake(&self, topic: &TopicKey, ids: &[ItemId]) {
+    async fn untake(&self, topic: &TopicKey, taken: &[(ItemId, u32)]) {
         let cell = self.cell(topic);
-        let fill = |call: &mut Cmd| put_all(call, ids.iter().map(|id| id_bytes(*id)));
+        let fill = |call: &mut Cmd| {
+            for (id, generation) in taken {
+                call.arg(&id_bytes(*id)).arg(generation);
+            }
+        };
         self.surely_changed(&cell, "untake", fill).await;
         cell.wake();
     }
@@ -368,9 +366,11 @@ impl HotTier for RedisTier {
 
     async fn known(&self) -> Result<(), HotError> {
         self.make_known().await?;
+        self.list_again().await?;
         self.learn_topics().await?;
         let operation = if self.has_run() { "look" } else { "begin" };
         self.each_topic(operation).await?;
+        self.say_hello().await?;
         let unknown = self.slots.which(|state: &SlotState| !state.is_known);
         if unknown.is_empty() {
             self.is_whole.store(true, Ordering::Release);

@@ -27,6 +27,8 @@ pub(super) struct Lacking {
     pub(super) purges: Vec<(Lsn, Purge)>,
     /// Positions, in order.
     pub(super) needs: Vec<Lsn>,
+    /// Where the first delete is that has to wait: another node may be storing its item.
+    pub(super) waiting: Option<Lsn>,
 }
 
 impl RedisTier {
@@ -84,6 +86,9 @@ impl RedisTier {
             plan.deletes
                 .extend(deletes.map(|(id, _)| (topic.cell.key.clone(), id)));
             plan.purges.append(&mut topic.purges);
+            if let Some(waiting) = topic.waiting {
+                plan.reached = plan.reached.min(Lsn(waiting.0 - 1));
+            }
         }
         plan.reached = reach(&lacking, plan.reached, limit);
         let begun = join_all(
@@ -142,11 +147,13 @@ impl RedisTier {
         while !list.is_empty() {
             needs.push(lsn(&mut list)?);
         }
+        let waiting = u64::try_from(reply.number()?).ok().map(Lsn);
         Ok(Lacking {
             cell,
             deletes,
             purges,
             needs,
+            waiting,
         })
     }
 

@@ -32,6 +32,8 @@ pub struct RedisOptions {
     pub clock: Clock,
     /// This node.
     pub node: NodeId,
+    /// After so long without a word a node is taken to be away, and the others store what it left in Redis.
+    pub silence: Duration,
     /// Which shard a slot belongs to.
     pub shard_of: Box<dyn Fn(Slot) -> u16 + Send + Sync>,
     /// Ready items a topic keeps in Redis before anybody asks, while more are cold.

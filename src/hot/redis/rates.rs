@@ -8,28 +8,15 @@ use super::library::LIBRARY;
 use super::reply::Reply;
 use super::tier::RedisTier;
 use crate::hot::{FIXED_BYTES, Holdings};
-use crate::model::{ITEM_BYTES, Namespace, Rate, SLOT_COUNT, Slot};
+use crate::model::{ITEM_BYTES, Namespace, Rate, SLOT_COUNT, SharedGrant, Slot};
 
 /// How long a request waits for the rate of all nodes before its own node's decides alone.
 const WAIT: Duration = Duration::from_millis(20);
 
-/// What a rate that holds for all nodes gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateTaken {
-    /// How many items may come.
-    pub granted: u32,
-    /// How many more might have.
-    pub remaining: u32,
-    /// Time until the next may come, when fewer were granted than wanted.
-    pub retry_after: Option<Duration>,
-    /// Time until the whole burst is there again.
-    pub reset: Duration,
-}
-
 impl RedisTier {
     /// Takes up to `wanted` items from the rate of `namespace` that all nodes share; none when Redis does not
     /// answer in some milliseconds.
-    pub async fn take_rate(&self, namespace: &Namespace, rate: Rate, wanted: u32) -> Option<RateTaken> {
+    pub async fn take_rate(&self, namespace: &Namespace, rate: Rate, wanted: u32) -> Option<SharedGrant> {
         let interval_us = 60_000_000.0 / f64::from(rate.per_minute.get());
         let mut call = cmd("FCALL");
         call.arg(&LIBRARY.name_rate)
@@ -45,7 +32,7 @@ impl RedisTier {
         let granted = u32::try_from(number()?).ok()?;
         let remaining = u32::try_from(number()?).ok()?;
         let wait = Duration::from_micros(number()?);
-        Some(RateTaken {
+        Some(SharedGrant {
             granted,
             remaining,
             retry_after: (granted < wanted).then_some(wait),

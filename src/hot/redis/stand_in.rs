@@ -18,8 +18,6 @@ use crate::model::{ItemId, NodeId};
 use crate::shard::{DedupRow, Purge};
 use crate::wal::Lsn;
 
-/// How long a node may be silent, in milliseconds.
-const SILENT_MS: i64 = 30_000;
 /// After every position of every log, and exact in a number of Redis.
 const END: Lsn = Lsn(1 << 52);
 
@@ -44,21 +42,31 @@ impl RedisTier {
         format!("{}:alive", self.options.prefix)
     }
 
-    /// Says that this node is there, and looks for what those that are not left behind.
-    pub(super) async fn look_for_orphans(&self) -> Result<(), HotError> {
+    /// Says that this node is there: who never said so is never missed.
+    pub(super) async fn say_hello(&self) -> Result<(), HotError> {
         let now = self.options.clock.now().ms();
-        let mut silent = Vec::new();
         for link in self.links() {
             let mut hello = cmd("HSET");
             hello.arg(self.alive_key()).arg(self.node()).arg(now);
             link.send(&hello).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that this node is there, and looks for what those that are not left behind.
+    pub(super) async fn look_for_orphans(&self) -> Result<(), HotError> {
+        self.say_hello().await?;
+        let now = self.options.clock.now().ms();
+        let silence_ms = i64::try_from(self.options.silence.as_millis()).unwrap_or(i64::MAX);
+        let mut silent = Vec::new();
+        for link in self.links() {
             let mut heard = Reply::of(link.send(cmd("HGETALL").arg(self.alive_key())).await?)?;
             while !heard.is_empty() {
                 let (node, at) = (heard.number()?, heard.number()?);
                 let node = u16::try_from(node).ok().and_then(NodeId::new);
                 if let Some(node) = node
                     && node != self.options.node
-                    && now - at > SILENT_MS
+                    && now - at > silence_ms
                     && !silent.contains(&node.number())
                 {
                     silent.push(node.number());

@@ -5,7 +5,7 @@ use redis::Cmd;
 use super::reply::Reply;
 use super::state::{id_bytes, key_bytes, read_entry, state_bytes, stored_item};
 use crate::clock::Timestamp;
-use crate::hot::{HotError, HotView, Overdue, OverdueWhy};
+use crate::hot::{HotError, HotView, Overdue, OverdueWhy, TakenItem, Term};
 use crate::model::QueuedItem;
 use crate::shard::DedupRow;
 
@@ -35,7 +35,7 @@ pub(super) fn put_all(call: &mut Cmd, args: impl IntoIterator<Item = impl AsRef<
 }
 
 pub(super) fn read_overdue(list: &mut Reply) -> Result<Vec<Overdue>, HotError> {
-    let mut overdue = Vec::with_capacity(list.len() / 4);
+    let mut overdue = Vec::with_capacity(list.len() / 5);
     while !list.is_empty() {
         let _id = list.bytes()?;
         let (queued, _) = read_entry(&list.bytes()?, &list.bytes()?)?;
@@ -46,6 +46,31 @@ pub(super) fn read_overdue(list: &mut Reply) -> Result<Vec<Overdue>, HotError> {
         overdue.push(Overdue { queued, why });
     }
     Ok(overdue)
+}
+
+pub(super) fn read_taken(mut list: Reply) -> Result<Vec<TakenItem>, HotError> {
+    let mut items = Vec::with_capacity(list.len() / 5);
+    while !list.is_empty() {
+        let _id = list.bytes()?;
+        let (queued, _) = read_entry(&list.bytes()?, &list.bytes()?)?;
+        let mark = list.number()? == 1;
+        let lapsed_ms = u64::try_from(list.number()?).ok();
+        items.push(TakenItem {
+            queued,
+            mark,
+            lapsed_ms,
+        });
+    }
+    Ok(items)
+}
+
+/// Milliseconds, -1 for each item's own, -2 for what its taker only looks at.
+pub(super) fn term_number(term: Term) -> i64 {
+    match term {
+        Term::Own => -1,
+        Term::Undecided => -2,
+        Term::Ms(ms) => ms.into(),
+    }
 }
 
 pub(super) fn read_views(mut list: Reply) -> Result<Vec<HotView>, HotError> {

@@ -1,7 +1,7 @@
 //! The tier: servers, topics, and how the library is called.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -28,6 +28,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The hot tier in Redis.
 #[derive(Debug)]
 pub struct RedisTier {
+    /// Itself, for what goes on after its caller.
+    pub(super) me: Weak<Self>,
     pub(super) options: RedisOptions,
     pub(super) links: Vec<Link>,
     pub(super) slots: SlotStates,
@@ -45,6 +47,8 @@ pub struct RedisTier {
     pub(super) orphans: Mutex<Vec<Orphan>>,
     /// What of it is being stored.
     pub(super) stand_ins: Mutex<Vec<StandIn>>,
+    /// Counts this process's takes.
+    pub(super) takes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +66,8 @@ impl RedisTier {
         let (links, clients) = open::links(&options).await?;
         let channel = format!("{}:wake", options.prefix);
         let timeout = options.timeout;
-        let tier = Arc::new(Self {
+        let tier = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             options,
             links,
             slots: SlotStates::new(),
@@ -75,6 +80,7 @@ impl RedisTier {
             closed: AtomicBool::new(false),
             orphans: Mutex::default(),
             stand_ins: Mutex::default(),
+            takes: AtomicU64::new(0),
         });
         if tier.links.iter().any(Link::is_cluster) {
             // A message reaches every node of a cluster.

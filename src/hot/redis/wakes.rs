@@ -64,21 +64,13 @@ pub(super) async fn keep_looking(tier: Weak<RedisTier>) {
         let Some(tier) = tier.upgrade().filter(|tier| !tier.is_closed()) else {
             return;
         };
-        // Calls fail while Redis is away; the next look is soon enough.
-        let _ = tier.learn_topics().await;
-        let _ = tier.look_for_orphans().await;
-        let cells = tier.cells();
-        if cells.is_empty() {
-            continue;
+        // Calls fail while Redis is away; the next turn is soon enough. Looks come first: they find out when it
+        // answers again and has lost its memory.
+        if tier.look_at_some(from).await.is_ok() {
+            from += LOOK_TOPICS;
+            let _ = tier.learn_topics().await;
+            let _ = tier.look_for_orphans().await;
         }
-        from %= cells.len();
-        let some = cells.iter().cycle().skip(from).take(LOOK_TOPICS.min(cells.len()));
-        for cell in some {
-            if tier.call(cell, "look", &[]).await.is_err() {
-                break;
-            }
-        }
-        from += LOOK_TOPICS;
     }
 }
 
@@ -94,6 +86,21 @@ impl RedisTier {
         }
     }
 
+    /// Looks at some topics, from the one at `from` on.
+    async fn look_at_some(&self, from: usize) -> Result<(), HotError> {
+        let cells = self.cells();
+        let first = from % cells.len().max(1);
+        let some = cells
+            .iter()
+            .cycle()
+            .skip(first)
+            .take(LOOK_TOPICS.min(cells.len()));
+        for cell in some {
+            self.call(cell, "look", &[]).await?;
+        }
+        Ok(())
+    }
+
     fn wake_all(&self) {
         self.cells().iter().for_each(|cell| cell.wake());
     }
@@ -107,6 +114,16 @@ impl RedisTier {
         add.arg(self.topics_key()).arg(cell.key.to_string());
         self.link(cell.slot).send(&add).await?;
         cell.is_listed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts the topics that this node has listed into the list once more: Redis lost it with its memory.
+    pub(super) async fn list_again(&self) -> Result<(), HotError> {
+        for cell in self.cells() {
+            if cell.is_listed.swap(false, Ordering::Relaxed) {
+                self.list(&cell).await?;
+            }
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::tenant::SharedGrant;
+use crate::model::SharedGrant;
 
 fn rate(per_minute: u32, burst: u32) -> QuotaPatch {
     QuotaPatch {

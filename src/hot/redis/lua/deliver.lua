@@ -1,6 +1,8 @@
 -- Items come in and go out.
 local operations = {}
 
+local function lease_of(id, generation) return id .. pack('>I4', generation) end
+
 -- lsn, whole, kept, then id, state, item of each. A frame that was admitted before changes nothing, so that
 -- whoever does not know may ask again; `whole` is a position up to which every frame of this node's log was
 -- applied, -1 when that is not known. `kept` is 1 when the shard may hold the items.
@@ -34,9 +36,36 @@ function operations.admit(T, a)
     return {#items / 2}
 end
 
--- max, lease_ms or -1 for each item's own.
+-- What a taker may not hear of is put under its ticket, until it says that it did.
+local function tickets(T) return T.base .. 'tk:' .. T.node end
+
+-- Whether this take comes after one of the same process that was given back: it may be that one, or older.
+local function is_void(T, ticket)
+    local void = call('HGET', T.base .. 'm', 'tv:' .. T.node)
+    return void and sub(void, 1, 8) == sub(ticket, 1, 8) and not before(void, ticket)
+end
+
+-- Returns how long the lease before lasted, -1 when it did not run out or nobody knows.
+local function hand_out(T, id, e, lease_ms)
+    local has_lapsed = e.lease_end >= 0 and e.leased >= 0
+    local lapsed = has_lapsed and math.max(0, math.min(e.lease_end, T.now) - e.leased) or -1
+    leave(T, id, e)
+    e.generation, e.attempt, e.leased = e.generation + 1, e.attempt + 1, T.now
+    if lease_ms == UNDECIDED then
+        e.lease_end, e.place, e.deadline = T.now + HOLD_MS, HELD, UNDECIDED
+    else
+        e.lease_end = T.now + (lease_ms >= 0 and lease_ms or e.lease_ms)
+        e.place, e.deadline = LEASED, e.lease_end
+    end
+    enter(T, id, e)
+    return lapsed
+end
+
+-- max; lease_ms, -1 for each item's own, -2 for what is only looked at; a ticket, then tickets whose replies came.
 function operations.take(T, a)
-    local max, lease_ms = tonumber(a[1]), tonumber(a[2])
+    local max, lease_ms, ticket = tonumber(a[1]), tonumber(a[2]), a[3]
+    if #a > 3 then call('HDEL', tickets(T), unpack(rest(a, 4))) end
+    if is_void(T, ticket) then return {{}, {}, 'V', -1} end
     local overdue, moved, unfinished = advance(T)
     if moved > 1 then wake(T) end
     if unfinished then return {told(T, overdue), {}, 'A', -1} end
@@ -48,21 +77,18 @@ function operations.take(T, a)
         if at > max then more = 'R'; break end
         ids[at] = sub(key, 13)
     end
-    local found, items, taken = entries(T, ids), fields(T.base .. 'i', ids), {}
+    local found, items, taken, leases = entries(T, ids), fields(T.base .. 'i', ids), {}, {}
     for at, id in ipairs(ids) do
         local e = found[at]
-        leave(T, id, e)
-        local lapsed = e.lease_end >= 0 and e.leased >= 0 and math.max(0, math.min(e.lease_end, T.now) - e.leased)
-        e.generation, e.attempt = e.generation + 1, e.attempt + 1
-        e.lease_end = T.now + (lease_ms >= 0 and lease_ms or e.lease_ms)
-        e.leased, e.place, e.deadline = T.now, LEASED, e.lease_end
-        enter(T, id, e)
+        local lapsed = hand_out(T, id, e, lease_ms)
+        leases[at] = lease_of(id, e.generation)
         taken[#taken + 1] = id
         taken[#taken + 1] = write(e)
         taken[#taken + 1] = items[at]
         taken[#taken + 1] = may_be_stored(e) and 1 or 0
-        taken[#taken + 1] = lapsed or -1
+        taken[#taken + 1] = lapsed
     end
+    if #ids > 0 then call('HSET', tickets(T), ticket, table.concat(leases)) end
     flush(T)
     if not more then more = cold_comes_first(T, nil) and 'C' or 'N' end
     return {told(T, overdue), taken, more, more == 'N' and next_event(T) or -1}
@@ -82,20 +108,30 @@ function operations.delivered(T, a)
     return {}
 end
 
--- ids.
+-- Puts an entry back that was taken under this generation and is still its taker's.
+local function take_back(T, id, generation)
+    local e = entry(T, id)
+    local is_theirs = e and e.generation == generation and (e.place == LEASED or e.deadline == UNDECIDED)
+    if is_theirs then put_back(T, id, e) end
+end
+
+-- id and generation of each.
 function operations.untake(T, a)
-    for _, id in ipairs(a) do
-        local e = entry(T, id)
-        if e and e.place == LEASED then
-            leave(T, id, e)
-            e.attempt, e.lease_end = math.max(0, e.attempt - 1), -1
-            e.leased = -1
-            -- A flush in between may have stored the lease, and no record says that it was taken back.
-            if may_be_stored(e) then mark(T, id, e, 1) end
-            settle_place(T, e)
-            enter(T, id, e)
+    for at = 1, #a, 2 do take_back(T, a[at], tonumber(a[at + 1])) end
+    wake(T)
+    return {}
+end
+
+-- tickets of takes whose replies did not come. Those that arrive yet are refused.
+function operations.give_back(T, a)
+    for _, ticket in ipairs(a) do
+        local leases = call('HGET', tickets(T), ticket)
+        for at = 1, leases and #leases or 0, 12 do
+            take_back(T, sub(leases, at, at + 7), (struct.unpack('>I4', leases, at + 8)))
         end
+        if not is_void(T, ticket) then call('HSET', T.base .. 'm', 'tv:' .. T.node, ticket) end
     end
+    call('HDEL', tickets(T), unpack(a))
     wake(T)
     return {}
 end

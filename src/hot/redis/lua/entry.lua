@@ -8,11 +8,14 @@
 --   x  zset  waiting, by when the time to live passes    er ed eD  what may be evicted of r, d and D
 --   n:<node>  zset  entries the shard lacks, by position in that node's log
 --   dn:<node> zset  deletes the shard lacks              dl hash  id -> whose log has the delete
+--   dw:<node> set   deletes that wait for the end of that node's checkpoint, and dw, a hash of all: id -> node
 --   pu:<node> zset  purges the shard lacks               st zset  leases settled lately
---   a:<node>  zset  frames of that node admitted after the position in m, field w:<node>
+--   a:<node>  zset  frames of that node admitted after the position in m, field w:<node>; field tv:<node>: its
+--             last take that was given back
 --   k  hash  idempotency keys                            kx zset  the same, by expiry
 --   kn:<node> zset  keys the shard lacks                 kr set   keys reserved
 --   tb set   deleted while the shard was read            so:<node> who stores what that node left
+--   tk:<node> hash  takes that the node has not heard of yet: ticket -> id and generation of each
 --   m  hash  everything else, see META
 local call, pack, byte, sub = redis.call, struct.pack, string.byte, string.sub
 local unpack = unpack
@@ -24,8 +27,10 @@ local unpack = unpack
 local FORMAT = '>i4I4I4I4i8i8I4I4i8i8I1I1i8I8I2I8I2I1I1I2'
 local FORMAT_BYTES = 90
 local READY, SCHEDULED, LEASED, DEAD, HELD = 1, 2, 3, 4, 5
--- A node that dies gives up what it holds after so long.
+-- A node that dies gives up what it holds, and what it had not decided on, after so long.
 local HOLD_MS = 60000
+-- The deadline of what is held by a taker that has not decided yet: nobody knows of a lease.
+local UNDECIDED = -2
 -- Entries moved in one go, so that no call keeps the server from others for long.
 local STEP, STEPS_MAX = 1000, 10
 -- Redis refuses calls of more arguments than its Lua stack holds.

@@ -5,25 +5,49 @@ function operations.first_need(T, a)
     local of = a[1]
     local first = nil
     for _, set in ipairs({'n:', 'dn:', 'pu:', 'kn:'}) do first = least(first, first_score(T, set .. of)) end
+    -- Others wait for this log's next plan.
+    if call('SCARD', T.base .. 'dw:' .. of) > 0 then first = 1 end
     return {first or -1, call('ZCARD', T.base .. 'dn:' .. of)}
+end
+
+-- The checkpoint of `of` that was under way is over, however it ended: who waited for that waits no more.
+local function end_waits(T, of)
+    local ids = call('SMEMBERS', T.base .. 'dw:' .. of)
+    if #ids == 0 then return end
+    variadic('HDEL', T.base .. 'dw', ids)
+    call('DEL', T.base .. 'dw:' .. of)
+end
+
+-- The deletes, with positions, before the first one that waits, and that one's position, or -1.
+local function until_waiting(T, deletes)
+    if call('HLEN', T.base .. 'dw') == 0 then return deletes, -1 end
+    local some = {}
+    for at = 1, #deletes, 2 do
+        if call('HEXISTS', T.base .. 'dw', deletes[at]) == 1 then return some, deletes[at + 1] end
+        some[at], some[at + 1] = deletes[at], deletes[at + 1]
+    end
+    return some, -1
 end
 
 -- A node that stands in for another and dies gives that up after so long.
 local STAND_IN_MS = 120000
 
 -- of, up_to, how many deletes, how many needs. Replies 0 when another node plans for this log; else 1, deletes with
--- positions, purges, and the positions of needs, all in the order of the log.
+-- positions, purges, and the positions of needs, all in the order of the log; and the position of the first delete
+-- that has to wait, or -1.
 function operations.plan(T, a)
     local of, up_to = a[1], a[2]
     local by = call('GET', T.base .. 'so:' .. of)
     if by and by ~= T.instance then return {0} end
     if of ~= T.node then call('SET', T.base .. 'so:' .. of, T.instance, 'PX', STAND_IN_MS) end
-    local deletes = call('ZRANGE', T.base .. 'dn:' .. of, 0, tonumber(a[3]) - 1, 'WITHSCORES')
+    end_waits(T, of)
+    local all = call('ZRANGE', T.base .. 'dn:' .. of, 0, tonumber(a[3]) - 1, 'WITHSCORES')
+    local deletes, waiting = until_waiting(T, all)
     local purges = call('ZRANGE', T.base .. 'pu:' .. of, 0, -1)
     local needs = call('ZRANGEBYSCORE', T.base .. 'n:' .. of, '-inf', up_to, 'WITHSCORES', 'LIMIT', 0, a[4])
     local positions = {}
     for at = 2, #needs, 2 do positions[at / 2] = needs[at] end
-    return {1, deletes, purges, positions}
+    return {1, deletes, purges, positions, waiting}
 end
 
 -- of, up_to. Marks the entries needed up to there as being stored; replies id, state, item of each, and the
@@ -78,6 +102,7 @@ end
 function operations.end_flush(T, a)
     local ids = rest(a, 3)
     local found = entries(T, ids)
+    end_waits(T, a[1])
     for at, id in ipairs(ids) do
         local e = found[at]
         if e and e.flushing == 1 then end_flush(T, id, e, a[2] == '1') end

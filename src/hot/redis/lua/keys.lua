@@ -117,9 +117,10 @@ function operations.end_keys(T, a)
     return {}
 end
 
--- A node begins: what it held, reserved and read when it ended is given up.
+-- A node begins: what it held, reserved and read when it ended is given up. Nobody hears of its takes any more.
 function operations.begin(T)
     local node = tonumber(T.node)
+    call('DEL', T.base .. 'tk:' .. T.node)
     local ids = call('ZRANGE', T.base .. 'h', 0, -1)
     for at, e in ipairs(entries(T, ids)) do
         if e.holder == node then let_go(T, ids[at], e) end

@@ -3,8 +3,6 @@
 -- How many settled leases a topic remembers, so that a repeated ack is told apart from a lost lease.
 local SETTLED_MAX = 16384
 
-local function lease_of(id, generation) return id .. pack('>I4', generation) end
-
 local function was_settled(T, id, generation)
     return call('ZSCORE', T.base .. 'st', lease_of(id, generation))
 end
@@ -77,8 +75,13 @@ function operations.unhold(T, a)
     return {}
 end
 
-local function delete_later(T, id, lsn)
+-- A checkpoint that is under way, of whichever node, may store the entry yet: its end waits for the checkpoint's.
+local function delete_later(T, id, e, lsn)
     if call('HSETNX', T.base .. 'dl', id, T.node) == 1 then add(T, 'dn:' .. T.node, lsn, id) end
+    if e.flushing == 1 then
+        call('HSET', T.base .. 'dw', id, e.need_node)
+        call('SADD', T.base .. 'dw:' .. e.need_node, id)
+    end
 end
 
 -- Whether what a standing says still goes for the entry: a later lease overrules it.
@@ -91,7 +94,7 @@ local function finish(T, id, e, lsn, to, again, settled)
     if to == '' then
         if lease then settled[#settled + 1] = lease_of(id, e.generation) end
         remove(T, id, e)
-        if may_be_stored(e) then delete_later(T, id, lsn) end
+        if may_be_stored(e) then delete_later(T, id, e, lsn) end
         return false
     end
     local due, generation, attempt, lease_end, leased, dead, rest = struct.unpack('>i8I4I4i8i8I1', to)
@@ -152,7 +155,7 @@ function operations.purge(T, a)
             remove(T, id, e)
             -- What the shard holds as it stands goes with its part of the purge; of the rest it may hold
             -- another state, which the purge passes over.
-            if may_be_stored(e) and not is_clean(e) then delete_later(T, id, lsn) end
+            if may_be_stored(e) and not is_clean(e) then delete_later(T, id, e, lsn) end
         end
     end
     flush(T)

@@ -29,8 +29,19 @@ local function end_leases(T, overdue)
     return #ids
 end
 
+-- Puts a taken entry back, as if it had not been taken.
+local function put_back(T, id, e)
+    leave(T, id, e)
+    e.attempt, e.lease_end, e.leased = math.max(0, e.attempt - 1), -1, -1
+    -- A flush in between may have stored the lease, and no record says that it was taken back.
+    if may_be_stored(e) then mark(T, id, e, 1) end
+    settle_place(T, e)
+    enter(T, id, e)
+end
+
 -- Lets a held entry stand as it stood.
 local function let_go(T, id, e)
+    if e.deadline == UNDECIDED then return put_back(T, id, e) end
     leave(T, id, e)
     if e.deadline >= 0 then e.place = LEASED else settle_place(T, e) end
     enter(T, id, e)
