@@ -196,26 +196,31 @@ fn swapped_doubled_and_foreign_frames_are_found() {
 #[test]
 fn what_a_recycled_file_held_is_never_read_again() {
     let disk = SimDisk::new(5);
+    // More than one block: a write fills the one it ends in.
+    let options = || WalOptions {
+        segment_bytes: 16 << 10,
+        ..options()
+    };
     let mut log = Stepped::open(&disk, options()).unwrap();
-    for id in 1..=40 {
+    for id in 1..=80 {
         log.put(enqueue(id, 20)).unwrap();
     }
     log.writer.seal_active();
-    log.wal.free_up_to(Lsn(40));
+    log.wal.free_up_to(Lsn(80));
     log.upkeep.tick().unwrap();
     assert_eq!(log.wal.status().spares, 1, "the freed segment became a spare");
-    log.put(enqueue(41, 20)).unwrap();
+    log.put(enqueue(81, 20)).unwrap();
     log.writer.seal_active();
-    log.put(enqueue(42, 20)).unwrap();
+    log.put(enqueue(82, 20)).unwrap();
     drop(log);
     let recycled = disk.contents(&segment_path(3)).unwrap();
-    let stale = item(39, 20).payload;
+    let stale = item(79, 20).payload;
     assert!(
         recycled.windows(20).any(|bytes| bytes == &*stale),
         "the old frames lie behind the new ones"
     );
     let log = Stepped::open(&disk, options()).unwrap();
-    assert_eq!(log.replayed_ids(), [41, 42]);
+    assert_eq!(log.replayed_ids(), [81, 82]);
     assert!(!log.wal.status().torn_at_open);
 }
 
