@@ -165,9 +165,9 @@ def throughput(table, directory, options):
             if other:
                 rounds[f"redis{batch}"].append(redis_xadd(other, batch, options.seconds))
         # A node of its own: the other one is still giving back the memory of what was purged.
-        near_empty = mqueue(os.path.join(directory, f"near-empty-{number}"))
-        near_empty_secret = token(os.path.join(directory, f"near-empty-{number}"))
-        rounds["e2e"].append(bench("e2e", near_empty, ["--batch", "100", *seconds], secret=near_empty_secret))
+        fresh = os.path.join(directory, f"near-empty-{number}")
+        near_empty = mqueue(fresh)
+        rounds["e2e"].append(bench("e2e", near_empty, ["--batch", "100", *seconds], secret=token(fresh)))
         near_empty.stop()
     node.stop()
     plain.stop()

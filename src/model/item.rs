@@ -130,8 +130,26 @@ impl Standing {
     pub fn hand_out(&mut self, now: Timestamp, lease_ms: i64) {
         self.generation += 1;
         self.attempt += 1;
+        self.lease(now, lease_ms);
+    }
+
+    /// Begins the lease of the latest hand-out, of `lease_ms` milliseconds, at `now`.
+    pub fn lease(&mut self, now: Timestamp, lease_ms: i64) {
         self.lease_expires_at = Some(now.plus_ms(lease_ms));
         self.leased_at = Some(now);
+    }
+
+    /// Ends the lease, if there is one.
+    pub fn end_lease(&mut self) {
+        self.lease_expires_at = None;
+        self.leased_at = None;
+    }
+
+    /// The same without a lease.
+    pub fn unleased(&self) -> Self {
+        let mut standing = self.clone();
+        standing.end_lease();
+        standing
     }
 
     /// How long the lease lasted if it is over at `end`, in milliseconds; nothing without a lease, or when its

@@ -104,8 +104,7 @@ impl Core {
                     Ok(view) => {
                         if hand.handle.settings().delivery != Delivery::AtMostOnce {
                             let lease_ms = request.lease_ms.unwrap_or(taken.queued.item.lease_ms);
-                            taken.queued.standing.lease_expires_at = Some(now.plus_ms(lease_ms.into()));
-                            taken.queued.standing.leased_at = Some(now);
+                            taken.queued.standing.lease(now, lease_ms.into());
                         }
                         taken.queued.item = view;
                         hand.items.push(taken);

@@ -18,10 +18,8 @@ pub(super) fn nacked(
     let delay_ms = delay_ms.unwrap_or_else(|| backoff.delay_ms(standing.attempt, random));
     Standing {
         due: now.plus_ms(delay_ms),
-        lease_expires_at: None,
-        leased_at: None,
         last_error: cut(error).or_else(|| standing.last_error.clone()),
-        ..standing.clone()
+        ..standing.unleased()
     }
 }
 
@@ -34,9 +32,7 @@ pub(super) fn released(standing: &Standing, now: Timestamp, delay_ms: Option<i64
     Standing {
         due,
         attempt: standing.attempt.saturating_sub(1),
-        lease_expires_at: None,
-        leased_at: None,
-        ..standing.clone()
+        ..standing.unleased()
     }
 }
 
@@ -56,11 +52,9 @@ pub(super) fn died(
     error: Option<Box<str>>,
 ) -> Standing {
     Standing {
-        lease_expires_at: None,
-        leased_at: None,
         last_error: cut(error).or_else(|| standing.last_error.clone()),
         dead: Some(Death { reason, at }),
-        ..standing.clone()
+        ..standing.unleased()
     }
 }
 
@@ -69,10 +63,8 @@ pub(super) fn redriven(standing: &Standing, now: Timestamp) -> Standing {
     Standing {
         due: now,
         attempt: 0,
-        lease_expires_at: None,
-        leased_at: None,
         dead: None,
-        ..standing.clone()
+        ..standing.unleased()
     }
 }
 

@@ -421,8 +421,7 @@ impl Topic {
             return;
         }
         entry.queued.standing.attempt = entry.queued.standing.attempt.saturating_sub(1);
-        entry.queued.standing.lease_expires_at = None;
-        entry.queued.standing.leased_at = None;
+        entry.queued.standing.end_lease();
         let may_be_stored = entry.may_be_stored();
         let (to, key) = (Self::place_of(&entry.queued, at), entry.queued.key());
         self.move_to(id, to);

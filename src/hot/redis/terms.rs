@@ -35,7 +35,7 @@ pub(super) fn put_all(call: &mut Cmd, args: impl IntoIterator<Item = impl AsRef<
 }
 
 pub(super) fn read_overdue(list: &mut Reply) -> Result<Vec<Overdue>, HotError> {
-    let mut overdue = Vec::with_capacity(list.len() / 5);
+    let mut overdue = Vec::with_capacity(list.len() / 4);
     while !list.is_empty() {
         let _id = list.bytes()?;
         let (queued, _) = read_entry(&list.bytes()?, &list.bytes()?)?;
