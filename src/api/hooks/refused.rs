@@ -25,7 +25,7 @@ impl From<RegistryError> for Problem {
             RegistryError::Gate(reasons) => reasons.into_iter().take(REASONS_MAX).fold(
                 Self::new(
                     Code::GateFailed,
-                    "the version may not go into force; errors says what failed",
+                    "it does not run here, lacks the side or fails its test cases; errors says which",
                 ),
                 |problem, reason| match reason.split_once(": ") {
                     Some((place, detail)) => problem.with_error(one_line(place), one_line(detail)),
