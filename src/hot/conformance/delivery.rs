@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::poll;
 
 use super::{Fixture, item, lasting, on_every_tier, patched, urgent};
-use crate::hot::{Held, HotView, More, OverdueWhy, Term};
+use crate::hot::{Held, More, OverdueWhy, Term};
 use crate::model::{ItemId, ItemState, OrderKey};
 use crate::wal::Lsn;
 
