@@ -1,6 +1,7 @@
 //! The only source of time: wall-clock instants for what users see, monotonic ones for deadlines.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -8,45 +9,64 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant in milliseconds since the Unix epoch, written in JSON as RFC 3339 in UTC.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(i64);
+///
+/// Kept with its sign bit turned, which keeps the order and leaves out zero: an instant that may be absent takes no more
+/// room than one that is there, and every item in memory has several.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(NonZeroU64);
+
+const SIGN: u64 = 1 << 63;
 
 impl Timestamp {
     /// The latest instant: on the last day of 9999 but one, so that it can be written in every time zone.
-    pub const MAX: Self = Self(253_402_207_200_000);
+    pub const MAX: Self = Self::from_ms(253_402_207_200_000);
     /// The Unix epoch, the earliest instant an item can carry.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self::from_ms(0);
 
     /// The instant `ms` milliseconds after the Unix epoch.
     pub const fn from_ms(ms: i64) -> Self {
-        Self(ms)
+        match NonZeroU64::new(ms as u64 ^ SIGN) {
+            Some(turned) => Self(turned),
+            // The smallest number there is becomes its neighbour.
+            None => Self(NonZeroU64::MIN),
+        }
     }
 
     /// Milliseconds since the Unix epoch.
     pub const fn ms(self) -> i64 {
-        self.0
+        (self.0.get() ^ SIGN) as i64
     }
 
     /// This instant plus `ms` milliseconds, kept within the range RFC 3339 can write.
     pub const fn plus_ms(self, ms: i64) -> Self {
-        let sum = self.0.saturating_add(ms);
-        if sum > Self::MAX.0 { Self::MAX } else { Self(sum) }
+        let sum = self.ms().saturating_add(ms);
+        if sum > Self::MAX.ms() {
+            Self::MAX
+        } else {
+            Self::from_ms(sum)
+        }
     }
 
     /// Milliseconds from `earlier` to this instant, negative when `earlier` is later.
     pub const fn since_ms(self, earlier: Self) -> i64 {
-        self.0.saturating_sub(earlier.0)
+        self.ms().saturating_sub(earlier.ms())
     }
 
     /// Reads an RFC 3339 instant; finer than a millisecond is cut, outside 1970 to [`Timestamp::MAX`] is refused.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let instant: jiff::Timestamp = text.parse().map_err(|_| TimestampError::Syntax)?;
         let ms = instant.as_millisecond();
-        if (0..=Self::MAX.0).contains(&ms) {
-            Ok(Self(ms))
+        if (0..=Self::MAX.ms()).contains(&ms) {
+            Ok(Self::from_ms(ms))
         } else {
             Err(TimestampError::Range)
         }
+    }
+}
+
+impl Default for Timestamp {
+    fn default() -> Self {
+        Self::ZERO
     }
 }
 
@@ -63,9 +83,9 @@ pub enum TimestampError {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
+        match jiff::Timestamp::from_millisecond(self.ms()) {
             Ok(instant) => write!(f, "{instant:.3}"),
-            Err(_) => write!(f, "{} ms", self.0),
+            Err(_) => write!(f, "{} ms", self.ms()),
         }
     }
 }
@@ -165,9 +185,9 @@ impl Clock {
         match &*self.0 {
             Source::System { latest_ms, .. } => {
                 let wall = system_wall_ms();
-                Timestamp(latest_ms.fetch_max(wall, Ordering::Relaxed).max(wall))
+                Timestamp::from_ms(latest_ms.fetch_max(wall, Ordering::Relaxed).max(wall))
             }
-            Source::Manual { wall_ms, .. } => Timestamp(wall_ms.load(Ordering::Relaxed)),
+            Source::Manual { wall_ms, .. } => Timestamp::from_ms(wall_ms.load(Ordering::Relaxed)),
         }
     }
 
@@ -228,6 +248,20 @@ mod tests {
         let instant = Timestamp::parse("2024-01-01T12:00:00.25+02:00").unwrap();
         assert_eq!(instant.to_string(), "2024-01-01T10:00:00.250Z");
         assert_eq!(Timestamp::parse(&instant.to_string()), Ok(instant));
+    }
+
+    #[test]
+    fn instants_are_in_the_order_of_their_milliseconds() {
+        let instants = [i64::MIN, i64::MIN + 2, -1, 0, 1, i64::MAX].map(Timestamp::from_ms);
+        assert!(instants.is_sorted_by(|a, b| a < b));
+        assert_eq!(
+            instants[1..]
+                .iter()
+                .map(|instant| instant.ms())
+                .collect::<Vec<_>>(),
+            [i64::MIN + 2, -1, 0, 1, i64::MAX]
+        );
+        assert_eq!(size_of::<Option<Timestamp>>(), size_of::<i64>());
     }
 
     #[test]

@@ -290,7 +290,8 @@ impl Core {
         if !self.topics.namespace(key.namespace()).makes_topics() {
             return Err(QueueError::UndeclaredTopic);
         }
-        self.topic_declared(key).await
+        // Boxed: what the catalog needs is some twenty kilobytes, and would be moved with every request.
+        Box::pin(self.topic_declared(key)).await
     }
 
     /// The topic, which appears because somebody asked for it.
