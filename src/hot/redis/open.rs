@@ -28,6 +28,8 @@ pub struct RedisOptions {
     pub prefix: String,
     /// How long a call may take.
     pub timeout: Duration,
+    /// How long a request waits for the rate of all nodes before its own node's decides alone.
+    pub rate_timeout: Duration,
     /// The time.
     pub clock: Clock,
     /// This node.
