@@ -140,10 +140,12 @@ impl Actors {
         let idle = client.topic("idle");
         let began = Instant::now();
         while counts(client).await != [0; 4] {
+            // Longer than what a node left held, reserved or unread stays so.
             assert!(
-                began.elapsed() < Duration::from_secs(60),
-                "{:?} are left",
-                counts(client).await
+                began.elapsed() < Duration::from_secs(150),
+                "{:?} are left: {}",
+                counts(client).await,
+                stuck(client).await
             );
             // Nothing is ever in this topic: it only passes the time.
             idle.dequeue_as(json!({"wait_ms": 100})).await;
@@ -165,6 +167,22 @@ pub(crate) async fn counts(client: &Client) -> [u64; 4] {
         sum = std::array::from_fn(|state| sum[state] + counts[state]);
     }
     sum
+}
+
+/// What is told of some item that is left.
+async fn stuck(client: &Client) -> String {
+    let mut told = String::new();
+    for topic in TOPICS.map(|topic| client.topic(topic)) {
+        for state in ["ready", "scheduled", "leased", "dead"] {
+            let items = client
+                .get(&topic.at(&format!("items?state={state}&limit=1")))
+                .await;
+            if let Some(id) = items.json()["items"][0]["id"].as_str() {
+                told += &client.get(&topic.at(&format!("items/{id}/explain"))).await.text;
+            }
+        }
+    }
+    told
 }
 
 /// The number in an environment variable, or `default`.

@@ -31,7 +31,7 @@ async fn what_a_node_that_is_gone_left_in_redis_is_handed_out_and_stored_by_anot
     let topic = gone.client().topic("left");
     let items: Vec<_> = texts(0, 20).iter().map(|text| json!({ "text": text })).collect();
     topic.enqueue(json!(items)).await;
-    let held = topic.dequeue(5).await;
+    let held = topic.dequeue_as(json!({ "max": 5, "lease_ms": 600_000 })).await;
     assert_eq!(topic.ack(&held[..2]).await, ["ok", "ok"]);
     let rows = "SELECT COUNT(*) FROM items";
     assert_eq!(postgres.number(0, rows).await, 0);

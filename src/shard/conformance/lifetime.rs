@@ -77,7 +77,7 @@ async fn a_shard_answers_until_it_is_closed(fixture: &Fixture) {
 
 async fn a_statement_that_takes_too_long_is_given_up(fixture: &Fixture) {
     let options = ShardOptions {
-        statement_timeout: Duration::from_millis(100),
+        statement_timeout: Duration::from_secs(1),
         sqlite_readers: 1,
         postgres_connections: 1,
         ..ShardOptions::default()
