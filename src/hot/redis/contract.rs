@@ -196,8 +196,8 @@ impl HotTier for RedisTier {
             .sum()
     }
 
-    async fn set_stored(&self, counts: &[StoredCounts], _now: Timestamp) -> Result<(), HotError> {
-        self.tell_stored(counts).await
+    async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp) -> Result<(), HotError> {
+        self.tell_stored(counts, now).await
     }
 
     async fn wanting_refill(&self) -> Vec<TopicKey> {

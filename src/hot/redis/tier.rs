@@ -201,6 +201,7 @@ impl RedisTier {
             .arg(&self.channel)
             .arg(operation);
         fill(&mut call);
+        let number = cell.next_call();
         let mut reply = Reply::of(self.link(cell.slot).send(&call).await?)?;
         if reply.letter()? == b'L' {
             if self.slots.lose(&incarnation) {
@@ -211,7 +212,7 @@ impl RedisTier {
                 "Redis lost its memory; it is being brought back".into(),
             ));
         }
-        cell.set_numbers(Numbers::read(&reply.bytes()?)?);
+        cell.set_numbers(number, Numbers::read(&reply.bytes()?)?);
         reply.list()
     }
 
