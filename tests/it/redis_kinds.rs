@@ -1,5 +1,6 @@
 //! Other kinds of Redis than a plain server: a cluster, and one that speaks TLS.
 
+use mqueue::model::TopicKey;
 use serde_json::json;
 
 use crate::client::{list, text};
@@ -20,6 +21,39 @@ async fn serves(server: &Server) {
         assert_eq!(topic.ack(&taken).await, ["ok", "ok"]);
         assert_eq!(topic.counts().await, [0; 4]);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_stops_only_its_own_topics() {
+    let mut servers = [RedisServer::start().await, RedisServer::start().await];
+    let addrs = servers.each_ref().map(RedisServer::addr).join(",");
+    let server = Server::setup().set("redis.addrs", &addrs).start().await;
+    // Topics are spread by their slots.
+    let topic_on = |number: u16| {
+        let is_there = |name: &String| {
+            let key = TopicKey::parse("default", name).unwrap();
+            key.slot().0 % 2 == number
+        };
+        let name = (0..).map(|n| format!("topic-{n}")).find(is_there).unwrap();
+        server.client().topic(&name)
+    };
+    let (here, gone) = (topic_on(0), topic_on(1));
+    for topic in [&here, &gone] {
+        topic.enqueue(json!([{"text": "x"}])).await;
+    }
+    servers[1].kill();
+    for _ in 0..10 {
+        let refused = gone.client.post(&gone.at("dequeue"), json!({})).await;
+        refused.problem(503, "hot_tier_unavailable");
+        here.enqueue(json!([{"text": "x"}])).await;
+    }
+    assert_eq!(here.take(99).await.len(), 11);
+    servers[1].start_again().await;
+    until(async || {
+        let reply = gone.client.post(&gone.at("dequeue"), json!({})).await;
+        reply.text.contains("lease_id").then_some(())
+    })
+    .await;
 }
 
 /// A cluster of one, which is a cluster to its clients.

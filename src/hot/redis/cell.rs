@@ -113,3 +113,24 @@ impl Cell {
         self.arrived.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_reply_does_not_overwrite_a_later_one() {
+        let cell = Cell::new(TopicKey::parse("ns", "t").unwrap(), Vec::new());
+        let told = |ready| {
+            let mut numbers = Numbers::default();
+            numbers.ready = ready;
+            numbers
+        };
+        let (first, second) = (cell.next_call(), cell.next_call());
+        cell.set_numbers(second, told(2));
+        cell.set_numbers(first, told(1));
+        assert_eq!(cell.numbers().ready, 2);
+        cell.set_numbers(cell.next_call(), told(3));
+        assert_eq!(cell.numbers().ready, 3);
+    }
+}

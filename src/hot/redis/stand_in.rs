@@ -78,6 +78,10 @@ impl RedisTier {
         let now = self.options.clock.now();
         let mut said = Ok(());
         for link in self.links() {
+            // Nothing comes after a goodbye.
+            if self.is_closed() {
+                break;
+            }
             let mut hello = cmd("HSET");
             hello.arg(self.alive_key()).arg(self.node()).arg(now.ms());
             if let Err(error) = link.send(&hello).await {
