@@ -431,8 +431,8 @@ pub trait HotTier: Send + Sync + 'static {
         false
     }
 
-    /// Fails while the tier is away, so that nothing is logged that could not be applied.
-    fn check(&self) -> Result<(), HotError> {
+    /// Fails while the part of the tier that has `topic` is away, so that nothing is logged that could not be applied.
+    fn check(&self, _topic: &TopicKey) -> Result<(), HotError> {
         Ok(())
     }
 
@@ -471,6 +471,9 @@ pub trait HotTier: Send + Sync + 'static {
     async fn lost(&self) {
         std::future::pending().await
     }
+
+    /// Says that this node goes away and leaves nothing behind: nobody needs to miss it.
+    async fn leave(&self) {}
 
     /// Gives up what cannot be done because the tier is away: the log has it, and is read back at the next start.
     fn close(&self) {}

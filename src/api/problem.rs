@@ -147,7 +147,7 @@ codes! {
     ShardUnavailable "shard_unavailable" SERVICE_UNAVAILABLE "The topic's shard is unavailable"
         "The database that holds the topic does not answer. Topics of other shards are not affected."
     HotTierUnavailable "hot_tier_unavailable" SERVICE_UNAVAILABLE "The hot tier is unavailable"
-        "The Redis that the nodes share does not answer, or is being filled again after it lost its memory. Nothing of the request was done; try again after Retry-After."
+        "The Redis that the nodes share does not answer, or is being filled again after it lost its memory. Nothing was enqueued or handed out; leases may be settled, and settling them again tells. Try again after Retry-After."
     EngineUnavailable "engine_unavailable" SERVICE_UNAVAILABLE "The hooks' engine cannot work now"
         "The module could not be compiled or run for lack of resources of the node. Try again shortly."
     HookOverloaded "hook_overloaded" SERVICE_UNAVAILABLE "A hook could not be run"

@@ -127,6 +127,7 @@ async fn hot_tier(
         ca,
         prefix: redis.prefix.clone(),
         timeout: redis.timeout,
+        rate_timeout: redis.rate_timeout,
         clock,
         node: config.start.node.id,
         silence: config.start.node.claim * SILENCE_CLAIMS,

@@ -22,6 +22,8 @@ pub struct RedisConfig {
     pub prefix: String,
     /// How long it may take to answer.
     pub timeout: Duration,
+    /// How long the rate of all nodes is waited for.
+    pub rate_timeout: Duration,
 }
 
 impl RedisConfig {
@@ -35,6 +37,10 @@ impl RedisConfig {
             timeout: reader.duration(
                 "redis.timeout",
                 Duration::from_millis(50)..=Duration::from_secs(1),
+            ),
+            rate_timeout: reader.duration(
+                "redis.rate_timeout",
+                Duration::from_millis(1)..=Duration::from_secs(10),
             ),
         };
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

@@ -244,9 +244,11 @@ impl Queue {
     /// the log and is there at the next start.
     pub async fn drain(&self, deadline: Duration) {
         self.begin_shutdown();
+        let mut has_left = false;
         match tokio::time::timeout(deadline, self.core.store_everything()).await {
             // Only who has stored everything gives the number back: nobody waits for what such a node has.
             Ok(Ok(())) => {
+                has_left = true;
                 if let Err(error) = self.core.catalog.release_node(self.core.tenure.claim).await {
                     tracing::warn!(%error, "the node's number was not given back");
                 }
@@ -255,6 +257,9 @@ impl Queue {
             Err(_) => tracing::warn!("the shards took too long; the rest stays in the log"),
         }
         self.halt().await;
+        if has_left {
+            self.core.hot.leave().await;
+        }
     }
 
     /// Stops the loops and closes log and shards at once, storing nothing more: everything accepted is in the log

@@ -35,7 +35,7 @@ impl Queue {
         core.check_tenure().await?;
         core.check_shard(topic)?;
         check_batch(&items, core.live.load().items)?;
-        core.wait_for_room().await?;
+        core.wait_for_room(topic).await?;
         let handle = core.topic_or_new(topic).await?;
         let keyed = core.reserve(topic, &items).await?;
         if let Some(chain) = core.hooks.chain(topic, Side::Enqueue) {
@@ -145,8 +145,8 @@ impl Core {
     }
 
     /// Waits a moment for memory when the budget is used up; asks the flusher to make some.
-    async fn wait_for_room(&self) -> Result<(), QueueError> {
-        self.hot.check()?;
+    async fn wait_for_room(&self, topic: &TopicKey) -> Result<(), QueueError> {
+        self.hot.check(topic)?;
         if self.hot.bytes() < self.limits.hot_bytes_max {
             return Ok(());
         }

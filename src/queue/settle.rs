@@ -45,7 +45,7 @@ impl Queue {
     /// Settles leases; results are in the order of `actions`. A stale lease changes nothing.
     ///
     /// # Errors
-    /// No lease was settled; after [`QueueError::LogFailed`] the outcome is unknown.
+    /// No lease was settled; after [`QueueError::LogFailed`] and [`QueueError::HotUnavailable`] the outcome is unknown.
     pub async fn settle(&self, actions: Vec<LeaseAction>) -> Result<Vec<SettleResult>, QueueError> {
         for (index, action) in actions.iter().enumerate() {
             check(&action.verb)
@@ -123,7 +123,7 @@ impl Core {
         match self.log(frame).await {
             Ok((lsn, applying)) => {
                 let work = self.clone();
-                self.applied(async move {
+                let applied = self.applied(async move {
                     for outcome in outcomes {
                         count(&outcome.handle.counters.acked, outcome.acked);
                         count(&outcome.handle.counters.failed, outcome.failed);
@@ -134,9 +134,12 @@ impl Core {
                         work.hot.finish(&outcome.handle.key, lsn, outcome.finishes).await;
                     }
                     drop(applying);
-                })
-                .await;
-                Ok(results)
+                });
+                match applied.await {
+                    Some(()) => Ok(results),
+                    // The lease may end before the tier hears of it: then the item goes out again.
+                    None => Err(not_applied()),
+                }
             }
             Err(error) => {
                 self.let_go(&outcomes).await;
@@ -314,6 +317,10 @@ impl Core {
             self.hot.unhold(&outcome.handle.key, &ids).await;
         }
     }
+}
+
+fn not_applied() -> QueueError {
+    QueueError::HotUnavailable("it was not told in time what is settled; the outcome is unknown".into())
 }
 
 /// The standing a verb leads to; none when the item is done.

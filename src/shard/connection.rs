@@ -226,6 +226,23 @@ impl Database {
         Ok(done.rows_affected())
     }
 
+    /// The rows of a question about all there is.
+    pub(super) async fn rows_patiently(
+        &self,
+        sql: impl Into<String>,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<QueryResult>, ShardError> {
+        let limit = self.statement_timeout * PATIENCE;
+        let transaction = self.begin_read().await?;
+        if self.dialect == Dialect::Postgres {
+            self.set_statement_timeout(&transaction, limit).await?;
+        }
+        let rows = transaction.query_all_raw(self.dialect.statement(sql, values));
+        let rows = within(limit + GRACE, rows).await?;
+        self.commit(transaction).await?;
+        Ok(rows)
+    }
+
     async fn set_statement_timeout(
         &self,
         transaction: &DatabaseTransaction,

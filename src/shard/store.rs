@@ -94,10 +94,7 @@ impl Shard for SeaShard {
                 UNION ALL
                 SELECT namespace, topic, 0, 0, COUNT(*) FROM items WHERE state = 1 GROUP BY namespace, topic
             ) AS counted GROUP BY namespace, topic";
-        let rows = self
-            .database
-            .rows(&self.database.reader, sql, [now.ms().into()])
-            .await?;
+        let rows = self.database.rows_patiently(sql, [now.ms().into()]).await?;
         rows.iter()
             .map(|row| {
                 let mut cells = Cells::new(row);
@@ -191,10 +188,7 @@ impl Shard for SeaShard {
             WHERE i.state = 0 AND i.lease_expires_at IS NOT NULL AND i.lease_expires_at > $1",
             fields_with_topic()
         );
-        let rows = self
-            .database
-            .rows(&self.database.reader, sql, [now.ms().into()])
-            .await?;
+        let rows = self.database.rows_patiently(sql, [now.ms().into()]).await?;
         rows.iter().map(decode_with_topic).collect()
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::client::{Client, lease, list};
+use crate::client::{Client, Reply, lease, list};
 use crate::history::{Delivery, Enqueue, Enqueued, History, Settle, Settled, Span, Verb, payload};
 use crate::server::token;
 
@@ -23,13 +23,33 @@ pub(crate) const TOPICS: [&str; 2] = ["crash-a", "crash-b"];
 /// Short, so that what a crash left leased comes back within the run.
 const LEASE_MS: u64 = 1_500;
 
+/// Which answers are no fault: the client asks again, perhaps another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tolerated {
+    /// Only those that say that something was done.
+    Nothing,
+    /// Also that the node is stopping.
+    Stop,
+    /// Also that what nodes stand on is away.
+    Absence,
+}
+
+impl Tolerated {
+    fn is(self, reply: &Reply) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Stop => reply.status == 503 && reply.json()["code"] == "shutting_down",
+            Self::Absence => reply.status >= 500,
+        }
+    }
+}
+
 /// What all clients share.
 pub(crate) struct World {
     epoch: Instant,
     /// Where each node is, while it is up.
     nodes: Vec<watch::Receiver<Option<String>>>,
-    /// Whether what nodes stand on may be away: answers of 500 and above are then no fault.
-    parts_fail: bool,
+    tolerated: Tolerated,
     producing: AtomicBool,
     consuming: AtomicBool,
     /// Calls that were answered, to see that there is load.
@@ -38,11 +58,11 @@ pub(crate) struct World {
 
 impl World {
     /// A world of these nodes.
-    pub(crate) fn new(nodes: Vec<watch::Receiver<Option<String>>>, parts_fail: bool) -> Arc<Self> {
+    pub(crate) fn new(nodes: Vec<watch::Receiver<Option<String>>>, tolerated: Tolerated) -> Arc<Self> {
         Arc::new(Self {
             epoch: Instant::now(),
             nodes,
-            parts_fail,
+            tolerated,
             producing: AtomicBool::new(true),
             consuming: AtomicBool::new(true),
             answered: AtomicU64::new(0),
@@ -140,10 +160,12 @@ impl Actors {
         let idle = client.topic("idle");
         let began = Instant::now();
         while counts(client).await != [0; 4] {
+            // Longer than what a node left held, reserved or unread stays so.
             assert!(
-                began.elapsed() < Duration::from_secs(60),
-                "{:?} are left",
-                counts(client).await
+                began.elapsed() < Duration::from_secs(150),
+                "{:?} are left: {}",
+                counts(client).await,
+                stuck(client).await
             );
             // Nothing is ever in this topic: it only passes the time.
             idle.dequeue_as(json!({"wait_ms": 100})).await;
@@ -167,12 +189,36 @@ pub(crate) async fn counts(client: &Client) -> [u64; 4] {
     sum
 }
 
+/// What is told of some item that is left.
+async fn stuck(client: &Client) -> String {
+    let mut told = String::new();
+    for topic in TOPICS.map(|topic| client.topic(topic)) {
+        for state in ["ready", "scheduled", "leased", "dead"] {
+            let items = client
+                .get(&topic.at(&format!("items?state={state}&limit=1")))
+                .await;
+            if let Some(id) = items.json()["items"][0]["id"].as_str() {
+                told += &client.get(&topic.at(&format!("items/{id}/explain"))).await.text;
+            }
+        }
+    }
+    told
+}
+
 /// The number in an environment variable, or `default`.
 pub(crate) fn number_from(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap_or_else(|e| panic!("{variable}={text}: {e}")),
         Err(_) => default,
     }
+}
+
+/// An item on its way.
+struct Sent {
+    topic: &'static str,
+    key: String,
+    priority: i32,
+    delay_ms: u64,
 }
 
 /// One client with its own record.
@@ -208,7 +254,7 @@ impl Actor {
         let ended = self.world.now();
         let span = Span { began, ended };
         match reply {
-            Ok(reply) if reply.status >= 500 && self.world.parts_fail => {
+            Ok(reply) if self.world.tolerated.is(&reply) => {
                 // What was not done for sure, and what may have been, are the same to a careful client.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 self.client = self.world.client(&mut self.rng).await;
@@ -231,7 +277,7 @@ impl Actor {
         while self.world.producing.load(Ordering::Relaxed) {
             let count = self.rng.random_range(1..=20);
             let topic = self.topic();
-            let mut keys = Vec::new();
+            let mut sent = Vec::new();
             let mut items = Vec::new();
             for _ in 0..count {
                 number += 1;
@@ -241,11 +287,17 @@ impl Actor {
                 } else {
                     0
                 };
+                let priority = self.rng.random_range(0..5);
                 items.push(json!({
                     "text": payload(&key), "idempotency_key": key, "delay_ms": delay_ms,
-                    "priority": self.rng.random_range(0..5), "max_attempts": 1_000,
+                    "priority": priority, "max_attempts": 1_000,
                 }));
-                keys.push((key, delay_ms));
+                sent.push(Sent {
+                    topic,
+                    key,
+                    priority,
+                    delay_ms,
+                });
             }
             let durability = if self.rng.random_range(0..20) == 0 {
                 "stored"
@@ -254,14 +306,14 @@ impl Actor {
             };
             let body = json!({"items": items, "durability": durability});
             let path = format!("/v1/namespaces/default/topics/{topic}/enqueue");
-            while !self.enqueue(&path, &body, &keys).await {}
+            while !self.enqueue(&path, &body, &sent).await {}
         }
         self.history
     }
 
-    async fn enqueue(&mut self, path: &str, body: &Value, keys: &[(String, u64)]) -> bool {
+    async fn enqueue(&mut self, path: &str, body: &Value, items: &[Sent]) -> bool {
         let (span, answer) = self.call(path, body).await;
-        for (index, (key, delay_ms)) in keys.iter().enumerate() {
+        for (index, sent) in items.iter().enumerate() {
             let outcome = match &answer {
                 None => Enqueued::Unknown,
                 Some(answer) => match answer["results"][index]["id"].as_str() {
@@ -271,8 +323,10 @@ impl Actor {
             };
             self.history.enqueues.push(Enqueue {
                 span,
-                key: key.clone(),
-                delay_ms: *delay_ms,
+                topic: sent.topic,
+                key: sent.key.clone(),
+                priority: sent.priority,
+                delay_ms: sent.delay_ms,
                 outcome,
             });
         }
@@ -311,7 +365,10 @@ impl Actor {
         let topics = TOPICS.map(|topic| json!({"topic": topic}));
         let body = json!({"topics": topics, "max_total": max, "wait_ms": wait_ms, "lease_ms": LEASE_MS});
         let (span, answer) = self.call("/v1/namespaces/default/dequeue", &body).await;
-        let Some(answer) = answer else { return Vec::new() };
+        let Some(answer) = answer else {
+            self.history.unheard.push(span);
+            return Vec::new();
+        };
         let items = list(&answer["items"]).to_vec();
         self.history.deliveries.extend(items.iter().map(|item| Delivery {
             span,

@@ -12,11 +12,11 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::actors::{Actors, World, counts, number_from};
+use crate::actors::{Actors, Tolerated, World, counts, number_from};
 use crate::growth::moved;
 use crate::history::{History, Violation};
 use crate::postgres::Postgres;
-use crate::proxy::Link;
+use crate::proxy::{Link, Proxy};
 use crate::redis::RedisServer;
 use crate::server::Server;
 use crate::shards::until;
@@ -35,10 +35,14 @@ enum Fault {
     CutShard(usize, Link),
     /// Redis stands still for a while.
     PauseRedis,
+    /// A node cannot reach Redis for a while.
+    CutRedis(usize, Link),
     /// Redis forgets everything.
     Forget,
     /// Redis is killed and comes back empty.
     KillRedis,
+    /// Redis is killed and comes back as it was a while before.
+    OldRedis,
     /// Both nodes are killed while a shard is away.
     KillAll,
     /// Slots go from a shard to the other one.
@@ -48,6 +52,8 @@ enum Fault {
 struct Cluster {
     postgres: Postgres,
     redis: RedisServer,
+    /// One in front of Redis for each node.
+    to_redis: Vec<Proxy>,
     nodes: Vec<Server>,
     places: Vec<watch::Sender<Option<String>>>,
 }
@@ -55,17 +61,19 @@ struct Cluster {
 impl Cluster {
     async fn start() -> Self {
         let (postgres, redis) = (Postgres::shards(SHARDS).await, RedisServer::start().await);
-        let mut nodes = Vec::new();
+        let (mut nodes, mut to_redis) = (Vec::new(), Vec::new());
         for number in 0..NODES {
+            let proxy = Proxy::start(&redis.addr()).await;
             let node = Server::setup()
                 .set("node.id", &(number + 1).to_string())
                 .set("storage.database_urls", &postgres.urls())
                 .set("storage.pool_connections_max", "4")
                 .set("storage.statement_timeout", "3s")
-                .set("redis.addrs", &redis.addr())
+                .set("redis.addrs", &proxy.address())
                 .set("wal.segment_bytes", "1MiB")
                 .set("hot.buffer_ttl", "100ms");
             nodes.push(node.start().await);
+            to_redis.push(proxy);
         }
         let places = nodes
             .iter()
@@ -74,6 +82,7 @@ impl Cluster {
         Self {
             postgres,
             redis,
+            to_redis,
             nodes,
             places,
         }
@@ -101,17 +110,31 @@ impl Cluster {
                 tokio::time::sleep(time).await;
                 self.redis.signal(Signal::CONT);
             }
+            Fault::CutRedis(node, link) => {
+                self.to_redis[node].set(link);
+                tokio::time::sleep(time).await;
+                self.to_redis[node].set(Link::Up);
+            }
             Fault::Forget => drop(self.redis.command(&["FLUSHALL"]).await),
             Fault::KillRedis => {
                 self.redis.kill();
                 tokio::time::sleep(time).await;
                 self.redis.start_again().await;
             }
+            Fault::OldRedis => {
+                self.redis.command(&["SAVE"]).await;
+                tokio::time::sleep(time).await;
+                self.redis.kill();
+                self.redis.start_from_snapshot().await;
+            }
             Fault::Move(from) => self.move_slots(from).await,
             Fault::KillAll => {
+                self.postgres.proxies[0].set(Link::Cut);
+                tokio::time::sleep(time).await;
                 for node in 0..NODES {
                     self.kill(node).await;
                 }
+                self.postgres.proxies[0].set(Link::Up);
                 for node in 0..NODES {
                     self.restart(node).await;
                 }
@@ -154,7 +177,7 @@ async fn history_of(rounds: u64, kinds: &[Fault]) -> (u64, History, Cluster) {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut cluster = Cluster::start().await;
     let places = cluster.places.iter().map(watch::Sender::subscribe).collect();
-    let world = World::new(places, true);
+    let world = World::new(places, Tolerated::Absence);
     let mut actors = Actors::start(&world, seed).await;
     for _ in 0..rounds {
         world.flows().await;
@@ -210,6 +233,8 @@ async fn kills_pauses_and_cuts_break_no_promise() {
         Fault::CutShard(0, Link::Cut),
         Fault::CutShard(1, Link::Blackhole),
         Fault::PauseRedis,
+        Fault::CutRedis(0, Link::Cut),
+        Fault::CutRedis(1, Link::Blackhole),
         Fault::KillAll,
     ];
     check(number_from("MQUEUE_CLUSTER_ROUNDS", 12), &kinds, |_| false).await;
@@ -232,10 +257,12 @@ async fn a_redis_that_forgets_loses_nothing_that_was_acknowledged() {
     let kinds = [
         Fault::Forget,
         Fault::KillRedis,
+        Fault::OldRedis,
         Fault::Kill(1),
         Fault::CutShard(0, Link::Cut),
     ];
-    // Leases, attempts, and acks of what no shard held yet were only in its memory: README says so.
+    // Leases, attempts, acks and keys of what no shard held yet were only in its memory and in one node's log: README
+    // says so.
     let window = |violation: &&Violation| {
         matches!(
             violation,
@@ -243,7 +270,32 @@ async fn a_redis_that_forgets_loses_nothing_that_was_acknowledged() {
                 | Violation::TwoLeases { .. }
                 | Violation::StaleAck { .. }
                 | Violation::Attempts { .. }
+                | Violation::TwoIds { .. }
         )
     };
     check(number_from("MQUEUE_CLUSTER_ROUNDS", 12), &kinds, window).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_are_restarted_one_after_the_other_are_missed_by_nobody() {
+    let seed = number_from("MQUEUE_CRASH_SEED", rand::random::<u32>().into());
+    let mut cluster = Cluster::start().await;
+    let places = cluster.places.iter().map(watch::Sender::subscribe).collect();
+    // Whoever asks a node that stops is told so, or not answered, and asks the other one.
+    let world = World::new(places, Tolerated::Stop);
+    let mut actors = Actors::start(&world, seed).await;
+    for node in (0..NODES).chain(0..NODES) {
+        world.flows().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.places[node].send_replace(None);
+        let status = cluster.nodes[node].terminate().await;
+        assert!(status.success(), "{status}");
+        cluster.restart(node).await;
+    }
+    world.flows().await;
+    let mut history = actors.stop().await;
+    history.merge(actors.drain(&cluster.nodes[0].client()).await);
+    assert!(history.accepted().len() > 100);
+    assert_eq!(history.violations(&BTreeSet::new()), [], "seed {seed}");
+    assert_eq!(history.out_of_order(), [], "seed {seed}");
 }

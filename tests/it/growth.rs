@@ -122,7 +122,7 @@ async fn a_node_that_is_away_is_waited_for_until_it_is_forgotten() {
         .set("storage.database_urls", &postgres.urls())
         .set("storage.pool_connections_max", "4")
         .set("node.id", "2")
-        .set("node.claim", "1s")
+        .set("node.claim", "5s")
         .start()
         .await;
     let client = server.client();

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The queue counts in whole milliseconds, so what it calls a second may be this much shorter.
-const ROUNDING_US: u64 = 2_000;
+pub(crate) const ROUNDING_US: u64 = 2_000;
 
 /// When a call began and when its answer was there.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,9 @@ pub(crate) enum Enqueued {
 #[derive(Debug, Clone)]
 pub(crate) struct Enqueue {
     pub(crate) span: Span,
+    pub(crate) topic: &'static str,
     pub(crate) key: String,
+    pub(crate) priority: i32,
     pub(crate) delay_ms: u64,
     pub(crate) outcome: Enqueued,
 }
@@ -78,6 +80,8 @@ pub(crate) struct Settle {
 pub(crate) struct History {
     pub(crate) enqueues: Vec<Enqueue>,
     pub(crate) deliveries: Vec<Delivery>,
+    /// Calls for items that were not answered.
+    pub(crate) unheard: Vec<Span>,
     pub(crate) settles: Vec<Settle>,
 }
 
@@ -124,6 +128,7 @@ impl History {
     pub(crate) fn merge(&mut self, other: Self) {
         self.enqueues.extend(other.enqueues);
         self.deliveries.extend(other.deliveries);
+        self.unheard.extend(other.unheard);
         self.settles.extend(other.settles);
     }
 
@@ -283,7 +288,9 @@ mod tests {
     fn enqueue(key: &str, at: u64, outcome: Enqueued) -> Enqueue {
         Enqueue {
             span: span(at, at + 1),
+            topic: "t",
             key: key.into(),
+            priority: 5,
             delay_ms: 0,
             outcome,
         }
@@ -315,6 +322,7 @@ mod tests {
             enqueues: vec![enqueue("a", 0, Enqueued::As(1))],
             deliveries: vec![delivery(1, "a", 10, 1)],
             settles: vec![settle(1, 20, 1, Verb::Ack, Settled::Ok)],
+            ..History::default()
         }
     }
 

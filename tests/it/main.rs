@@ -14,6 +14,7 @@ mod history;
 mod hook_client;
 mod hook_faults;
 mod node;
+mod order;
 mod postgres;
 mod proxy;
 mod redis;

@@ -11,12 +11,12 @@ use crate::postgres::Postgres;
 use crate::server::{Server, Setup, command};
 use crate::shards::until;
 
-fn setup(postgres: &Postgres, id: &str) -> Setup {
+fn setup(postgres: &Postgres, id: &str, claim: &str) -> Setup {
     Server::setup()
         .set("storage.database_urls", &postgres.urls())
         .set("storage.pool_connections_max", "4")
         .set("node.id", id)
-        .set("node.claim", "2s")
+        .set("node.claim", claim)
 }
 
 /// A node with the number `id` that is expected to end by itself.
@@ -53,7 +53,7 @@ async fn states(server: &Server) -> Vec<(u64, String, bool)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_node_with_the_same_number_is_told_what_to_change() {
     let postgres = Postgres::shards(1).await;
-    let mut first = setup(&postgres, "7").start().await;
+    let mut first = setup(&postgres, "7", "30s").start().await;
     let refused = attempt(&postgres, "7").await;
     assert_eq!(refused.status.code(), Some(78), "{refused:?}");
     let said = String::from_utf8(refused.stderr).unwrap();
@@ -61,7 +61,7 @@ async fn a_second_node_with_the_same_number_is_told_what_to_change() {
         said.contains("node.id 7 is held by") && said.contains("MQUEUE_NODE_ID"),
         "{said}"
     );
-    let other = setup(&postgres, "8").start().await;
+    let other = setup(&postgres, "8", "30s").start().await;
     let running = |number: u64, this| (number, "running".to_owned(), this);
     assert_eq!(states(&other).await, [running(7, false), running(8, true)]);
     // Whoever has the same data may have the number at once, and so may anybody once it was given back.
@@ -69,7 +69,7 @@ async fn a_second_node_with_the_same_number_is_told_what_to_change() {
     first.start_again().await;
     assert!(first.terminate().await.success());
     assert_eq!(states(&other).await[0], (7, "stopped".to_owned(), false));
-    let successor = setup(&postgres, "7").start().await;
+    let successor = setup(&postgres, "7", "30s").start().await;
     assert_eq!(states(&successor).await, [running(7, true), running(8, false)]);
     let shown = successor.command(&["nodes"]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
@@ -82,7 +82,7 @@ async fn a_second_node_with_the_same_number_is_told_what_to_change() {
 #[tokio::test]
 async fn a_node_that_was_stopped_for_too_long_does_nothing_more() {
     let postgres = Postgres::shards(1).await;
-    let mut zombie = setup(&postgres, "7").start().await;
+    let mut zombie = setup(&postgres, "7", "2s").start().await;
     let topic = zombie.client().topic("t");
     topic.enqueue(json!([{"text": "a"}, {"text": "b"}])).await;
     let held = topic.dequeue(1).await;
@@ -93,7 +93,7 @@ async fn a_node_that_was_stopped_for_too_long_does_nothing_more() {
         (postgres.number(0, sql).await == 1).then_some(())
     })
     .await;
-    let successor = setup(&postgres, "7").start().await;
+    let successor = setup(&postgres, "7", "2s").start().await;
     successor
         .client()
         .topic("t")

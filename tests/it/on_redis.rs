@@ -2,6 +2,10 @@
 
 #[path = "http/audit.rs"]
 mod audit;
+#[path = "authorisation.rs"]
+mod authorisation;
+#[path = "bad_input.rs"]
+mod bad_input;
 #[path = "http/classic.rs"]
 mod classic;
 #[path = "http/consuming.rs"]
@@ -18,10 +22,14 @@ mod durability;
 mod events;
 #[path = "http/explain.rs"]
 mod explain;
+#[path = "hook_faults.rs"]
+mod hook_faults;
 #[path = "hook_verdicts.rs"]
 mod hook_verdicts;
 #[path = "hooks.rs"]
 mod hooks;
+#[path = "hostile_tenant.rs"]
+mod hostile_tenant;
 #[path = "lifecycle.rs"]
 mod lifecycle;
 #[path = "live_config.rs"]
@@ -42,3 +50,5 @@ mod repair;
 mod shutdown;
 #[path = "http/topics.rs"]
 mod topics;
+#[path = "traces.rs"]
+mod traces;

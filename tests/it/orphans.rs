@@ -27,11 +27,11 @@ async fn what_a_node_that_is_gone_left_in_redis_is_handed_out_and_stored_by_anot
             .start()
             .await
     };
-    let (mut gone, other) = (start("1").await, start("2").await);
+    let (mut gone, mut other) = (start("1").await, start("2").await);
     let topic = gone.client().topic("left");
     let items: Vec<_> = texts(0, 20).iter().map(|text| json!({ "text": text })).collect();
     topic.enqueue(json!(items)).await;
-    let held = topic.dequeue(5).await;
+    let held = topic.dequeue_as(json!({ "max": 5, "lease_ms": 600_000 })).await;
     assert_eq!(topic.ack(&held[..2]).await, ["ok", "ok"]);
     let rows = "SELECT COUNT(*) FROM items";
     assert_eq!(postgres.number(0, rows).await, 0);
@@ -64,4 +64,9 @@ async fn what_a_node_that_is_gone_left_in_redis_is_handed_out_and_stored_by_anot
     assert_eq!(taken, texts(8, 20));
     // The leases were stored, too.
     assert_eq!(topic.ack(&held[3..]).await, ["ok", "ok"]);
+
+    // Who stops in order leaves nothing, and is missed by nobody.
+    assert!(other.terminate().await.success());
+    let missed = redis.command(&["HLEN", "mqueue:alive"]).await;
+    assert_eq!(missed, redis::Value::Int(0));
 }

@@ -18,6 +18,8 @@ pub(crate) enum Link {
     Blackhole,
     /// It arrives later.
     Slow(Duration),
+    /// It passes, but for what a client sends from this word on.
+    UpTo(&'static str),
 }
 
 /// A proxy in front of one server.
@@ -74,8 +76,8 @@ async fn carry(client: TcpStream, server: String, mut link: watch::Receiver<Link
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = pump(from_client, to_server, link.clone()) => {}
-        () = pump(from_server, to_client, link.clone()) => {}
+        () = pump(from_client, to_server, link.clone(), true) => {}
+        () = pump(from_server, to_client, link.clone(), false) => {}
         _ = link.wait_for(|link| *link == Link::Cut) => {}
     }
 }
@@ -84,6 +86,7 @@ async fn pump(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut link: watch::Receiver<Link>,
+    is_of_client: bool,
 ) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
@@ -93,7 +96,13 @@ async fn pump(
             Link::Blackhole => {
                 let _ = link.wait_for(|link| *link != Link::Blackhole).await;
             }
-            Link::Up | Link::Cut => {}
+            Link::UpTo(word) if is_of_client => {
+                let mut places = buffer[..count].windows(word.len());
+                if places.any(|place| place == word.as_bytes()) {
+                    let _ = link.wait_for(|link| *link != now).await;
+                }
+            }
+            Link::Up | Link::UpTo(_) | Link::Cut => {}
         }
         if to.write_all(&buffer[..count]).await.is_err() {
             return;

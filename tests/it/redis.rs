@@ -23,23 +23,35 @@ impl RedisServer {
 
     /// A server with these arguments, too.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         let mut server = Self {
             child: None,
-            port,
+            port: 0,
             dir: tempfile::tempdir().unwrap(),
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
         };
-        server.start_again().await;
-        server
+        for _ in 0..20 {
+            server.port = free_port();
+            if server.spawn().await {
+                return server;
+            }
+        }
+        panic!("redis-server finds no port");
     }
 
     /// Starts it, with nothing in it.
     pub(crate) async fn start_again(&mut self) {
+        // There is none unless it was saved.
+        let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
+        self.start_from_snapshot().await;
+    }
+
+    /// Starts it as it was when it was told to save.
+    pub(crate) async fn start_from_snapshot(&mut self) {
+        assert!(self.spawn().await, "redis-server ends at once");
+    }
+
+    /// Starts the process and waits until it answers; false when it ends, as without its port.
+    async fn spawn(&mut self) -> bool {
         assert!(self.child.is_none(), "it is still running");
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
@@ -51,14 +63,36 @@ impl RedisServer {
             .stderr(Stdio::null())
             .spawn()
             .expect("these tests need redis-server on the PATH");
+        let pid = child.id();
         self.child = Some(child);
-        for _ in 0..400 {
-            if tokio::net::TcpStream::connect(self.addr()).await.is_ok() {
-                return;
+        for _ in 0..1_200 {
+            if self.answers_as(pid).await {
+                return true;
+            }
+            if self
+                .child
+                .as_mut()
+                .is_some_and(|child| child.try_wait().unwrap().is_some())
+            {
+                self.child = None;
+                return false;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("redis-server does not listen");
+    }
+
+    /// Whether the process on its port is this one.
+    async fn answers_as(&self, pid: u32) -> bool {
+        let client = redis::Client::open(format!("redis://{}", self.addr())).unwrap();
+        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
+            return false;
+        };
+        let told: redis::RedisResult<String> = redis::cmd("INFO")
+            .arg("server")
+            .query_async(&mut connection)
+            .await;
+        told.is_ok_and(|told| told.contains(&format!("process_id:{pid}\r\n")))
     }
 
     pub(crate) fn addr(&self) -> String {
@@ -92,6 +126,17 @@ impl Drop for RedisServer {
             // Fails when it ended by itself.
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+}
+
+/// A port that nobody listens on, out of reach of those that the system gives to connections and to servers that do not
+/// care; ten thousand above it, where a cluster talks to itself, as well.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(10_000..20_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
     }
 }

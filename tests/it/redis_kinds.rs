@@ -1,13 +1,13 @@
 //! Other kinds of Redis than a plain server: a cluster, and one that speaks TLS.
 
-use std::net::TcpListener;
-
+use mqueue::model::TopicKey;
 use serde_json::json;
 
-use crate::client::text;
+use crate::client::{list, text};
 use crate::node::redis_prefix;
-use crate::redis::RedisServer;
+use crate::redis::{RedisServer, free_port};
 use crate::server::Server;
+use crate::shards::until;
 
 /// Enqueues into several topics, takes what is due in order, settles it, and finds nothing left.
 async fn serves(server: &Server) {
@@ -23,23 +23,58 @@ async fn serves(server: &Server) {
     }
 }
 
+#[tokio::test]
+async fn a_server_that_is_away_stops_only_its_own_topics() {
+    let mut servers = [RedisServer::start().await, RedisServer::start().await];
+    let addrs = servers.each_ref().map(RedisServer::addr).join(",");
+    let server = Server::setup().set("redis.addrs", &addrs).start().await;
+    // Topics are spread by their slots.
+    let topic_on = |number: u16| {
+        let is_there = |name: &String| {
+            let key = TopicKey::parse("default", name).unwrap();
+            key.slot().0 % 2 == number
+        };
+        let name = (0..).map(|n| format!("topic-{n}")).find(is_there).unwrap();
+        server.client().topic(&name)
+    };
+    let (here, gone) = (topic_on(0), topic_on(1));
+    for topic in [&here, &gone] {
+        topic.enqueue(json!([{"text": "x"}])).await;
+    }
+    servers[1].kill();
+    for _ in 0..10 {
+        let refused = gone.client.post(&gone.at("dequeue"), json!({})).await;
+        refused.problem(503, "hot_tier_unavailable");
+        here.enqueue(json!([{"text": "x"}])).await;
+    }
+    assert_eq!(here.take(99).await.len(), 11);
+    servers[1].start_again().await;
+    until(async || {
+        let reply = gone.client.post(&gone.at("dequeue"), json!({})).await;
+        reply.text.contains("lease_id").then_some(())
+    })
+    .await;
+}
+
 /// A cluster of one, which is a cluster to its clients.
 async fn cluster() -> RedisServer {
     let redis = RedisServer::start_with(&["--cluster-enabled", "yes"]).await;
     redis.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
-    for _ in 0..400 {
+    is_up(&redis).await;
+    redis
+}
+
+async fn is_up(redis: &RedisServer) {
+    until(async || {
         let info = format!("{:?}", redis.command(&["CLUSTER", "INFO"]).await);
-        if info.contains("cluster_state:ok") {
-            return redis;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-    }
-    panic!("the cluster does not come up");
+        info.contains("cluster_state:ok").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_redis_cluster_is_one_hot_tier() {
-    let redis = cluster().await;
+    let mut redis = cluster().await;
     let mut server = Server::setup()
         .set("redis.addrs", &redis.addr())
         .set("redis.prefix", &redis_prefix())
@@ -52,7 +87,22 @@ async fn a_redis_cluster_is_one_hot_tier() {
     server.kill().await;
     redis.command(&["FLUSHALL"]).await;
     server.start_again().await;
-    assert_eq!(server.client().topic("kept").take(9).await, ["x"]);
+    let topic = server.client().topic("kept");
+    assert_eq!(topic.take(9).await, ["x"]);
+    // Of what comes back as it was once nothing is believed, in no slot.
+    topic.enqueue(json!([{"text": "y"}])).await;
+    redis.command(&["SAVE"]).await;
+    assert_eq!(topic.take(9).await, ["y"]);
+    topic.enqueue(json!([{"text": "z"}])).await;
+    redis.kill();
+    redis.start_from_snapshot().await;
+    is_up(&redis).await;
+    let next = until(async || {
+        let reply = topic.client.post(&topic.at("dequeue"), json!({"max": 9})).await;
+        (reply.status == 200 && reply.text.contains("lease_id")).then(|| reply.json())
+    })
+    .await;
+    assert_eq!(list(&next["items"]).iter().map(text).collect::<Vec<_>>(), ["z"]);
 }
 
 #[tokio::test]
@@ -62,11 +112,7 @@ async fn a_redis_behind_tls_is_checked_against_its_authority() {
     let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
     let tls = ["--tls-port", &port.to_string(), "--tls-auth-clients", "no"];
     let files = [

@@ -32,7 +32,7 @@ pub(crate) async fn until<T>(mut found: impl AsyncFnMut() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let found = tokio::time::timeout(Duration::from_secs(60), search).await;
+    let found = tokio::time::timeout(Duration::from_secs(180), search).await;
     found.expect("it never came to be")
 }
 

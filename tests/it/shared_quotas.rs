@@ -15,6 +15,8 @@ async fn nodes(postgres: &Postgres, redis: &RedisServer, quota: &str) -> [Server
             .set("storage.database_urls", &postgres.urls())
             .set("storage.pool_connections_max", "4")
             .set("redis.addrs", &redis.addr())
+            // Never each node's own bucket, however slow the machine is.
+            .set("redis.rate_timeout", "5s")
             .set("quotas.namespaces", quota)
             .start()
             .await

@@ -100,6 +100,7 @@ impl Fixture {
             ca: None,
             prefix: prefix.clone(),
             timeout: std::time::Duration::from_secs(30),
+            rate_timeout: std::time::Duration::from_secs(30),
             clock: clock.clone(),
             node: NodeId::new(1).unwrap(),
             silence: std::time::Duration::from_secs(30),

@@ -1,5 +1,7 @@
 //! Idempotency keys.
 
+use std::time::Duration;
+
 use futures_util::poll;
 
 use super::{Fixture, on_every_tier};
@@ -78,6 +80,33 @@ async fn a_key_in_flight_is_told_when_it_is_decided(f: Fixture) {
     // A used key is not given back.
     f.tier.release_keys(&f.topic, &[1]).await;
     assert!(matches!(f.reserve(probe(1, 7)).await, KeyState::Used { .. }));
+}
+
+/// A caller may go while its call is under way: then Redis reserves, and nobody hears of it.
+#[tokio::test]
+async fn what_redis_reserved_for_nobody_is_free_again() {
+    let f = Fixture::redis().await;
+    let probes = [probe(1, 7)];
+    for polls in 0..8 {
+        {
+            let mut asking = f.tier.reserve_keys(&f.topic, &probes);
+            for _ in 0..polls {
+                if poll!(asking.as_mut()).is_ready() {
+                    f.tier.release_keys(&f.topic, &[1]).await;
+                    break;
+                }
+                // Redis answers this after the request, if that was sent.
+                f.tier.has_cold_keys(&f.topic).await.unwrap();
+            }
+        }
+        let free = async {
+            while !matches!(f.reserve(probe(1, 7)).await, KeyState::Reserved) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), free).await.unwrap();
+        f.tier.release_keys(&f.topic, &[1]).await;
+    }
 }
 
 async fn a_key_is_forgotten_after_its_window(f: Fixture) {

@@ -1,5 +1,7 @@
 //! What is only in the shard: the floor under it, and how it comes up.
 
+use std::time::Duration;
+
 use super::{Fixture, item, on_every_tier, patched, urgent};
 use crate::hot::{More, RefillPage};
 use crate::model::{ItemId, OrderKey, QueuedItem};
@@ -14,6 +16,8 @@ on_every_tier!(
     what_was_deleted_during_a_read_is_not_adopted,
     nothing_is_evicted_while_somebody_reads,
     what_is_counted_at_the_start_is_cold,
+    what_falls_due_while_it_is_told_is_found,
+    a_reader_that_did_not_hear_that_it_may_read_begins_again,
     topics_that_run_low_want_a_refill,
 );
 
@@ -145,6 +149,35 @@ async fn what_is_counted_at_the_start_is_cold(f: Fixture) {
     assert_eq!(f.take(1).await.1, More::Cold);
     let page = f.tier.refill_page(&f.topic).await.unwrap();
     assert_eq!(page.map(|page| page.from), Some(OrderKey::MIN));
+}
+
+async fn what_falls_due_while_it_is_told_is_found(f: Fixture) {
+    let f = f.anew().await;
+    let counted = f.clock.now();
+    let between = patched(item(1), |standing| standing.due = counted.plus_ms(500));
+    let count = StoredCounts {
+        topic: f.topic.clone(),
+        due: 0,
+        later: 1,
+        dead: 0,
+    };
+    f.tier.claim().await.unwrap();
+    f.clock.advance(1_000);
+    f.tier.set_stored(&[count], counted).await.unwrap();
+    f.tier.ready().await.unwrap();
+    f.tier.known().await.unwrap();
+    assert_eq!(f.take(1).await.1, More::Cold);
+    refill(&f, &[between], 9).await;
+    assert_eq!(f.take(1).await.0, [1]);
+}
+
+async fn a_reader_that_did_not_hear_that_it_may_read_begins_again(f: Fixture) {
+    f.cool(1, vec![item(1)]).await;
+    f.tier.refill_begin(&f.topic).await.unwrap();
+    let again = tokio::time::timeout(Duration::from_secs(20), f.tier.refill_begin(&f.topic));
+    again.await.expect("it waits for itself").unwrap();
+    f.tier.refill_end(&f.topic, Some((vec![item(1)], true))).await;
+    assert_eq!(f.take(9).await.0, [1]);
 }
 
 async fn topics_that_run_low_want_a_refill(f: Fixture) {

@@ -147,6 +147,22 @@ async fn what_is_purged_while_held_stays_gone(f: Fixture) {
     assert_eq!((f.numbers(), f.tier.bytes()), ([0; 4], 0));
 }
 
+/// Who holds it may not have heard that he does, and nobody but him could settle it.
+#[tokio::test]
+async fn a_lease_that_redis_holds_for_nobody_goes_on() {
+    let f = Fixture::redis().await;
+    f.admit(1, vec![item(1)]).await;
+    f.take(1).await;
+    f.held(1, Some(1)).await;
+    f.clock.advance(14_999);
+    f.tier.advance().await;
+    assert!(matches!(f.hold(1, Some(1)).await, Held::Busy(_)));
+    f.clock.advance(1);
+    f.tier.advance().await;
+    f.ack(2, 1, 1).await;
+    assert_eq!(f.numbers(), [0; 4]);
+}
+
 async fn repeated_acks_are_remembered_past_many_heartbeats(f: Fixture) {
     f.admit(1, vec![item(1), item(2)]).await;
     f.take(2).await;

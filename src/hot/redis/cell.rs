@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::keys::Unheard;
 use super::reply::Numbers;
 use super::tickets::Tickets;
 use crate::model::{Slot, TopicKey};
@@ -21,7 +22,10 @@ pub(super) struct Cell {
     pub(super) let_go: Arc<Notify>,
     /// Raised when a reserved key is decided by this node.
     pub(super) decided: Arc<Notify>,
-    numbers: Mutex<Numbers>,
+    /// With the number of the call that told them.
+    numbers: Mutex<(u64, Numbers)>,
+    /// Counts calls.
+    calls: AtomicU64,
     /// What an item that was in the shard at the start counts on average.
     cold_item_bytes: AtomicU64,
     /// Counts this node's changes, begun and ended; those that the shard may lack.
@@ -32,6 +36,8 @@ pub(super) struct Cell {
     pub(super) reader: Mutex<Option<Vec<u8>>>,
     /// This node's takes.
     pub(super) tickets: Tickets,
+    /// This node's reservations of keys that nobody heard of.
+    pub(super) unheard: Unheard,
     /// Whether the topic is in the list of topics in Redis.
     pub(super) is_listed: std::sync::atomic::AtomicBool,
 }
@@ -46,21 +52,32 @@ impl Cell {
             let_go: Arc::default(),
             decided: Arc::default(),
             numbers: Mutex::default(),
+            calls: AtomicU64::new(0),
             cold_item_bytes: AtomicU64::new(0),
             changes: AtomicU64::new(1),
             clean_at: AtomicU64::new(0),
             reader: Mutex::default(),
             tickets: Tickets::default(),
+            unheard: Unheard::default(),
             is_listed: std::sync::atomic::AtomicBool::new(false),
         }
     }
 
     pub(super) fn numbers(&self) -> Numbers {
-        *self.numbers.lock()
+        self.numbers.lock().1
     }
 
-    pub(super) fn set_numbers(&self, numbers: Numbers) {
-        *self.numbers.lock() = numbers;
+    /// The number of a call that is made now.
+    pub(super) fn next_call(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Notes what `call` told, unless a later one told more: replies are not read in the order of the calls.
+    pub(super) fn set_numbers(&self, call: u64, numbers: Numbers) {
+        let mut known = self.numbers.lock();
+        if known.0 < call {
+            *known = (call, numbers);
+        }
     }
 
     pub(super) fn cold_item_bytes(&self) -> u64 {
@@ -94,5 +111,26 @@ impl Cell {
     /// Wakes one who waits for items.
     pub(super) fn wake(&self) {
         self.arrived.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_reply_does_not_overwrite_a_later_one() {
+        let cell = Cell::new(TopicKey::parse("ns", "t").unwrap(), Vec::new());
+        let told = |ready| {
+            let mut numbers = Numbers::default();
+            numbers.ready = ready;
+            numbers
+        };
+        let (first, second) = (cell.next_call(), cell.next_call());
+        cell.set_numbers(second, told(2));
+        cell.set_numbers(first, told(1));
+        assert_eq!(cell.numbers().ready, 2);
+        cell.set_numbers(cell.next_call(), told(3));
+        assert_eq!(cell.numbers().ready, 3);
     }
 }

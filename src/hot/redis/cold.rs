@@ -33,12 +33,13 @@ impl RedisTier {
         Ok(())
     }
 
-    pub(super) async fn tell_stored(&self, counts: &[StoredCounts]) -> Result<(), HotError> {
+    pub(super) async fn tell_stored(&self, counts: &[StoredCounts], now: Timestamp) -> Result<(), HotError> {
         let unknown = |count: &&StoredCounts| !self.slots.get(count.topic.slot()).is_known;
         let calls = counts.iter().filter(unknown).map(async |count| {
             let fresh = u8::from(self.slots.get(count.topic.slot()).is_fresh());
             let fill = |call: &mut Cmd| {
-                call.arg(count.due).arg(count.later).arg(count.dead).arg(fresh);
+                call.arg(count.due).arg(count.later).arg(count.dead);
+                call.arg(fresh).arg(now.ms());
             };
             self.call_with(&self.cell(&count.topic), "set_stored", fill).await
         });
@@ -50,8 +51,8 @@ impl RedisTier {
 
     pub(super) async fn begin_refill(&self, topic: &TopicKey) -> Result<Option<DueSpan>, HotError> {
         let cell = self.cell(topic);
-        let mut token = self.node().to_be_bytes().to_vec();
-        token.extend(rand::random::<[u8; 16]>());
+        // Known before Redis is asked: a reader that does not hear that it may read goes on by its next call.
+        let token = cell.reader.lock().get_or_insert_with(|| self.reader()).clone();
         for _ in 0..READER_RETRIES {
             let mut reply = self.call(&cell, "refill_begin", &[&token]).await?;
             let answer = reply.letter()?;
@@ -59,7 +60,6 @@ impl RedisTier {
                 tokio::time::sleep(READER_RETRY).await;
                 continue;
             }
-            *cell.reader.lock() = Some(token);
             if answer == b'N' {
                 return Ok(None);
             }
@@ -71,6 +71,13 @@ impl RedisTier {
         Err(HotError::Unavailable(
             "another node reads the topic's stored items for too long".into(),
         ))
+    }
+
+    /// A new reader of this node.
+    fn reader(&self) -> Vec<u8> {
+        let mut token = self.node().to_be_bytes().to_vec();
+        token.extend(rand::random::<[u8; 16]>());
+        token
     }
 
     pub(super) async fn bring_due(
@@ -108,7 +115,7 @@ impl RedisTier {
 
     pub(super) async fn end_refill(&self, topic: &TopicKey, page: Option<(Vec<QueuedItem>, bool)>) {
         let cell = self.cell(topic);
-        let token = cell.reader.lock().take().unwrap_or_default();
+        let token = cell.reader.lock().clone().unwrap_or_default();
         let page = page.map(|(items, whole)| {
             let next = items
                 .last()
@@ -127,9 +134,13 @@ impl RedisTier {
                 }
             }
         };
-        // Not for ever: a reader that does not end loses its place, and the page is read again.
-        if self.call_with(&cell, "refill_end", fill).await.is_err() {
-            let _ = self.call(&cell, "refill_end", &[&token, b""]).await;
+        // Not for ever: a reader that does not end goes on, or loses its place, and the page is read again.
+        let mut ended = self.call_with(&cell, "refill_end", fill).await;
+        if ended.is_err() {
+            ended = self.call(&cell, "refill_end", &[&token, b""]).await;
+        }
+        if ended.is_ok() {
+            *cell.reader.lock() = None;
         }
         cell.wake();
     }

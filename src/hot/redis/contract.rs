@@ -196,8 +196,8 @@ impl HotTier for RedisTier {
             .sum()
     }
 
-    async fn set_stored(&self, counts: &[StoredCounts], _now: Timestamp) -> Result<(), HotError> {
-        self.tell_stored(counts).await
+    async fn set_stored(&self, counts: &[StoredCounts], now: Timestamp) -> Result<(), HotError> {
+        self.tell_stored(counts, now).await
     }
 
     async fn wanting_refill(&self) -> Vec<TopicKey> {
@@ -328,12 +328,9 @@ impl HotTier for RedisTier {
         true
     }
 
-    fn check(&self) -> Result<(), HotError> {
-        let failure = self
-            .links
-            .iter()
-            .filter(|link| link.is_resting())
-            .find_map(Link::failure);
+    fn check(&self, topic: &TopicKey) -> Result<(), HotError> {
+        let link = self.link(topic.slot());
+        let failure = if link.is_resting() { link.failure() } else { None };
         failure.map_or(Ok(()), |why| Err(HotError::Unavailable(why)))
     }
 
@@ -383,6 +380,10 @@ impl HotTier for RedisTier {
 
     async fn lost(&self) {
         self.lost.notified().await;
+    }
+
+    async fn leave(&self) {
+        self.say_goodbye().await;
     }
 
     fn close(&self) {

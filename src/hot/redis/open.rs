@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use redis::cluster::ClusterClient;
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates, cmd};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -28,6 +30,8 @@ pub struct RedisOptions {
     pub prefix: String,
     /// How long a call may take.
     pub timeout: Duration,
+    /// How long a request waits for the rate of all nodes before its own node's decides alone.
+    pub rate_timeout: Duration,
     /// The time.
     pub clock: Clock,
     /// This node.
@@ -67,6 +71,9 @@ impl From<HotError> for RedisError {
         Self::Unavailable(error.to_string())
     }
 }
+
+/// A connection on which nobody confirms for so long what was sent is given up.
+const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// The oldest major version with what the library needs.
 const VERSION_MIN: u32 = 7;
@@ -133,7 +140,16 @@ fn connection_info(addr: &str, options: &RedisOptions) -> Result<ConnectionInfo,
     if let Some(password) = &options.password {
         settings = settings.set_password(password.expose_secret());
     }
-    Ok(info.set_redis_settings(settings))
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp_settings()))
+}
+
+/// A server whose machine is gone says nothing, and the system would wait for it for a quarter of an hour.
+fn tcp_settings() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(GIVE_UP).with_interval(GIVE_UP);
+    let settings = TcpSettings::default().set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(GIVE_UP);
+    settings
 }
 
 fn certificates(options: &RedisOptions) -> Option<TlsCertificates> {
@@ -154,6 +170,7 @@ fn cluster(infos: Vec<ConnectionInfo>, options: &RedisOptions) -> redis::RedisRe
     let mut builder = ClusterClient::builder(infos)
         .connection_timeout(options.timeout)
         .response_timeout(options.timeout)
+        .tcp_settings(tcp_settings())
         .retries(2);
     if let Some(certificates) = certificates(options) {
         builder = builder.certs(certificates);

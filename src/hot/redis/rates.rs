@@ -10,12 +10,9 @@ use super::tier::RedisTier;
 use crate::hot::{FIXED_BYTES, Holdings};
 use crate::model::{ITEM_BYTES, Namespace, Rate, SLOT_COUNT, SharedGrant, Slot};
 
-/// How long a request waits for the rate of all nodes before its own node's decides alone.
-const WAIT: Duration = Duration::from_millis(20);
-
 impl RedisTier {
     /// Takes up to `wanted` items from the rate of `namespace` that all nodes share; none when Redis does not
-    /// answer in some milliseconds.
+    /// answer in time.
     pub async fn take_rate(&self, namespace: &Namespace, rate: Rate, wanted: u32) -> Option<SharedGrant> {
         let interval_us = 60_000_000.0 / f64::from(rate.per_minute.get());
         let mut call = cmd("FCALL");
@@ -26,7 +23,10 @@ impl RedisTier {
             .arg(rate.burst.get())
             .arg(wanted);
         let link = self.link(slot_of(namespace));
-        let reply = tokio::time::timeout(WAIT, link.send(&call)).await.ok()?.ok()?;
+        let reply = tokio::time::timeout(self.options.rate_timeout, link.send(&call))
+            .await
+            .ok()?
+            .ok()?;
         let mut reply = Reply::of(reply).ok()?;
         let mut number = || u64::try_from(reply.number().ok()?).ok();
         let granted = u32::try_from(number()?).ok()?;

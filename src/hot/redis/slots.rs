@@ -1,8 +1,11 @@
 //! Incarnations: how a node notices that Redis lost its memory.
 //!
 //! There is a text in Redis that is as old as what Redis remembers: one on a server, one for every slot in a
-//! cluster, where slots may be on any server. Every call says which text it expects; a call that finds another, or none, changes nothing, and the node begins anew with
-//! the slots it is for: it says what of them is cold and reads its log back into them.
+//! cluster, where slots may be on any server. It ends in the name of the process that Redis is, so that a text that was
+//! read back from a disk, or that a replica has, is known for what it is: what is beside it may be older than what nodes
+//! were told. Every call says which text it expects; a call that finds another, or none, or one of another process,
+//! changes nothing, and the node begins anew with the slots it is for: it says what of them is cold and reads its log
+//! back into them.
 
 use parking_lot::RwLock;
 

@@ -1,10 +1,12 @@
 //! Standing in for nodes that went away: what only their logs and Redis have is stored by the others.
 //!
 //! Nodes say every second that they are there. What the shards lack of the log of one that has not been heard of
-//! for a while is planned with what they lack of this node's own. How far the shards hold the other log is not
+//! for a while is planned with what they lack of this node's own. Only who was there all that while may say so: after
+//! a Redis was away, everybody was silent. How far the shards hold the other log is not
 //! touched: when its node comes back, Redis knows which of its frames were applied.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::{Cmd, cmd};
@@ -13,13 +15,42 @@ use super::cell::Cell;
 use super::reply::Reply;
 use super::state::id_bytes;
 use super::tier::RedisTier;
+use crate::clock::Timestamp;
 use crate::hot::{FlushPlan, HotError};
 use crate::model::{ItemId, NodeId};
 use crate::shard::{DedupRow, Purge};
 use crate::wal::Lsn;
 
+/// A node that did not say for so long that it is there, or for half of what makes others miss it, was away itself.
+const GAP: Duration = Duration::from_secs(3);
+
 /// After every position of every log, and exact in a number of Redis.
 const END: Lsn = Lsn(1 << 52);
+
+/// When this node began to say that it is there, and when it said so last.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    since: Timestamp,
+    last: Timestamp,
+}
+
+impl Presence {
+    /// It said so now; others may be missed when it did for all of `silence`.
+    fn note(&mut self, now: Timestamp, silence: Duration) {
+        if now.since_ms(self.last) > ms(GAP.max(silence / 2)) {
+            self.since = now;
+        }
+        self.last = now;
+    }
+
+    fn has_lasted(&self, silence: Duration) -> bool {
+        self.last.since_ms(self.since) >= ms(silence)
+    }
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// A topic of which a node that went away left something unstored.
 #[derive(Debug, Clone)]
@@ -42,22 +73,46 @@ impl RedisTier {
         format!("{}:alive", self.options.prefix)
     }
 
-    /// Says that this node is there: who never said so is never missed.
+    /// Says that this node is there, wherever it can: who never said so is never missed.
     pub(super) async fn say_hello(&self) -> Result<(), HotError> {
-        let now = self.options.clock.now().ms();
+        let now = self.options.clock.now();
+        let mut said = Ok(());
         for link in self.links() {
+            // Nothing comes after a goodbye.
+            if self.is_closed() {
+                break;
+            }
             let mut hello = cmd("HSET");
-            hello.arg(self.alive_key()).arg(self.node()).arg(now);
-            link.send(&hello).await?;
+            hello.arg(self.alive_key()).arg(self.node()).arg(now.ms());
+            if let Err(error) = link.send(&hello).await {
+                said = Err(error);
+            }
         }
-        Ok(())
+        if said.is_ok() {
+            self.presence.lock().note(now, self.options.silence);
+        }
+        said
+    }
+
+    /// Takes that back: it has left nothing.
+    pub(super) async fn say_goodbye(&self) {
+        for link in self.links() {
+            let mut goodbye = cmd("HDEL");
+            goodbye.arg(self.alive_key()).arg(self.node());
+            // Who is missed for nothing costs the others a look at each topic.
+            let _ = link.send(&goodbye).await;
+        }
     }
 
     /// Says that this node is there, and looks for what those that are not left behind.
     pub(super) async fn look_for_orphans(&self) -> Result<(), HotError> {
         self.say_hello().await?;
+        if !self.presence.lock().has_lasted(self.options.silence) {
+            self.orphans.lock().clear();
+            return Ok(());
+        }
         let now = self.options.clock.now().ms();
-        let silence_ms = i64::try_from(self.options.silence.as_millis()).unwrap_or(i64::MAX);
+        let silence_ms = ms(self.options.silence);
         let mut silent = Vec::new();
         for link in self.links() {
             let mut heard = Reply::of(link.send(cmd("HGETALL").arg(self.alive_key())).await?)?;
@@ -168,5 +223,35 @@ impl RedisTier {
         let same = |other: &Orphan| other.of == orphan.of && other.cell.key == orphan.cell.key;
         self.orphans.lock().retain(|other| !same(other));
         self.tell(&orphan.cell.key, orphan.of, "stand_down", |_| {}).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_away_himself_misses_nobody() {
+        let silence = Duration::from_secs(30);
+        let mut presence = Presence::default();
+        let mut now = Timestamp::from_ms(1_800_000_000_000);
+        let says_for = |presence: &mut Presence, now: &mut Timestamp, seconds| {
+            for _ in 0..seconds {
+                *now = now.plus_ms(1_000);
+                presence.note(*now, silence);
+            }
+        };
+        says_for(&mut presence, &mut now, 30);
+        assert!(!presence.has_lasted(silence));
+        says_for(&mut presence, &mut now, 1);
+        assert!(presence.has_lasted(silence));
+        // Redis was away, for everybody.
+        now = now.plus_ms(16_000);
+        says_for(&mut presence, &mut now, 30);
+        assert!(!presence.has_lasted(silence));
+        // Some slow turns are no absence.
+        now = now.plus_ms(10_000);
+        says_for(&mut presence, &mut now, 1);
+        assert!(presence.has_lasted(silence));
     }
 }

@@ -15,7 +15,7 @@ use super::link::Link;
 use super::open::{self, RedisError, RedisOptions};
 use super::reply::{Numbers, Reply};
 use super::slots::SlotStates;
-use super::stand_in::{Orphan, StandIn};
+use super::stand_in::{Orphan, Presence, StandIn};
 use super::terms::{entries_of, put_entries};
 use super::wakes;
 use crate::hot::HotError;
@@ -43,6 +43,7 @@ pub struct RedisTier {
     pub(super) is_whole: AtomicBool,
     pub(super) has_run: AtomicBool,
     pub(super) closed: AtomicBool,
+    pub(super) presence: Mutex<Presence>,
     /// What nodes that went away left unstored, when it was last looked.
     pub(super) orphans: Mutex<Vec<Orphan>>,
     /// What of it is being stored.
@@ -78,6 +79,7 @@ impl RedisTier {
             is_whole: AtomicBool::new(false),
             has_run: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            presence: Mutex::default(),
             orphans: Mutex::default(),
             stand_ins: Mutex::default(),
             takes: AtomicU64::new(0),
@@ -201,6 +203,7 @@ impl RedisTier {
             .arg(&self.channel)
             .arg(operation);
         fill(&mut call);
+        let number = cell.next_call();
         let mut reply = Reply::of(self.link(cell.slot).send(&call).await?)?;
         if reply.letter()? == b'L' {
             if self.slots.lose(&incarnation) {
@@ -211,7 +214,7 @@ impl RedisTier {
                 "Redis lost its memory; it is being brought back".into(),
             ));
         }
-        cell.set_numbers(Numbers::read(&reply.bytes()?)?);
+        cell.set_numbers(number, Numbers::read(&reply.bytes()?)?);
         reply.list()
     }
 

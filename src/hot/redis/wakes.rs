@@ -65,12 +65,11 @@ pub(super) async fn keep_looking(tier: Weak<RedisTier>) {
             return;
         };
         // Calls fail while Redis is away; the next turn is soon enough. Looks come first: they find out when it
-        // answers again and has lost its memory.
-        if tier.look_at_some(from).await.is_ok() {
-            from += LOOK_TOPICS;
-            let _ = tier.learn_topics().await;
-            let _ = tier.look_for_orphans().await;
-        }
+        // answers again and has lost its memory. One server that is away must not hide what is on the others.
+        tier.look_at_some(from).await;
+        from += LOOK_TOPICS;
+        let _ = tier.learn_topics().await;
+        let _ = tier.look_for_orphans().await;
     }
 }
 
@@ -87,7 +86,7 @@ impl RedisTier {
     }
 
     /// Looks at some topics, from the one at `from` on.
-    async fn look_at_some(&self, from: usize) -> Result<(), HotError> {
+    async fn look_at_some(&self, from: usize) {
         let cells = self.cells();
         let first = from % cells.len().max(1);
         let some = cells
@@ -95,10 +94,14 @@ impl RedisTier {
             .cycle()
             .skip(first)
             .take(LOOK_TOPICS.min(cells.len()));
+        // A server that did not answer is left alone for this turn: a call to it may take a second.
+        let mut away = Vec::new();
         for cell in some {
-            self.call(cell, "look", &[]).await?;
+            let link = self.link_number(cell.slot);
+            if !away.contains(&link) && self.call(cell, "look", &[]).await.is_err() {
+                away.push(link);
+            }
         }
-        Ok(())
     }
 
     fn wake_all(&self) {
@@ -139,8 +142,15 @@ impl RedisTier {
 
     /// Learns the topics that other nodes use.
     pub(super) async fn learn_topics(&self) -> Result<(), HotError> {
+        let mut told = Ok(());
         for link in self.links() {
-            let mut names = Reply::of(link.send(cmd("SMEMBERS").arg(self.topics_key())).await?)?;
+            let mut names = match link.send(cmd("SMEMBERS").arg(self.topics_key())).await {
+                Ok(names) => Reply::of(names)?,
+                Err(error) => {
+                    told = Err(error);
+                    continue;
+                }
+            };
             while !names.is_empty() {
                 let name = String::from_utf8_lossy(&names.bytes()?).into_owned();
                 let parsed = name
@@ -151,6 +161,6 @@ impl RedisTier {
                 }
             }
         }
-        Ok(())
+        told
     }
 }

@@ -16,7 +16,7 @@
 --   kn:<node> zset  keys the shard lacks                 kr set   keys reserved
 --   tb set   deleted while the shard was read            so:<node> who stores what that node left
 --   tk:<node> hash  takes that the node has not heard of yet: ticket -> id and generation of each
---   m  hash  everything else, see META
+--   m  hash  everything else, see META, and o:<node> for every node that ever called
 local call, pack, byte, sub = redis.call, struct.pack, string.byte, string.sub
 local unpack = unpack
 
@@ -29,6 +29,9 @@ local FORMAT_BYTES = 90
 local READY, SCHEDULED, LEASED, DEAD, HELD = 1, 2, 3, 4, 5
 -- A node that dies gives up what it holds, and what it had not decided on, after so long.
 local HOLD_MS = 60000
+-- A lease that is being settled goes on after so long: whoever holds it may never have heard that he does. Nobody is
+-- told that it is settled before it is.
+local SETTLE_MS = 15000
 -- The deadline of what is held by a taker that has not decided yet: nobody knows of a lease.
 local UNDECIDED = -2
 -- Entries moved in one go, so that no call keeps the server from others for long.
@@ -39,11 +42,13 @@ local LAST_ID = string.rep('\255', 8)
 local FIRST_ID = string.rep('\0', 8)
 local FIRST_KEY = string.rep('\0', 20)
 
--- by: bytes; le: leases ended unseen; pa: paused; cd, cl, cx: cold items due, later, dead; fl: floor;
--- wt, wi: watermark; nd: when the next cold one is due; nw: newest id that went cold; rf, ru: who reads
--- cold items, until when at most; pl, px: last id of purges of live and dead items that the shard may not
--- have heard of, pln, pxn: how many those are; ku: the shard may know more keys until then; sq: counter.
-local META = {'by', 'le', 'pa', 'cd', 'cl', 'cx', 'fl', 'wt', 'wi', 'nd', 'nw', 'rf', 'ru', 'pl', 'pln', 'px', 'pxn', 'ku', 'sq'}
+-- in: which memory of Redis it is in, see main.lua; by: bytes; le: leases ended unseen; pa: paused; cd, cl, cx: cold
+-- items due, later, dead; fl: floor; wt, wi: watermark; nd: when the next cold one is due; nw: newest id that went cold;
+-- rf, ru: who reads cold items, until when at most; pl, px: last id of purges of live and dead items that the shard may
+-- not have heard of, pln, pxn: how many those are; ku: the shard may know more keys until then; sq: counter.
+local META = {
+    'in', 'by', 'le', 'pa', 'cd', 'cl', 'cx', 'fl', 'wt', 'wi', 'nd', 'nw', 'rf', 'ru', 'pl', 'pln', 'px', 'pxn', 'ku', 'sq',
+}
 
 -- Strings of one length, byte by byte: Lua's own order depends on the server's locale.
 local function before(a, b)
@@ -61,16 +66,6 @@ local function rest(list, from)
     return some
 end
 
-local function open_topic(keys, args)
-    local T = {
-        base = keys[2], instance = args[2], node = args[3], now = tonumber(args[4]), channel = args[5],
-        m = {}, changed = {}, adds = {}, rems = {}, states = {}, gone = {},
-    }
-    local values = call('HMGET', T.base .. 'm', unpack(META))
-    for at, name in ipairs(META) do T.m[name] = values[at] end
-    return T
-end
-
 local function number(T, name) return tonumber(T.m[name] or 0) end
 
 local function put(T, name, value)
@@ -84,6 +79,38 @@ local function variadic(command, key, list)
     for from = 1, #list, ARGUMENTS_MAX do
         call(command, key, unpack(list, from, math.min(from + ARGUMENTS_MAX - 1, #list)))
     end
+end
+
+-- A topic's keys, and those of it that every node has.
+local KEYS = {'i', 's', 'r', 'd', 'dk', 'l', 'h', 'D', 'x', 'er', 'ed', 'eD', 'dl', 'dw', 'st', 'k', 'kx', 'kr', 'tb', 'm'}
+local NODE_KEYS = {'n:', 'dn:', 'dw:', 'pu:', 'a:', 'kn:', 'so:', 'tk:'}
+
+-- Drops what an older memory has of a topic.
+local function drop_leftovers(T)
+    local keys = {}
+    for _, name in ipairs(KEYS) do keys[#keys + 1] = T.base .. name end
+    for _, field in ipairs(call('HKEYS', T.base .. 'm')) do
+        local node = string.match(field, '^o:(%d+)$')
+        for _, name in ipairs(node and NODE_KEYS or {}) do keys[#keys + 1] = T.base .. name .. node end
+    end
+    variadic('UNLINK', keys[1], keys)
+end
+
+local function open_topic(keys, args)
+    local T = {
+        base = keys[2], instance = args[2], node = args[3], now = tonumber(args[4]), channel = args[5],
+        m = {}, changed = {}, adds = {}, rems = {}, states = {}, gone = {},
+    }
+    local memory, called = sub(args[1], 2, 17), 'o:' .. T.node
+    local values = call('HMGET', T.base .. 'm', called, unpack(META))
+    if values[2] == memory then
+        for at, name in ipairs(META) do T.m[name] = values[at + 1] end
+    else
+        drop_leftovers(T)
+        put(T, 'in', memory)
+    end
+    if values[2] ~= memory or not values[1] then put(T, called, 1) end
+    return T
 end
 
 -- Whether what `kind` says of the frame at `lsn`, a text, of this node's log was applied before; notes that it is.
@@ -209,7 +236,7 @@ local function enter(T, id, e)
     elseif place == LEASED then add(T, 'l', e.deadline, id)
     elseif place == DEAD then add(T, 'D', 0, order(e, id))
     else
-        add(T, 'h', T.now + HOLD_MS, id)
+        add(T, 'h', T.now + (e.deadline >= 0 and SETTLE_MS or HOLD_MS), id)
         e.holder = tonumber(T.node)
     end
     if waits(e) and e.expires >= 0 then add(T, 'x', e.expires, id) end

@@ -1,5 +1,6 @@
--- A topic's idempotency keys. A reserved one is kept as 'R', the instant at which the reservation is void, and the
--- node it is for; a used one as body hash, id, expiry, and the position and node whose log has it, 0 when the shard has.
+-- A topic's idempotency keys. A reserved one is kept as 'R', the instant at which the reservation is void, the node it is
+-- for, and the token of the request; a used one as body hash, id, expiry, and the position and node whose log has it, 0
+-- when the shard has.
 
 local ROW = '>I8I2'
 -- How many stored keys one topic keeps; older ones are asked from the shard.
@@ -7,7 +8,7 @@ local KEYS_KEPT = 100000
 -- A node that dies gives its reservations up after so long.
 local RESERVE_MS = 60000
 
-local function is_reserved(row) return #row == 11 end
+local function is_reserved(row) return #row == 19 end
 local function expires_of(row) return (struct.unpack('>i8', row, 17)) end
 local function need_of(row) return struct.unpack(ROW, row, 25) end
 
@@ -35,18 +36,18 @@ local function forget_keys(T)
     end
 end
 
--- hash of each. Replies 'R', 'B', or the row of each.
+-- token, then hash of each. Replies 'R', 'B', or the row of each.
 function operations.reserve_keys(T, a)
     forget_keys(T)
-    local reply = {}
-    for at, hash in ipairs(a) do
+    local token, reply = a[1], {}
+    for at, hash in ipairs(rest(a, 2)) do
         local row = call('HGET', T.base .. 'k', hash)
         if row and not is_reserved(row) and expires_of(row) > T.now then
             reply[at] = row
         elseif row and is_reserved(row) and struct.unpack('>i8', row, 2) > T.now then
             reply[at] = 'B'
         else
-            call('HSET', T.base .. 'k', hash, 'R' .. pack('>i8I2', T.now + RESERVE_MS, tonumber(T.node)))
+            call('HSET', T.base .. 'k', hash, 'R' .. pack('>i8I2', T.now + RESERVE_MS, tonumber(T.node)) .. token)
             call('SADD', T.base .. 'kr', hash)
             reply[at] = 'R'
         end
@@ -73,11 +74,11 @@ function operations.recall_keys(T, a)
     return {}
 end
 
--- hashes.
+-- token of the only request whose reservations are meant, or '', then hashes.
 function operations.release_keys(T, a)
-    for _, hash in ipairs(a) do
+    for _, hash in ipairs(rest(a, 2)) do
         local row = call('HGET', T.base .. 'k', hash)
-        if row and is_reserved(row) then
+        if row and is_reserved(row) and (a[1] == '' or sub(row, 12) == a[1]) then
             call('HDEL', T.base .. 'k', hash)
             call('SREM', T.base .. 'kr', hash)
         end

@@ -14,26 +14,33 @@ local function numbers(T)
         T.m.nd and number(T, 'nd') or -1, number(T, 'cd') + number(T, 'cl') + number(T, 'cx'))
 end
 
+-- The process that Redis is: another one began with nothing, or with what was once written down or copied.
+local PROCESS = string.match(call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
+
+local function is_of_this_process(incarnation) return sub(incarnation, -#PROCESS) == PROCESS end
+
 local function run(keys, args)
-    if call('GET', keys[1]) ~= args[1] then return {'L'} end
+    if not is_of_this_process(args[1]) or call('GET', keys[1]) ~= args[1] then return {'L'} end
     local T = open_topic(keys, args)
     local reply = operations[args[6]](T, rest(args, 7))
     close_topic(T)
     return {'T', numbers(T), reply}
 end
 
--- An incarnation is a text that vanishes with the memory: 'N' and a number while nobody has said what is cold, 'R' and
--- the same number from then on.
+-- An incarnation is a text that vanishes with the memory: 'N', 16 digits and the process while nobody has said what is
+-- cold, 'R' and the same from then on. One of another process is as good as none: what is there is older than what was
+-- lost, and every topic drops it when it is opened.
 --
--- 'claim', node, number: makes a missing one; replies whether it remembers the node's log, and the text.
+-- 'claim', node, 16 digits: makes a missing one; replies whether it remembers the node's log, and the text.
 -- 'ready', node, the text seen: replies what it is now.
 -- 'known', node, the text seen: notes that the node's log was read back into it.
 local function slots(keys, args)
     local now, known = call('GET', keys[1]), string.gsub(keys[1], 'inc$', 'who')
     if args[1] == 'claim' then
-        if not now then
-            now = 'N' .. args[3]
+        if not now or not is_of_this_process(now) then
+            now = 'N' .. args[3] .. PROCESS
             call('SET', keys[1], now)
+            call('DEL', known)
         end
         return {call('HEXISTS', known, args[2]), now}
     end

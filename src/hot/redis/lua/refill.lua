@@ -6,17 +6,17 @@ local NOT_MINE = {'X'}
 
 local function is_reader(T, token) return T.m.rf == token and number(T, 'ru') > T.now end
 
--- due, later, dead, fresh. What the shard counted; a topic that is not fresh is only looked through again.
+-- due, later, dead, fresh, when. What the shard counted then; a topic that is not fresh is only looked through again.
 function operations.set_stored(T, a)
-    local due, later = tonumber(a[1]), tonumber(a[2])
+    local due, later, counted = tonumber(a[1]), tonumber(a[2]), tonumber(a[5])
     if a[4] == '1' then
         put(T, 'cd', due)
         put(T, 'cl', later)
         put(T, 'cx', tonumber(a[3]))
-        put(T, 'wt', T.now)
+        put(T, 'wt', counted)
         put(T, 'wi', LAST_ID)
         put(T, 'fl', due > 0 and FIRST_KEY)
-        put(T, 'nd', later > 0 and T.now)
+        put(T, 'nd', later > 0 and counted)
         for _, name in ipairs({'nw', 'rf', 'ru', 'pl', 'pln', 'px', 'pxn'}) do put(T, name, false) end
     else
         put(T, 'fl', FIRST_KEY)
