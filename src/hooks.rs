@@ -17,7 +17,9 @@ pub use call::{
     ShadowOutcome, Usage, Verdicts, Version,
 };
 pub use chain::{BreakerState, Chains, Versions};
-pub use contract::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
+pub use contract::{
+    Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Room, Shaped,
+};
 
 pub use registry::{Preparer, Registry};
 

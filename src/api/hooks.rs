@@ -26,7 +26,7 @@ pub(super) use views::DryRunItemView;
 use super::ApiState;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
-use crate::hooks::registry::Registry;
+use crate::hooks::registry::{Registry, RegistryError};
 use crate::hooks::rehearse::Rehearser;
 use crate::model::{Author, HookName, Namespace};
 use crate::tenant::{Authorised, Scope};
@@ -61,6 +61,20 @@ impl HooksState {
             uploads: Places::new(UPLOADS_MAX, 1),
             dry_runs: Places::new(DRY_RUNS_MAX.0, DRY_RUNS_MAX.1),
             followers: Places::new(FOLLOWERS_MAX.0, FOLLOWERS_MAX.1),
+        }
+    }
+}
+
+impl HooksState {
+    /// A place for trying hooks out, which the namespace must have processor time for.
+    ///
+    /// # Errors
+    /// 429 when there is none, or no time is left.
+    fn rehearsal(&self, namespace: &Namespace) -> Result<places::Place, Problem> {
+        let place = self.dry_runs.take(namespace, "dry runs")?;
+        match self.rehearser.may_rehearse(namespace) {
+            Ok(()) => Ok(place),
+            Err(wait) => Err(RegistryError::Busy(wait).into()),
         }
     }
 }

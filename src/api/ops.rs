@@ -173,6 +173,7 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
     Snapshot {
         topics: topics.collect(),
         hooks: Vec::new(),
+        hook_cpu: Vec::new(),
         durations: durations(&log, &did),
         shards: queue.shards().into_iter().map(shard_numbers).collect(),
         quotas: queue.named_quotas().iter().map(quota_numbers).collect(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::StartError;
 use crate::clock::Clock;
@@ -74,8 +75,7 @@ impl HookParts {
     /// Keeps up with the plugins folder, and compiles what is bound, in the background.
     pub fn keep_up(&self, folder: Option<&Path>) {
         tokio::spawn(self.registry.clone().keep_up());
-        // A folder that is made later is for the next start.
-        if let Some(folder) = folder.filter(|folder| folder.is_dir()) {
+        if let Some(folder) = folder {
             tokio::spawn(HookFolder::new(folder.to_owned(), self.registry.clone()).watch());
         }
     }
@@ -91,6 +91,8 @@ impl HookParts {
             ("mqueue_hook_compiles", engine.compiles as f64),
             ("mqueue_hook_modules_loaded", engine.modules_loaded as f64),
         ]);
+        let seconds = |(namespace, used): (Namespace, Duration)| (namespace.to_string(), used.as_secs_f64());
+        snapshot.hook_cpu = engine.used.into_iter().map(seconds).collect();
         snapshot.hooks = self.registry.all_stats().into_iter().map(numbers).collect();
         snapshot
     }
@@ -158,6 +160,8 @@ fn engine_options(config: &Config, secret: &[u8], program: &Path, cpu: CpuQuotas
         queue_per_namespace: hooks.queue_per_namespace,
         wait_max: hooks.wait_max,
         instances: hooks.instances,
+        modules_bytes_max: hooks.modules_bytes_max,
+        payload_bytes_max: config.live.limits.payload_bytes_max,
         ..defaults
     }
 }

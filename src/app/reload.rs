@@ -66,9 +66,9 @@ impl LiveParts {
         self.quotas.configure(tenancy::quota_table(&live.quotas));
         self.queue.set_defaults(live.topics.defaults.clone());
         self.queue.set_limits(live_limits(live));
-        self.hooks
-            .chains
-            .set_payload_bytes_max(live.limits.payload_bytes_max);
+        let payload_bytes_max = live.limits.payload_bytes_max;
+        self.hooks.chains.set_payload_bytes_max(payload_bytes_max);
+        self.hooks.engine.set_payload_bytes_max(payload_bytes_max);
         self.body_bytes_max
             .store(live.limits.body_bytes_max, Ordering::Relaxed);
         if let Err(error) = self.log_level.set(live.log_level) {

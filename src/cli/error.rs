@@ -75,6 +75,9 @@ impl CliError {
                 "pass --token or MQUEUE_TOKEN; `mqueue token` mints one where the server's data directory or \
                  JWT_SECRET is at hand",
             ),
+            Self::Problem(problem) if problem.code == "unknown_binding" => {
+                Some("bind it first: `mqueue hooks bind NAME --topic TOPIC`")
+            }
             _ => None,
         }
     }

@@ -29,6 +29,8 @@ pub struct HooksConfig {
     pub compile_memory: u64,
     /// Most bytes of compiled modules kept on disk.
     pub cache_bytes_max: u64,
+    /// Most bytes of compiled modules kept in memory.
+    pub modules_bytes_max: u64,
     /// What one call may use.
     pub call: HookLimits,
 }
@@ -52,6 +54,7 @@ impl HooksConfig {
             compile_time: reader.duration("hooks.compile_time", ms(100, 600_000)),
             compile_memory: reader.bytes("hooks.compile_memory", 64 << 20..=64 << 30),
             cache_bytes_max: reader.bytes("hooks.cache_bytes_max", 1 << 20..=1 << 40),
+            modules_bytes_max: reader.bytes("hooks.modules_bytes_max", 1 << 20..=1 << 40),
             call: HookLimits {
                 item_ms: reader.duration("hooks.item_time", ms(1, 1_000)).as_millis() as u32,
                 batch_ms: reader.duration("hooks.batch_time", ms(1, 2_000)).as_millis() as u32,

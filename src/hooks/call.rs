@@ -260,4 +260,7 @@ pub trait Observer: Send + Sync + 'static {
 
     /// The breaker of `version` under `bound` opened (or closed again): whoever owns bindings may roll back.
     fn breaker(&self, bound: &Arc<Bound>, version: &Arc<Version>, open: bool);
+
+    /// A version whose breaker was open is bound no more, and its breaker is forgotten.
+    fn breaker_gone(&self, namespace: &Namespace, hook: &HookRef);
 }

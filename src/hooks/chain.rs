@@ -23,11 +23,15 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    Bound, Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Observer, Runner, Version,
+    Bound, Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Observer, Room, Runner,
+    Verdicts, Version,
 };
 use crate::clock::Clock;
 use crate::model::{Binding, HookRef, Namespace, Policies, Policy, Side, TopicKey, TopicPattern};
+use ask::{Direction as _, Run};
 use breaker::Breakers;
+use dequeue::Outward;
+use enqueue::Inward;
 use table::HookTable;
 
 pub use breaker::BreakerState;
@@ -86,7 +90,10 @@ impl Chains {
     pub fn replace(&self, namespace: &Namespace, bindings: Vec<Arc<Bound>>) {
         self.table.replace(namespace, bindings);
         let bound = self.table.bound(namespace);
-        self.breakers.lock().keep_only(namespace, &bound);
+        let forgotten = self.breakers.lock().keep_only(namespace, &bound);
+        for hook in forgotten {
+            self.observer.breaker_gone(namespace, &hook);
+        }
     }
 
     /// Says where versions are found that are asked for by name. Only the first word counts.
@@ -103,6 +110,31 @@ impl Chains {
     pub fn breakers(&self, namespace: &Namespace) -> Vec<BreakerState> {
         let now_ms = self.clock.monotonic().0;
         self.breakers.lock().states(namespace, now_ms)
+    }
+}
+
+/// What is wrong with what `version` said of the one item of a call, as a chain would find it.
+pub(super) fn problem(
+    said: &Verdicts,
+    item: &HookItem,
+    version: &Version,
+    context: &Arc<HookContext>,
+    payload_bytes_max: usize,
+) -> Option<String> {
+    let run = Run {
+        context,
+        room: None,
+        payload_bytes_max,
+    };
+    match said {
+        Verdicts::Enqueue(said) => {
+            let verdict = said.first()?.as_ref().ok()?.clone();
+            Inward::rule(run, version, item, verdict).err()
+        }
+        Verdicts::Dequeue(said) => {
+            let verdict = said.first()?.as_ref().ok()?.clone();
+            Outward::rule(run, version, item, verdict).err()
+        }
     }
 }
 
@@ -145,8 +177,9 @@ impl Hooks for Chains {
         chain: &Chain,
         context: HookContext,
         items: Vec<HookItem>,
+        room: &Room,
     ) -> Vec<EnqueueOutcome> {
-        self.run_enqueue(chain, &Arc::new(context), items).await
+        self.run_enqueue(chain, &Arc::new(context), items, room).await
     }
 
     async fn on_dequeue(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::Bound;
 use crate::clock::Timestamp;
@@ -52,20 +53,82 @@ pub struct Shaped {
     pub route: Option<TopicName>,
 }
 
+/// How much hooks may still make of the items of one request, over all its runs. It is asked before anything is
+/// made, so that what a split would be never has to be held.
+#[derive(Debug)]
+pub struct Room(Mutex<Left>);
+
+#[derive(Debug)]
+struct Left {
+    items: usize,
+    bytes: usize,
+}
+
+/// What takes the place of one item.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Making {
+    /// How many items.
+    pub(super) parts: usize,
+    /// Their bytes, all together.
+    pub(super) bytes: usize,
+    /// The bytes of what they are made of.
+    pub(super) instead: usize,
+}
+
+impl Room {
+    /// Room for `items` and `bytes`, of which the items of `request` take theirs.
+    pub fn beside<'a>(items: usize, bytes: usize, request: impl Iterator<Item = &'a Item>) -> Self {
+        let mut left = Left { items, bytes };
+        for item in request {
+            left.items = left.items.saturating_sub(1);
+            left.bytes = left.bytes.saturating_sub(bytes_of(item));
+        }
+        Self(Mutex::new(left))
+    }
+
+    /// Takes the room for `making`; `false` when there is not enough, and nothing is taken.
+    pub(super) fn take(&self, making: Making) -> bool {
+        let mut left = self.0.lock();
+        let items = (left.items + 1).checked_sub(making.parts);
+        let bytes = (left.bytes + making.instead).checked_sub(making.bytes);
+        match (items, bytes) {
+            (Some(items), Some(bytes)) => {
+                *left = Left { items, bytes };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives the room for `making` back: it came to nothing.
+    pub(super) fn give_back(&self, making: Making) {
+        let mut left = self.0.lock();
+        left.items = (left.items + making.parts).saturating_sub(1);
+        left.bytes = (left.bytes + making.bytes).saturating_sub(making.instead);
+    }
+}
+
+/// The bytes of an item, as a [`Room`] counts them.
+pub(super) fn bytes_of(item: &Item) -> usize {
+    usize::try_from(item.stored_bytes()).unwrap_or(usize::MAX)
+}
+
 /// What a chain of enqueue hooks decided about one item. Edits are checked: what comes out keeps the limits
 /// that items have.
 #[derive(Debug, Clone)]
 pub enum EnqueueOutcome {
     /// Store it.
     Store(Shaped),
-    /// Store these in its place, at least one.
-    Split(Vec<Shaped>),
+    /// Store these, at least one, in the place of the item as it was when it was first split.
+    Split(Arc<Item>, Vec<Shaped>),
     /// Tell the producer yes, and store nothing.
     Filtered(HookRef, Reason),
     /// Refuse it.
     Rejected(HookRef, Reason),
-    /// Store it as a dead letter.
+    /// Store it as a dead letter: as it was when it was split, when it was.
     DeadLetter(Arc<Item>, HookRef, Reason),
+    /// Refuse it: what hooks make of the request is more than its [`Room`] has.
+    NoRoom,
     /// A hook failed and its policy lets nothing through.
     Failed {
         /// The hook.
@@ -114,13 +177,14 @@ pub trait Hooks: Send + Sync + 'static {
     /// when there is no such version. What it fails on does not pass.
     fn named(&self, namespace: &Namespace, hook: &HookRef) -> Option<Chain>;
 
-    /// Runs items on their way in through `chain`; one outcome each, in order. A dropped future loses the
-    /// outcomes; the call under way ends on its thread.
+    /// Runs items on their way in through `chain`; one outcome each, in order. What hooks make of them takes of
+    /// `room`. A dropped future loses the outcomes; the call under way ends on its thread.
     async fn on_enqueue(
         &self,
         chain: &Chain,
         context: HookContext,
         items: Vec<HookItem>,
+        room: &Room,
     ) -> Vec<EnqueueOutcome>;
 
     /// Runs items on their way out through `chain`; one outcome each, in order.

@@ -12,21 +12,22 @@ mod gate;
 mod host;
 mod inspect;
 mod modules;
+mod rehearsals;
 #[cfg(test)]
 mod tests;
 mod threads;
 mod ticker;
+mod trial;
 mod warm;
 mod wrap;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 
 pub use child::{COMPILE_COMMAND, compile_in_this_process};
 pub use error::{EngineError, UploadError};
@@ -38,17 +39,15 @@ use self::call::{NoInstance, Running, failed, not_run};
 use self::child::{Compiled, compile};
 use self::configure::Kind;
 use self::gate::Gate;
-use self::inspect::Facts;
-use self::modules::{Module, Modules};
+use self::modules::{Module, Modules, Room};
+use self::rehearsals::Rehearsals;
 use self::threads::{Execute, Threads};
 use self::ticker::Ticker;
+use self::trial::{trial_call, trial_version};
 use self::warm::{Warm, WarmPool};
-use super::{Call, Failure, HookContext, Report, Runner, Version};
+use super::{Call, Failure, Report, Runner, Version};
 use crate::clock::{Clock, Stopwatch};
-use crate::model::{Digest, HookLimits, HookRef, InstanceMode, Manifest, Namespace, Side, TopicKey};
-
-/// Rehearsals at once.
-const REHEARSALS_MAX: usize = 2;
+use crate::model::{Digest, HookLimits, InstanceMode, Namespace, Side, limits};
 
 /// How to set up an [`Engine`].
 #[derive(Debug, Clone)]
@@ -77,6 +76,10 @@ pub struct EngineOptions {
     pub instances: u32,
     /// Modules in memory.
     pub modules: usize,
+    /// Most bytes of compiled modules in memory.
+    pub modules_bytes_max: u64,
+    /// The largest payload that a hook may make, in bytes.
+    pub payload_bytes_max: usize,
 }
 
 impl EngineOptions {
@@ -95,6 +98,8 @@ impl EngineOptions {
             wait_max: Duration::from_secs(2),
             instances: 128,
             modules: 1_000,
+            modules_bytes_max: 512 << 20,
+            payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
         }
     }
 }
@@ -151,7 +156,8 @@ pub struct Engine {
     source: Arc<dyn ModuleSource>,
     gate: Gate,
     /// Rehearsals run beside the hook threads: not many at once.
-    rehearsals: Semaphore,
+    rehearsals: Rehearsals,
+    payload_bytes_max: AtomicUsize,
     clock: Clock,
     options: EngineOptions,
     this: std::sync::Weak<Engine>,
@@ -189,10 +195,14 @@ impl Engine {
             options.cache_bytes_max,
         ));
         let threads = options.threads.max(1);
+        let room = |count| Room {
+            count,
+            bytes: options.modules_bytes_max,
+        };
         let machine = Arc::new(Machine {
             ticker: Ticker::start(vec![running.clone(), counting.clone()])?,
-            running: Modules::new(running, cache.clone(), options.modules).map_err(setup)?,
-            counting: Modules::new(counting, cache, options.modules.min(32)).map_err(setup)?,
+            running: Modules::new(running, cache.clone(), room(options.modules)).map_err(setup)?,
+            counting: Modules::new(counting, cache, room(options.modules.min(32))).map_err(setup)?,
             warm: WarmPool::new((instances as usize).saturating_sub(2 * threads)),
             uptime: Stopwatch::start(),
             busy: AtomicU64::new(0),
@@ -211,7 +221,8 @@ impl Engine {
             threads,
             source,
             gate: Gate::default(),
-            rehearsals: Semaphore::new(REHEARSALS_MAX),
+            rehearsals: Rehearsals::default(),
+            payload_bytes_max: AtomicUsize::new(options.payload_bytes_max),
             clock,
             options,
             this: this.clone(),
@@ -243,8 +254,8 @@ impl Engine {
             component,
             artefact,
         } = compiled;
-        let (machine, ceilings, now) = (self.machine.clone(), self.options.ceilings, self.clock.now());
-        let trial = trial_call(namespace, digest, ceilings, now)?;
+        let (machine, now) = (self.machine.clone(), self.clock.now());
+        let trial = trial_call(trial_version(namespace, digest, self.options.ceilings)?, now)?;
         let tried = facts.clone();
         let work = move || machine.adopt(digest, &artefact, &trial, &tried);
         tokio::task::spawn_blocking(work)
@@ -295,7 +306,7 @@ impl Engine {
     }
 
     /// Makes `call` on an engine that counts instructions: slower, the same every time, for dry runs and
-    /// tests. Its instance is always fresh, and its time is not the namespace's.
+    /// tests. Its instance is always fresh, and its time is what the namespace may use for rehearsals.
     pub async fn rehearse(&self, call: Call) -> Report {
         let digest = call.version.digest;
         if let Err(error) = self
@@ -304,13 +315,55 @@ impl Engine {
         {
             return not_run(error.to_string(), Duration::from_secs(1));
         }
-        let Ok(_turn) = self.rehearsals.acquire().await else {
+        let Some(turn) = self.rehearsals.turn(&call.version.namespace).await else {
             return not_run("the server is stopping", Duration::from_secs(1));
         };
-        let machine = self.machine.clone();
-        let work = tokio::task::spawn_blocking(move || machine.rehearse(&call));
+        let (machine, book) = (self.machine.clone(), self.threads.rehearsals_book());
+        // It goes on when nobody waits for it any more, and counts all the same.
+        let work = tokio::task::spawn_blocking(move || {
+            let watch = Stopwatch::start();
+            let report = machine.rehearse(&call);
+            book(&call.version.namespace, watch.elapsed());
+            drop(turn);
+            report
+        });
         work.await
             .unwrap_or_else(|_| failed(Failure::Trap("the host failed".into())))
+    }
+
+    /// Whether `namespace` has processor time left for rehearsals; else when it will have.
+    pub fn may_rehearse(&self, namespace: &Namespace) -> Result<(), Duration> {
+        let refused = self.threads.may_rehearse(namespace);
+        refused.map_err(|refusal| refusal.retry_after)
+    }
+
+    /// The largest payload that a hook may make, in bytes.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.payload_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Changes it: rehearsals say what will be refused.
+    pub fn set_payload_bytes_max(&self, bytes: usize) {
+        self.payload_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Makes an instance of `version` within its own limits, as a call would.
+    pub async fn try_out(&self, version: Arc<Version>) -> Result<(), UploadError> {
+        let (machine, now) = (self.machine.clone(), self.clock.now());
+        let trial = trial_call(version, now)?;
+        let work = tokio::task::spawn_blocking(move || {
+            // It is in memory from now on: the first call has no need to map it.
+            let Some(module) = machine.running.get(trial.version.digest) else {
+                return Ok(());
+            };
+            let _ticking = machine.ticker.begin();
+            match machine.instance(&machine.running, &module, &trial) {
+                // That says nothing about the version.
+                Ok(_) | Err(Failure::Overload { .. }) => Ok(()),
+                Err(failure) => Err(UploadError::Start(failure.to_string())),
+            }
+        });
+        work.await.map_err(UploadError::internal)?
     }
 
     /// How it is doing.
@@ -369,34 +422,6 @@ impl Runner for Engine {
 }
 
 impl Machine {
-    /// Takes a freshly compiled module and tries it: its start function must end within the limits, and its
-    /// exports must have the contract's types.
-    fn adopt(&self, digest: Digest, artefact: &[u8], trial: &Call, facts: &Facts) -> Result<(), UploadError> {
-        let module = self.running.add(digest, artefact);
-        let module = module.map_err(|error| UploadError::Contract(format!("{error:#}")))?;
-        let tried = self.try_out(&module, trial, facts);
-        if tried.is_err() {
-            self.running.remove(digest);
-        }
-        tried
-    }
-
-    fn try_out(&self, module: &Module, trial: &Call, facts: &Facts) -> Result<(), UploadError> {
-        let _ticking = self.ticker.begin();
-        let mut running = self
-            .instance(&self.running, module, trial)
-            .map_err(|failure| UploadError::Start(failure.to_string()))?;
-        facts.exports.iter().try_for_each(|side| {
-            running.check(module, *side).map_err(|detail| {
-                UploadError::Contract(format!(
-                    "`{}` has another type ({detail}): the contract says `{}`",
-                    bindings::interface(*side),
-                    bindings::signature(*side)
-                ))
-            })
-        })
-    }
-
     /// A new instance; kept ones make room when there is none.
     fn instance(&self, modules: &Modules, module: &Module, call: &Call) -> Result<Running, Failure> {
         let counts = std::ptr::eq(modules, &self.counting);
@@ -484,39 +509,4 @@ impl Execute for Machine {
 
 fn digest(component: &[u8]) -> Digest {
     Digest(Sha256::digest(component).into())
-}
-
-/// A call with no items, to instantiate an upload by.
-fn trial_call(
-    namespace: &Namespace,
-    digest: Digest,
-    limits: HookLimits,
-    now: crate::clock::Timestamp,
-) -> Result<Call, UploadError> {
-    let name = "upload".parse().map_err(UploadError::internal)?;
-    let topic = "upload".parse().map_err(UploadError::internal)?;
-    Ok(Call {
-        version: Arc::new(Version {
-            namespace: namespace.clone(),
-            hook: HookRef {
-                hook: name,
-                version: 1,
-            },
-            digest,
-            manifest: Manifest::default(),
-            limits,
-            config: Arc::default(),
-            secrets: Arc::default(),
-        }),
-        side: Side::Enqueue,
-        context: Arc::new(HookContext {
-            topic: TopicKey::new(namespace.clone(), topic),
-            now,
-            principal: "".into(),
-            scopes: Arc::new([]),
-        }),
-        items: Arc::new([]),
-        range: 0..0,
-        rehearsal: true,
-    })
 }

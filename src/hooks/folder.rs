@@ -10,12 +10,13 @@ mod scan;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::RecursiveMode;
-use notify_debouncer_full::new_debouncer;
+use notify::{RecommendedWatcher, RecursiveMode};
+use notify_debouncer_full::{Debouncer, RecommendedCache, new_debouncer};
 use tokio::sync::mpsc;
 
 use self::scan::{Found, Place, scan};
@@ -38,6 +39,9 @@ pub struct HookFolder {
     seen: BTreeMap<Place, Seen>,
 }
 
+/// Tells of changes for as long as it lives.
+type Watcher = Debouncer<RecommendedWatcher, RecommendedCache>;
+
 #[derive(Debug)]
 struct Seen {
     hash: blake3::Hash,
@@ -58,6 +62,22 @@ impl HookFolder {
     /// Takes over what is there, and then what changes, for as long as the process runs.
     pub async fn watch(mut self) {
         let (changed, mut changes) = mpsc::channel(1);
+        let (mut watcher, mut told) = (None, false);
+        loop {
+            // A folder that goes and comes back is another one, and one may be made long after the start.
+            if !self.root.is_dir() {
+                watcher = None;
+            } else if watcher.is_none() {
+                watcher = self.watcher(&changed, &mut told);
+            }
+            self.look().await;
+            // Either way it is time to look again.
+            let _ = tokio::time::timeout(LOOK_EVERY, changes.recv()).await;
+        }
+    }
+
+    fn watcher(&self, changed: &mpsc::Sender<()>, told: &mut bool) -> Option<Watcher> {
+        let changed = changed.clone();
         let notice = move |_| {
             // One that is waiting already is as good as two.
             let _ = changed.try_send(());
@@ -67,16 +87,14 @@ impl HookFolder {
                 .watch(&self.root, RecursiveMode::Recursive)
                 .map(|()| watcher)
         });
-        if let Err(error) = &watching {
+        if let Err(error) = &watching
+            && !std::mem::replace(told, true)
+        {
             let folder = self.root.display();
             let every_s = LOOK_EVERY.as_secs();
             tracing::warn!(%folder, %error, every_s, "the plugins folder cannot be watched; it is looked through now and then");
         }
-        loop {
-            self.look().await;
-            // Either way it is time to look again.
-            let _ = tokio::time::timeout(LOOK_EVERY, wait(&mut changes)).await;
-        }
+        watching.ok()
     }
 
     /// Looks through the folder once and takes over what is new.
@@ -84,6 +102,11 @@ impl HookFolder {
         let root = self.root.clone();
         let found = match tokio::task::spawn_blocking(move || scan(&root)).await {
             Ok(Ok(found)) => found,
+            Ok(Err(error))
+                if error.kind() == io::ErrorKind::NotFound && self.registry.folder_places().is_empty() =>
+            {
+                return;
+            }
             // Not being able to look is no reason to take hooks away.
             Ok(Err(error)) => {
                 return tracing::warn!(%error, "the plugins folder cannot be read; hooks stay as they are");
@@ -121,16 +144,4 @@ impl HookFolder {
         };
         self.seen.insert(place, Seen { hash, again });
     }
-}
-
-/// Waits for a notice; for ever when none can come.
-async fn wait(changes: &mut mpsc::Receiver<()>) {
-    if changes.recv().await.is_none() {
-        std::future::pending().await
-    }
-}
-
-/// Whether `path` is a folder and not a link to one.
-fn is_folder(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }

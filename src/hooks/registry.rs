@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
@@ -32,8 +33,8 @@ use self::activity::Activity;
 use self::folders::Folders;
 use self::state::{State, versions_of};
 use super::{Bound, LogLevel};
-use crate::clock::Clock;
-use crate::model::{HookLimits, HookName, Namespace};
+use crate::clock::{Clock, Monotonic};
+use crate::model::{Digest, HookLimits, HookName, Namespace};
 use crate::shard::{Catalog, ShardError};
 
 pub use engine::{CatalogModules, Preparer, artefact_key};
@@ -65,6 +66,8 @@ pub struct Registry {
     folders: Folders,
     sink: OnceLock<Sink>,
     published: Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>,
+    /// Modules that could not be compiled here, and when.
+    failed: Mutex<HashMap<Digest, Monotonic>>,
     runtime: Handle,
     myself: Weak<Self>,
 }
@@ -103,6 +106,7 @@ impl Registry {
             folders: Folders::default(),
             sink: OnceLock::new(),
             published: Mutex::default(),
+            failed: Mutex::default(),
             runtime: Handle::current(),
             myself: myself.clone(),
         }))
@@ -160,9 +164,10 @@ impl Registry {
 
     fn tidy(&self) {
         let state = self.state.read();
-        self.activity.tidy(|namespace, hook| {
-            state.hook(namespace, hook).is_some() || self.folders.has(namespace, hook)
-        });
+        self.activity.tidy(
+            |namespace, hook| state.hook(namespace, hook).is_some() || self.folders.has(namespace, hook),
+            |namespace, hook, version| state.stored(namespace, hook, version).is_some(),
+        );
     }
 
     fn roll_back_soon(&self, bound: Arc<Bound>) {

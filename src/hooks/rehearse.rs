@@ -10,6 +10,7 @@ mod nearness;
 mod outcome;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -19,14 +20,24 @@ pub use expect::{Expected, ExpectedItem};
 pub use nearness::Nearness;
 pub use outcome::{ChangeView, Outcome, OutcomeView, ReasonView, VerdictWord};
 
-use super::{Call, HookContext, HookItem, LogLine, Report, Usage, Version};
-use crate::model::Side;
+use super::{Call, HookContext, HookItem, LogLine, Report, Usage, Version, chain};
+use crate::model::{Namespace, Side, limits};
 
 /// Makes calls that count for nothing: against no breaker, no statistics and no quota but processor time.
 #[async_trait]
 pub trait Rehearser: Send + Sync + 'static {
     /// Makes `call` within the limits of its version and counts its instructions where the engine can.
     async fn rehearse(&self, call: Call) -> Report;
+
+    /// Whether `namespace` has processor time left for rehearsals; else when it will have.
+    fn may_rehearse(&self, _namespace: &Namespace) -> Result<(), Duration> {
+        Ok(())
+    }
+
+    /// The largest payload that a hook may make, in bytes.
+    fn payload_bytes_max(&self) -> usize {
+        limits::PAYLOAD_BYTES_MAX
+    }
 }
 
 /// What a rehearsal of one item showed.
@@ -71,14 +82,20 @@ pub async fn rehearse_item(
     let call = Call {
         version: version.clone(),
         side,
-        context,
-        items: Arc::new([item]),
+        context: context.clone(),
+        items: Arc::new([item.clone()]),
         range: 0..1,
         rehearsal: true,
     };
     let report = rehearser.rehearse(call).await;
+    let said = report.outcome.as_ref().ok();
+    let payload_bytes_max = rehearser.payload_bytes_max();
+    let wrong = said.and_then(|said| chain::problem(said, &item, version, &context, payload_bytes_max));
     Rehearsal {
-        outcome: Outcome::of(&report),
+        outcome: match wrong {
+            Some(detail) => Outcome::failed(VerdictWord::Error, detail),
+            None => Outcome::of(&report),
+        },
         nearness: Nearness::of(&report, &version.limits),
         usage: report.usage,
         log: report.log,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::core::{Core, Queue};
+use super::enqueue_hooks::room;
 use super::error::QueueError;
 use super::request::{ItemView, Redrive, Redriven, Requester};
 use super::sweep::{Deed, Sweep, Sweeper};
@@ -12,7 +13,7 @@ use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::hooks::{Chain, EnqueueOutcome, HookContext, HookItem, Shaped};
 use crate::hot::{Finish, Held, HoldRequest};
-use crate::model::{HookRef, Item, ItemId, ItemState, Namespace, QueuedItem, SettleCause, TopicKey};
+use crate::model::{HookRef, Item, ItemId, ItemState, Namespace, QueuedItem, SettleCause, TopicKey, limits};
 use crate::wal::{FrameBuilder, PatchEntry};
 
 /// How long one call works before it answers that there is more.
@@ -199,7 +200,8 @@ impl Core {
     }
 
     /// Shows dead letters to hooks as if they were enqueued again. What a hook changes comes back as new
-    /// items; what it drops is gone; what it refuses, buries or fails on stays dead.
+    /// items; what it drops is gone; what it refuses, buries or fails on stays dead, and so does what it splits
+    /// into more than there is quota or room for.
     async fn as_hooks_say(
         &self,
         handle: &Arc<TopicHandle>,
@@ -221,8 +223,13 @@ impl Core {
             attempt: 0,
             hops: 0,
         });
-        let outcomes = self.hooks.on_enqueue(chain, context, asked.collect()).await;
+        let room = room(dead.iter().map(|queued| &*queued.item));
+        let outcomes = self
+            .hooks
+            .on_enqueue(chain, context, asked.collect(), &room)
+            .await;
         let mut back = Return::default();
+        let mut spare = limits::BATCH_ITEMS_MAX.saturating_sub(dead.len());
         for (queued, outcome) in dead.into_iter().zip(outcomes) {
             let id = queued.item.id;
             let parts = match outcome {
@@ -231,17 +238,23 @@ impl Core {
                     continue;
                 }
                 EnqueueOutcome::Store(shaped) => vec![shaped],
-                EnqueueOutcome::Split(parts) => parts,
+                EnqueueOutcome::Split(_, parts) => parts,
                 EnqueueOutcome::Filtered(..) => vec![],
                 EnqueueOutcome::Rejected(..)
                 | EnqueueOutcome::DeadLetter(..)
+                | EnqueueOutcome::NoRoom
                 | EnqueueOutcome::Failed { .. } => {
                     back.kept.push(id);
                     continue;
                 }
             };
+            let added = parts.len().saturating_sub(1);
             match self.homes(home, &parts).await {
+                Ok(_) if added > spare || !self.takes_quota(home.key.namespace(), added).await => {
+                    back.kept.push(id);
+                }
                 Ok(homes) => {
+                    spare -= added;
                     for (home, part) in homes.iter().zip(parts) {
                         back.renew(home, part.item, &queued);
                     }

@@ -4,6 +4,8 @@
 //! reach one. A key stays with an item only when something of it is stored: what was filtered, refused or
 //! failed gives its key back, and a retry runs the hooks again.
 
+mod plan;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -13,14 +15,12 @@ use super::error::QueueError;
 use super::idempotency::{KeyedBatch, repeat_of};
 use super::request::{EnqueueResult, HookReason, NewItem, Requester};
 use super::topics::{TopicHandle, count};
-use super::transition::died;
 use crate::clock::Timestamp;
-use crate::hooks::{Chain, EnqueueOutcome, HookContext, HookItem, Reason, Shaped};
-use crate::model::{
-    DeadReason, HookRef, Item, ItemId, QueuedItem, Side, Standing, TopicKey, TopicName, limits,
-};
+use crate::hooks::{Chain, EnqueueOutcome, HookContext, HookItem, Reason, Room, Shaped};
+use crate::model::{HookRef, Item, ItemId, Namespace, QueuedItem, Side, TopicKey, TopicName, limits};
 use crate::shard::DedupRow;
-use crate::wal::{FrameBuilder, KeyEntry, Lsn, PatchEntry};
+use crate::wal::{FRAME_BYTES_MAX, FrameBuilder, KeyEntry, Lsn, PatchEntry};
+use plan::Plan;
 
 /// How long the hooks of one request may take, all routes together, in milliseconds.
 const RUN_MS: i64 = 5_000;
@@ -40,20 +40,6 @@ struct Piece {
     index: usize,
     item: Arc<Item>,
     hops: u32,
-}
-
-/// What becomes of one item of the request.
-#[derive(Default)]
-struct Plan {
-    id: ItemId,
-    is_split: bool,
-    stored: Vec<(Arc<TopicHandle>, QueuedItem)>,
-    /// The last part that was filtered, when one was.
-    filtered: Option<Box<HookReason>>,
-    /// The item is a dead letter, whatever became of its parts.
-    buried: Option<Box<HookReason>>,
-    /// The answer, when nothing is stored.
-    refused: Option<EnqueueResult>,
 }
 
 /// What one frame brings to one topic.
@@ -155,6 +141,7 @@ impl Core {
     /// Runs hooks until no piece is left that some hook has yet to see.
     async fn follow(&self, first: Stop, plans: &mut [Plan], by: &Requester, now: Timestamp) {
         let began = self.clock.monotonic();
+        let room = room(first.pieces.iter().map(|piece| &*piece.item));
         let mut stops = VecDeque::from([first]);
         let mut runs = 0;
         while let Some(mut stop) = stops.pop_front() {
@@ -183,7 +170,8 @@ impl Core {
                 attempt: 0,
                 hops: piece.hops,
             });
-            let outcomes = self.hooks.on_enqueue(&chain, context, asked.collect()).await;
+            let asked = asked.collect();
+            let outcomes = self.hooks.on_enqueue(&chain, context, asked, &room).await;
             let mut routed: Vec<(TopicName, Vec<Piece>)> = Vec::new();
             for (piece, outcome) in stop.pieces.into_iter().zip(outcomes) {
                 for (topic, piece) in self.turn(&stop.handle, &mut plans[piece.index], piece, outcome) {
@@ -204,6 +192,7 @@ impl Core {
                     Err(error) => {
                         let code = match error {
                             QueueError::TooManyTopics(_) => "too_many_topics",
+                            QueueError::UndeclaredTopic => "topic_not_declared",
                             _ => "shard_unavailable",
                         };
                         for piece in pieces {
@@ -232,8 +221,8 @@ impl Core {
         }
         let parts = match outcome {
             EnqueueOutcome::Store(shaped) => vec![shaped],
-            EnqueueOutcome::Split(mut parts) => {
-                plan.is_split = true;
+            EnqueueOutcome::Split(whole, mut parts) => {
+                plan.whole.get_or_insert_with(|| (handle.clone(), whole));
                 let ids = self.ids.next(parts.len().saturating_sub(1));
                 for (part, id) in parts.iter_mut().skip(1).zip(ids) {
                     Arc::make_mut(&mut part.item).id = id;
@@ -249,7 +238,13 @@ impl Core {
                 return Vec::new();
             }
             EnqueueOutcome::DeadLetter(item, by, reason) => {
-                plan.bury(handle, item, by, reason, self.clock.now());
+                // A part of what was split before takes the whole along.
+                let (handle, item) = plan.whole.take().unwrap_or_else(|| (handle.clone(), item));
+                plan.bury(&handle, item, by, reason, self.clock.now());
+                return Vec::new();
+            }
+            EnqueueOutcome::NoRoom => {
+                plan.refuse_parts();
                 return Vec::new();
             }
             EnqueueOutcome::Failed {
@@ -289,16 +284,23 @@ impl Core {
                 continue;
             }
             if added > spare {
-                let most = limits::BATCH_ITEMS_MAX;
-                let text = format!("hooks split the batch into more than {most} items; send fewer at once");
-                plan.refuse("too_many_parts", &text);
-            } else if self.quotas.take(handle.key.namespace(), added).await.granted < added {
+                plan.refuse_parts();
+            } else if !self.takes_quota(handle.key.namespace(), added).await {
                 let text = "a hook splits it into more items than the namespace's quota has left";
                 plan.refuse("quota_exceeded", text);
             } else {
                 spare -= added;
             }
         }
+    }
+
+    /// Takes `added` items from the rate of `namespace`, or as good as none where it has not so many.
+    pub(super) async fn takes_quota(&self, namespace: &Namespace, added: usize) -> bool {
+        let usage = self.quotas.usage(namespace);
+        if usage.is_some_and(|usage| (usage.remaining as usize) < added) {
+            return false;
+        }
+        self.quotas.take(namespace, added).await.granted >= added
     }
 
     /// Gives new ids to items that would be taken for what a purge took away while their hooks ran: they are
@@ -316,70 +318,9 @@ impl Core {
     }
 }
 
-impl Plan {
-    /// Whether more may come of the item.
-    fn is_open(&self) -> bool {
-        self.refused.is_none() && self.buried.is_none()
-    }
-
-    fn store(&mut self, handle: &Arc<TopicHandle>, item: Arc<Item>) {
-        let standing = Standing::new(item.deliver_after);
-        self.stored.push((handle.clone(), QueuedItem { item, standing }));
-    }
-
-    fn bury(
-        &mut self,
-        handle: &Arc<TopicHandle>,
-        mut item: Arc<Item>,
-        by: HookRef,
-        why: Reason,
-        at: Timestamp,
-    ) {
-        if item.id != self.id {
-            Arc::make_mut(&mut item).id = self.id;
-        }
-        let error = format!("{}: {}", why.code, why.message);
-        let alive = Standing::new(item.deliver_after);
-        let standing = died(&alive, DeadReason::Hook, at, Some(error.into()));
-        self.stored = vec![(handle.clone(), QueuedItem { item, standing })];
-        self.buried = Some(Box::new(HookReason { by, reason: why }));
-    }
-
-    fn refuse(&mut self, code: &'static str, message: &str) {
-        self.stored.clear();
-        self.refused = Some(EnqueueResult::Rejected {
-            code,
-            message: message.to_owned(),
-        });
-    }
-
-    /// The items to store; none of one that was refused.
-    fn kept(&self) -> &[(Arc<TopicHandle>, QueuedItem)] {
-        if self.refused.is_some() { &[] } else { &self.stored }
-    }
-
-    fn result(&self) -> EnqueueResult {
-        if let Some(refused) = &self.refused {
-            return refused.clone();
-        }
-        let mut ids: Vec<_> = self.stored.iter().map(|(_, queued)| queued.item.id).collect();
-        match (&self.buried, &self.filtered, &ids[..]) {
-            (Some(why), _, [id]) => EnqueueResult::DeadLettered {
-                id: *id,
-                why: why.clone(),
-            },
-            (_, Some(why), []) => EnqueueResult::Filtered {
-                id: self.id,
-                why: why.clone(),
-            },
-            (_, _, [id]) if !self.is_split => EnqueueResult::Accepted { id: *id },
-            _ => {
-                // The id that the item had names it; parts that came by other ways come after it.
-                ids.sort_unstable();
-                EnqueueResult::Split { ids }
-            }
-        }
-    }
+/// What hooks may make of the items of one request: what one frame holds.
+pub(super) fn room<'a>(items: impl Iterator<Item = &'a Item>) -> Room {
+    Room::beside(limits::BATCH_ITEMS_MAX, FRAME_BYTES_MAX, items)
 }
 
 fn failed(by: HookRef, detail: String, retry_after_ms: Option<u64>) -> EnqueueResult {

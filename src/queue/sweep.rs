@@ -9,9 +9,9 @@ use super::core::Core;
 use super::error::QueueError;
 use super::request::{ItemView, Requester};
 use super::topics::TopicHandle;
-use crate::hooks::Chain;
+use crate::hooks::{Bound, Chain};
 use crate::hot::item_bytes;
-use crate::model::{ItemFilter, ItemState, OrderKey, SettleCause};
+use crate::model::{ItemFilter, ItemState, OrderKey, SettleCause, limits};
 
 /// Most items of one step.
 const STEP: usize = 500;
@@ -148,7 +148,24 @@ impl Sweeper {
     fn next_group(&mut self) -> Vec<ItemView> {
         let rate = self.sweep.rate_per_s.map_or(STEP, |rate| rate as usize);
         let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
-        take_group(&mut self.found, rate.clamp(1, STEP).min(left))
+        let most = rate.clamp(1, self.step_max()).min(left);
+        take_group(&mut self.found, most)
+    }
+
+    /// Most items of one step: so few that all their parts have room in a frame where hooks split them.
+    fn step_max(&self) -> usize {
+        let Deed::Revive {
+            through: Some((chain, _)),
+            ..
+        } = &self.sweep.deed
+        else {
+            return STEP;
+        };
+        let parts = |most: usize, bound: &Arc<Bound>| {
+            most.saturating_mul(bound.active.limits.split_items.max(1) as usize)
+        };
+        let parts = chain.0.iter().fold(1, parts);
+        (limits::BATCH_ITEMS_MAX / parts).clamp(1, STEP)
     }
 }
 

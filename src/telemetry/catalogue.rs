@@ -355,6 +355,12 @@ pub const METRICS: &[Described] = &[
         "Time hooks ran on their threads",
         "",
     ),
+    counter(
+        "mqueue_hook_cpu_seconds_total",
+        &["namespace"],
+        "Time of a namespace's hooks that its quota counts, rehearsals included",
+        "near the quota",
+    ),
     gauge(
         "mqueue_hook_memory_max_bytes",
         HOOK,

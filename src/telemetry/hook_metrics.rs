@@ -90,6 +90,16 @@ pub(super) fn bounded(mut hooks: Vec<HookNumbers>) -> Vec<HookNumbers> {
     hooks
 }
 
+/// The busiest namespaces as they are, the others summed.
+pub(super) fn bounded_cpu(mut cpu: Vec<(String, f64)>) -> Vec<(String, f64)> {
+    if cpu.len() > HOOKS_MAX {
+        cpu.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let other = cpu.drain(HOOKS_MAX..).map(|(_, seconds)| seconds).sum();
+        cpu.push((OTHER.to_owned(), other));
+    }
+    cpu
+}
+
 pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     type Read = fn(&HookNumbers) -> &[(&'static str, u64)];
     let counters: [(&'static str, &'static str, Read); 3] = [
@@ -118,6 +128,16 @@ pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
         .with_callback(move |observer| {
             for hook in &source.lock().hooks {
                 observer.observe(hook.run_seconds, &hook.labels(None));
+            }
+        })
+        .build();
+    let source = latest.clone();
+    meter
+        .f64_observable_counter("mqueue_hook_cpu_seconds")
+        .with_description(help("mqueue_hook_cpu_seconds_total"))
+        .with_callback(move |observer| {
+            for (namespace, seconds) in &source.lock().hook_cpu {
+                observer.observe(*seconds, &[KeyValue::new("namespace", namespace.clone())]);
             }
         })
         .build();
@@ -171,5 +191,8 @@ mod tests {
         assert_eq!(other.hook, OTHER);
         assert_eq!(other.calls, [("ok", 799 * 800 / 2), ("trap", 800)]);
         assert_eq!(other.memory_bytes_max, 799);
+        let cpu = bounded_cpu((0..1_000).map(|n| (n.to_string(), f64::from(n))).collect());
+        assert_eq!(cpu.len(), HOOKS_MAX + 1);
+        assert_eq!(cpu[HOOKS_MAX], (OTHER.to_owned(), f64::from(799 * 800 / 2)));
     }
 }

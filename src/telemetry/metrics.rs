@@ -118,6 +118,8 @@ pub struct Snapshot {
     pub topics: Vec<TopicNumbers>,
     /// The numbers of versions of hooks that did something.
     pub hooks: Vec<HookNumbers>,
+    /// Seconds that hooks ran, by namespace.
+    pub hook_cpu: Vec<(String, f64)>,
     /// How long things took; their names must not change while the node runs.
     pub durations: Vec<DurationNumbers>,
     /// The shards' numbers.
@@ -260,6 +262,7 @@ impl Metrics {
         let mut snapshot = (self.source)();
         snapshot.topics = bounded(snapshot.topics);
         snapshot.hooks = hook_metrics::bounded(snapshot.hooks);
+        snapshot.hook_cpu = hook_metrics::bounded_cpu(snapshot.hook_cpu);
         snapshot.quotas = quota_metrics::bounded(snapshot.quotas);
         *self.latest.lock() = snapshot;
         let mut text = Vec::new();
@@ -414,6 +417,7 @@ mod tests {
         let metrics = Metrics::new(&["enqueue", "other"], || Snapshot {
             topics: vec![topic(7)],
             hooks: vec![],
+            hook_cpu: vec![("a".into(), 1.5)],
             durations: vec![DurationNumbers {
                 name: "mqueue_wal_sync_duration_seconds",
                 bounds_us: &[100, 1_000],
@@ -449,6 +453,7 @@ mod tests {
             r#"mqueue_http_request_duration_seconds_bucket{route="enqueue",le="0.0005"} 1"#,
             "mqueue_over_quota_items_total 4",
             r#"mqueue_quota_limit{namespace="a",quota="leases"} 5"#,
+            r#"mqueue_hook_cpu_seconds_total{namespace="a"} 1.5"#,
             r#"mqueue_quota_used{namespace="a",quota="leases"} 2"#,
             r#"mqueue_operations_running{kind="purge"} 1"#,
             r#"mqueue_operations_ended_total{kind="purge",outcome="failed"} 2"#,

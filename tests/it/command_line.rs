@@ -400,3 +400,66 @@ async fn commands_explain_themselves() {
     assert_eq!(token.trim().split('.').count(), 3);
     assert_eq!(token.lines().count(), 1, "nothing but the token is printed");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_keeps_what_is_not_said_and_stored_tests_follow_their_file() {
+    let server = Server::start().await;
+    let folder = server.dir().join("first");
+    let path = folder.display().to_string();
+    server
+        .run(&format!("hooks new first --lang wat --dir {path}"))
+        .ok();
+    server.run(&format!("hooks push {path}")).ok();
+    let bind = |more: &str| server.run(&format!("hooks bind first --topic orders {more} --output json"));
+    server
+        .run("hooks activate first")
+        .fails(1, "mqueue hooks bind NAME --topic");
+    let made = bind("--auto-rollback --position 7").json();
+    assert_eq!(
+        (&made["version"], &made["auto_rollback"]),
+        (&json!(1), &json!(true))
+    );
+
+    let edit = |file: &str, from: &str, to: &str| {
+        let path = folder.join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    };
+    edit("hook.wat", "the payload is empty", "there is no payload!");
+    edit("tests.json", "an empty payload does not", "nothing does not");
+    server.run(&format!("hooks push {path}")).ok();
+    let tests = server
+        .client()
+        .get("/v1/namespaces/default/hooks/first/tests")
+        .await;
+    let names: Vec<_> = crate::client::list(&tests.ok()["tests"])
+        .iter()
+        .map(|test| test["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["a-payload-passes", "nothing-does-not"]);
+
+    // Another word about it puts no other version in force, and nothing else is forgotten.
+    let shadowed = bind("--shadow 2").json();
+    for (field, value) in [
+        ("version", json!(1)),
+        ("shadow", json!(2)),
+        ("auto_rollback", json!(true)),
+        ("position", json!(7)),
+        ("enabled", json!(true)),
+    ] {
+        assert_eq!(shadowed[field], value, "{shadowed}");
+    }
+    assert_eq!(bind("--disabled").json()["enabled"], false);
+    let kept = bind("--no-shadow --no-auto-rollback").json();
+    assert_eq!(
+        (&kept["enabled"], &kept["auto_rollback"]),
+        (&json!(false), &json!(false))
+    );
+    assert!(kept["shadow"].is_null(), "{kept}");
+    let newest = bind("--version 2 --enabled").json();
+    assert_eq!(
+        (&newest["version"], &newest["enabled"]),
+        (&json!(2), &json!(true))
+    );
+}

@@ -76,23 +76,23 @@ async fn edit_changes_priority_and_routes_to_another_topic() {
     assert_eq!(text(&items[0]), "old");
 }
 
+/// Makes two of an item with two edits that change nothing: 64 bytes each, all options empty.
+const TWINS: Guest<'_> = Guest {
+    imports: "",
+    fields: "(func $zeroed (param $size i32) (result i32) (local $at i32)
+        (local.set $at (call $alloc (i32.const 8) (local.get $size)))
+        (memory.fill (local.get $at) (i32.const 0) (local.get $size)) (local.get $at))",
+    body: "",
+    item: "(i32.store8 offset=8 (local.get $verdict) (i32.const 3))
+        (i32.store offset=16 (local.get $verdict) (call $zeroed (i32.const 128)))
+        (i32.store offset=20 (local.get $verdict) (i32.const 2))",
+};
+
 #[tokio::test]
 async fn split_makes_several_items_of_one() {
-    // Two edits that change nothing: 64 bytes each, all options empty.
-    let split = "(i32.store8 offset=8 (local.get $verdict) (i32.const 3))
-        (i32.store offset=16 (local.get $verdict) (call $zeroed (i32.const 128)))
-        (i32.store offset=20 (local.get $verdict) (i32.const 2))";
-    let fields = "(func $zeroed (param $size i32) (result i32) (local $at i32)
-        (local.set $at (call $alloc (i32.const 8) (local.get $size)))
-        (memory.fill (local.get $at) (i32.const 0) (local.get $size)) (local.get $at))";
     let server = Server::start().await;
     let hooks = Hooks::of(&server.client(), "default");
-    let guest = Guest {
-        fields,
-        item: split,
-        ..Guest::default()
-    };
-    hooks.put("h", Side::Enqueue, guest, json!({})).await;
+    hooks.put("h", Side::Enqueue, TWINS, json!({})).await;
     let result = one(&hooks, "t").await;
     assert_eq!(list(&result["ids"]).len(), 2, "{result}");
     assert_eq!(hooks.dequeue("t").await.len(), 4);
@@ -149,6 +149,29 @@ async fn dead_letter_stores_an_item_among_the_dead() {
     let first = &dead["items"][0];
     assert!(first.to_string().contains("too bad"), "{dead}");
     assert!(hooks.dequeue("t").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_part_that_is_buried_takes_the_whole_item_along() {
+    let (_server, hooks) = with(Side::Enqueue, &reason(6), json!({"position": 2})).await;
+    hooks
+        .put("twins", Side::Enqueue, TWINS, json!({"position": 1}))
+        .await;
+    let result = one(&hooks, "t").await;
+    assert_eq!(result["status"], "dead_lettered", "{result}");
+    let dead = hooks.client.get(&hooks.at("topics/t/dead")).await.ok();
+    assert_eq!(list(&dead["items"]).len(), 2, "{dead}");
+    let id = result["id"].as_str().unwrap();
+    let item = hooks
+        .client
+        .get(&hooks.at(&format!("topics/t/items/{id}")))
+        .await
+        .ok();
+    assert_eq!(
+        (text(&item), &item["hook_version"]),
+        ("old".to_owned(), &Value::Null),
+        "{item}"
+    );
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ use crate::model::{ItemId, ItemState, Side, TopicKey, TopicName};
 
 /// Most items in one dry run.
 const ITEMS_MAX: usize = 100;
-/// Past this many bytes of changes the rest is not run, so that the answer stays small.
+/// Past this many bytes of changes the rest is not run, so that the answer stays small; neither is what the
+/// namespace has no processor time for.
 const CHANGED_BYTES_MAX: usize = 8 << 20;
 
 #[derive(Default, Deserialize)]
@@ -48,7 +49,7 @@ pub(super) async fn run(
     let body: DryRunBody = parse(&incoming.json(state.limits.batch()).await?)?;
     let (version, exports) = known(state, &owner, number)?;
     let side = side(body.side, &exports)?;
-    let _place = state.hooks.dry_runs.take(owner.namespace(), "dry runs")?;
+    let _place = state.hooks.rehearsal(owner.namespace())?;
     let now = body.now.unwrap_or_else(|| state.clock.now());
     let topic = match &body.topic {
         Some(topic) => topic.clone(),
@@ -174,7 +175,7 @@ async fn rehearse(
     let mut runs = Vec::with_capacity(items.len());
     let mut changed_bytes = 0;
     for item in items {
-        if changed_bytes > CHANGED_BYTES_MAX {
+        if changed_bytes > CHANGED_BYTES_MAX || rehearser.may_rehearse(&version.namespace).is_err() {
             break;
         }
         let run = rehearse_item(rehearser, version, side, context.clone(), item.clone()).await;

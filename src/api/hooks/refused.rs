@@ -32,6 +32,7 @@ impl From<RegistryError> for Problem {
                     None => problem.with_error("version", one_line(&reason)),
                 },
             ),
+            RegistryError::Busy(wait) => Self::new(Code::HooksBusy, text).retry_after(wait),
             RegistryError::Stale { current } => conditions::failed(current),
             RegistryError::Bound(_) => Self::new(
                 Code::VersionInUse,

@@ -59,7 +59,7 @@ pub(crate) async fn rehearse_dead(
     let namespace = authorised.namespace();
     let version = state.hooks.registry.version(namespace, &hook.hook, hook.version);
     let version = version.ok_or_else(|| unknown_version(hook.version))?;
-    let _place = state.hooks.dry_runs.take(namespace, "dry runs")?;
+    let _place = state.hooks.rehearsal(namespace)?;
     let by = requester(authorised);
     let context = Arc::new(HookContext {
         topic: home.clone(),

@@ -112,7 +112,7 @@ pub(super) async fn run(
     let version = registry
         .version(owner.namespace(), &owner.hook, version)
         .ok_or_else(|| unknown_version(version))?;
-    let _place = state.hooks.dry_runs.take(owner.namespace(), "dry runs")?;
+    let _place = state.hooks.rehearsal(owner.namespace())?;
     let stored = registry.tests(owner.namespace(), &owner.hook).await?;
     let read = |stored: &StoredTest| {
         serde_json::from_str(&stored.case)

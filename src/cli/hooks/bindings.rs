@@ -42,10 +42,10 @@ pub(in crate::cli) struct BindArgs {
     /// The topics: a name, or the beginning of names and *
     #[arg(long)]
     topic: TopicPattern,
-    /// Which way it stands in [default: the one it exports]
+    /// Which way it stands in [default: as it was, or else the one it exports]
     #[arg(long, value_enum)]
     side: Option<SideArg>,
-    /// The version [default: the newest]
+    /// The version [default: the one in force, or the newest where none is]
     #[arg(long, value_name = "N")]
     version: Option<u32>,
     /// The binding's name [default: the hook's]
@@ -60,12 +60,21 @@ pub(in crate::cli) struct BindArgs {
     /// A version that runs on copies, so that what it says can be compared
     #[arg(long, value_name = "N")]
     shadow: Option<u32>,
+    /// No version runs on copies any more
+    #[arg(long, conflicts_with = "shadow")]
+    no_shadow: bool,
     /// Bring the version before back when failures follow an activation
     #[arg(long)]
     auto_rollback: bool,
+    /// Do so no more
+    #[arg(long, conflicts_with = "auto_rollback")]
+    no_auto_rollback: bool,
     /// Make it, but let it do nothing yet
     #[arg(long)]
     disabled: bool,
+    /// Let it do its work again
+    #[arg(long, conflicts_with = "disabled")]
+    enabled: bool,
     #[command(flatten)]
     client: ClientArgs,
     #[command(flatten)]
@@ -103,48 +112,58 @@ pub(super) async fn bind(args: &BindArgs) -> Result<(), CliError> {
     let id = args.id.as_ref().unwrap_or(&args.hook);
     let path = binding_path(&args.client, id, "");
     let current = found(client.get(&path).await)?;
-    let version = match args.version {
-        Some(version) => version,
-        None => newest(&hook)?,
-    };
-    let mut wanted = json!({
-        "topic": args.topic,
-        "side": side(args, &hook)?,
-        "hook": args.hook,
-        "version": version,
-        "auto_rollback": args.auto_rollback,
-        "enabled": !args.disabled,
-    });
-    if let Some(position) = args.position {
-        wanted["position"] = json!(position);
-    }
-    if let Some(policy) = args.on_failure {
-        wanted["policies"] = json!(Policies::all(policy.into()));
-    }
-    if let Some(shadow) = args.shadow {
-        wanted["shadow"] = json!(shadow);
-    }
-    let mut revision = None;
-    if let Some(current) = &current {
-        revision = current["revision"].as_u64();
-        // What is not said stays.
-        for field in ["position", "policies", "shadow", "canary"] {
-            if wanted.get(field).is_none()
-                && let Some(value) = current.get(field)
-            {
-                wanted[field] = value.clone();
-            }
+    let mut wanted = args.said();
+    let mut kept = vec!["position", "policies"];
+    if let Some(current) = &current
+        && current["hook"] == wanted["hook"]
+    {
+        kept.extend(["version", "side", "auto_rollback", "enabled", "canary"]);
+        if !args.no_shadow {
+            kept.push("shadow");
         }
     }
+    for field in kept {
+        if wanted.get(field).is_none()
+            && let Some(value) = current.as_ref().and_then(|current| current.get(field))
+        {
+            wanted[field] = value.clone();
+        }
+    }
+    if wanted.get("version").is_none() {
+        wanted["version"] = json!(newest(&hook)?);
+    }
+    if wanted.get("side").is_none() {
+        wanted["side"] = json!(only_side(&hook)?);
+    }
+    let revision = current.as_ref().and_then(|current| current["revision"].as_u64());
     let answer = client.change(Method::PUT, &path, Some(&wanted), revision).await?;
     report(&answer, &args.output)
 }
 
-/// The side that is asked for, or the only one the hook's newest version has.
-fn side(args: &BindArgs, hook: &Value) -> Result<Side, CliError> {
-    if let Some(side) = args.side {
-        return Ok(side.into());
+impl BindArgs {
+    /// What is said of the binding; the rest stays as it was.
+    fn said(&self) -> Value {
+        let mut said = json!({ "topic": self.topic, "hook": self.hook });
+        let mut say = |field: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                said[field] = value;
+            }
+        };
+        say("side", self.side.map(|side| json!(Side::from(side))));
+        say("version", self.version.map(|version| json!(version)));
+        say("position", self.position.map(|position| json!(position)));
+        say("shadow", self.shadow.map(|shadow| json!(shadow)));
+        let policies = self.on_failure.map(|policy| Policies::all(policy.into()));
+        say("policies", policies.map(|policies| json!(policies)));
+        let flag = |yes: bool, no: bool| (yes || no).then(|| json!(yes));
+        say("auto_rollback", flag(self.auto_rollback, self.no_auto_rollback));
+        say("enabled", flag(self.enabled, self.disabled));
+        said
     }
+}
+
+/// The only side the hook's newest version has.
+fn only_side(hook: &Value) -> Result<Side, CliError> {
     let exports: Vec<Side> = serde_json::from_value(hook["exports"].clone()).unwrap_or_default();
     match exports[..] {
         [side] => Ok(side),

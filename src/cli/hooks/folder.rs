@@ -15,6 +15,8 @@ use crate::model::{HookName, Manifest};
 
 /// What source is built to.
 const BUILT: &str = "hook.wasm";
+/// The hook's test cases.
+const TESTS: &str = "tests.json";
 
 /// `hook.toml`, which the server's plugins folder knows too.
 #[derive(Debug, Default, Deserialize)]
@@ -104,9 +106,14 @@ impl Folder {
         read_file(&self.path)
     }
 
+    /// Whether there is a `tests.json`.
+    pub(super) fn has_cases(&self) -> bool {
+        self.path.join(TESTS).exists()
+    }
+
     /// The cases of a file of tests; those of `tests.json` when no file is named, if it is there.
     pub(super) fn cases(&self, file: Option<&Path>) -> Result<Vec<TestCase>, CliError> {
-        let default = self.path.join("tests.json");
+        let default = self.path.join(TESTS);
         let path = match file {
             Some(file) => file,
             None if !default.exists() => return Ok(Vec::new()),

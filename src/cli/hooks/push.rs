@@ -1,5 +1,6 @@
 //! `mqueue hooks push`: uploads a hook as its next version, with its tests.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,6 +11,7 @@ use super::super::client::{Client, ClientArgs};
 use super::super::output::{self, OutputArgs, cell, entries};
 use super::folder::{Folder, test_name};
 use super::hook_path;
+use crate::hooks::rehearse::TestCase;
 use crate::model::HookName;
 
 #[derive(Debug, Args)]
@@ -26,7 +28,7 @@ pub(in crate::cli) struct PushArgs {
     /// A word on why
     #[arg(long)]
     note: Option<String>,
-    /// Leave the hook's stored tests as they are
+    /// Leave the hook's stored tests as they are; without it they become those of tests.json, if it is there
     #[arg(long)]
     no_tests: bool,
     #[command(flatten)]
@@ -50,9 +52,9 @@ pub(super) async fn run(args: &PushArgs) -> Result<(), CliError> {
     };
     // All that can be wrong here is wrong before anything is sent.
     let (module, file) = (folder.module()?, folder.file()?);
-    let cases = match args.no_tests {
-        true => Vec::new(),
-        false => folder.cases(None)?,
+    let tests = match args.no_tests || !folder.has_cases() {
+        true => None,
+        false => Some(named(folder.cases(None)?)?),
     };
     let mut upload = json!({
         "module": base64_simd::STANDARD.encode_to_string(module),
@@ -70,18 +72,43 @@ pub(super) async fn run(args: &PushArgs) -> Result<(), CliError> {
     let client = Client::new(&args.client)?;
     let path = hook_path(&args.client, &hook, "/versions");
     let answer = client.post(&path, &upload).await?;
-    for (at, case) in cases.iter().enumerate() {
-        let path = hook_path(
-            &args.client,
-            &hook,
-            &format!("/tests/{}", test_name(&case.name, at + 1)),
-        );
-        client.put(&path, &json!(case)).await?;
+    if let Some(tests) = &tests {
+        store(&client, &hook_path(&args.client, &hook, "/tests"), tests).await?;
     }
     if args.output.is_json() {
         return output::json(&answer);
     }
-    report(&hook, &answer, cases.len())
+    report(&hook, &answer, tests.map_or(0, |tests| tests.len()))
+}
+
+/// The cases by the names that they are stored under.
+fn named(cases: Vec<TestCase>) -> Result<BTreeMap<String, TestCase>, CliError> {
+    let mut named: BTreeMap<String, TestCase> = BTreeMap::new();
+    for (at, case) in cases.into_iter().enumerate() {
+        let name = test_name(&case.name, at + 1);
+        if let Some(other) = named.get(&name) {
+            return Err(CliError::Usage(format!(
+                "the tests `{}` and `{}` would both be stored as {name}; rename one",
+                output::escaped(&other.name),
+                output::escaped(&case.name)
+            )));
+        }
+        named.insert(name, case);
+    }
+    Ok(named)
+}
+
+/// Makes `tests` all that are stored: one that was renamed must not stand in the way of activations for ever.
+async fn store(client: &Client, path: &str, tests: &BTreeMap<String, TestCase>) -> Result<(), CliError> {
+    let stored = client.get(path).await?;
+    let stored = entries(&stored, "tests").iter().map(|test| cell(test, "name"));
+    for gone in stored.filter(|name| !tests.contains_key(name)) {
+        client.delete(&format!("{path}/{gone}")).await?;
+    }
+    for (name, case) in tests {
+        client.put(&format!("{path}/{name}"), &json!(case)).await?;
+    }
+    Ok(())
 }
 
 fn report(hook: &HookName, answer: &Value, tests: usize) -> Result<(), CliError> {
@@ -103,4 +130,23 @@ fn report(hook: &HookName, answer: &Value, tests: usize) -> Result<(), CliError>
         cell(answer, "module_bytes"),
         cell(answer, "compile_ms"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_that_would_be_stored_under_one_name_are_told() {
+        let cases = |names: [&str; 2]| {
+            let cases = names.map(
+                |name| json!({"name": name, "side": "enqueue", "item": {}, "expect": {"verdict": "keep"}}),
+            );
+            crate::hooks::rehearse::parse_cases(&json!(cases).to_string()).unwrap()
+        };
+        let names: Vec<_> = named(cases(["a b", "a c"])).unwrap().into_keys().collect();
+        assert_eq!(names, ["a-b", "a-c"]);
+        let told = named(cases(["a b", "A b!"])).unwrap_err().to_string();
+        assert!(told.contains("`A b!`") && told.contains("a-b"), "{told}");
+    }
 }

@@ -9,13 +9,23 @@ use tracing::{Instrument as _, Span};
 use super::Chains;
 use super::breaker::Verdict;
 use super::check::clean;
-use crate::hooks::{Bound, Call, Failure, HookContext, HookItem, Report, Verdicts, Version};
+use crate::hooks::{Bound, Call, Failure, HookContext, HookItem, Report, Room, Verdicts, Version};
 use crate::model::{Policies, Policy, Side};
 
 /// Calls that the search for the items a hook fails on may take.
 const CALLS_MAX: usize = 64;
 /// How long that search may take, in milliseconds.
 const SEARCH_MS: i64 = 1_000;
+
+/// What is the same for all questions of one run through a chain.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) context: &'a Arc<HookContext>,
+    /// What hooks may still make of the request, where they can make more of an item.
+    pub(super) room: Option<&'a Room>,
+    /// The largest payload that they may make, in bytes.
+    pub(super) payload_bytes_max: usize,
+}
 
 /// One of the two ways through the queue, as far as chains differ.
 pub(super) trait Direction: Send + Sync + 'static {
@@ -29,8 +39,7 @@ pub(super) trait Direction: Send + Sync + 'static {
 
     /// What `verdict` leads to. What is wrong with it is said for the hook's owner.
     fn rule(
-        chains: &Chains,
-        context: &HookContext,
+        run: Run<'_>,
         version: &Version,
         item: &HookItem,
         verdict: Self::Verdict,
@@ -133,7 +142,7 @@ impl From<&Failure> for Fault {
 struct Question<'a> {
     bound: &'a Arc<Bound>,
     version: &'a Arc<Version>,
-    context: &'a Arc<HookContext>,
+    run: Run<'a>,
     items: Arc<[HookItem]>,
 }
 
@@ -142,7 +151,7 @@ impl Chains {
     pub(super) async fn ask<D: Direction>(
         &self,
         bound: &Arc<Bound>,
-        context: &Arc<HookContext>,
+        run: Run<'_>,
         items: Arc<[HookItem]>,
     ) -> Vec<Answer<D>> {
         let canary = |item: &HookItem| on_canary(bound, item);
@@ -155,7 +164,7 @@ impl Chains {
             let places: Vec<_> = (0..items.len())
                 .filter(|at| canary(&items[*at]) == trial)
                 .collect();
-            self.ask_version(bound, version, context, &items, &places, &mut answers)
+            self.ask_version(bound, version, run, &items, &places, &mut answers)
                 .await;
         }
         if let Some(previous) = &bound.previous {
@@ -168,13 +177,13 @@ impl Chains {
                 })
             };
             let places: Vec<_> = (0..items.len()).filter(|at| retries(&answers[*at])).collect();
-            self.ask_version(bound, previous, context, &items, &places, &mut answers)
+            self.ask_version(bound, previous, run, &items, &places, &mut answers)
                 .await;
         }
         let answers: Vec<Answer<D>> = answers.into_iter().flatten().collect();
         if bound.shadow.is_some() {
             let said = answers.iter().map(|answer| answer.said.clone()).collect();
-            self.spawn_shadow::<D>(bound, context, items, said);
+            self.spawn_shadow::<D>(bound, run.context, items, said);
         }
         answers
     }
@@ -184,7 +193,7 @@ impl Chains {
         &self,
         bound: &Arc<Bound>,
         version: &Arc<Version>,
-        context: &Arc<HookContext>,
+        run: Run<'_>,
         items: &Arc<[HookItem]>,
         places: &[usize],
         answers: &mut [Option<Answer<D>>],
@@ -200,7 +209,7 @@ impl Chains {
         let question = Question {
             bound,
             version,
-            context,
+            run,
             items: theirs,
         };
         let found = self.search::<D>(&question).await;
@@ -308,8 +317,7 @@ impl Chains {
         let mut answers = Vec::with_capacity(count);
         for (item, verdict) in call.items().iter().zip(verdicts) {
             let said = verdict.as_ref().ok().filter(|_| keeps).cloned();
-            let ruled =
-                verdict.and_then(|verdict| D::rule(self, question.context, question.version, item, verdict));
+            let ruled = verdict.and_then(|verdict| D::rule(question.run, question.version, item, verdict));
             let ruling = ruled.map_err(|detail| {
                 errors += 1;
                 self.observer.failed(call, std::slice::from_ref(item), &detail);
@@ -336,7 +344,7 @@ impl Question<'_> {
         Call {
             version: self.version.clone(),
             side: D::SIDE,
-            context: self.context.clone(),
+            context: self.run.context.clone(),
             items: self.items.clone(),
             range,
             rehearsal: false,

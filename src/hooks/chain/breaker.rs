@@ -123,13 +123,14 @@ impl Breakers {
         Some(true)
     }
 
-    /// Forgets versions that are bound no more.
-    pub(super) fn keep_only(&mut self, namespace: &Namespace, bound: &[Arc<Bound>]) {
+    /// Forgets versions that are bound no more; returns those whose breaker was open.
+    pub(super) fn keep_only(&mut self, namespace: &Namespace, bound: &[Arc<Bound>]) -> Vec<HookRef> {
+        let mut forgotten = Vec::new();
         let Some(hooks) = self.0.get_mut(namespace) else {
-            return;
+            return forgotten;
         };
-        hooks.retain(|hook, _| {
-            bound.iter().any(|bound| {
+        hooks.retain(|hook, breaker| {
+            let is_bound = bound.iter().any(|bound| {
                 let versions = [
                     Some(&bound.active),
                     bound.canary.as_ref(),
@@ -139,11 +140,16 @@ impl Breakers {
                     .into_iter()
                     .flatten()
                     .any(|version| version.hook == *hook)
-            })
+            });
+            if !is_bound && breaker.open.is_some() {
+                forgotten.push(hook.clone());
+            }
+            is_bound
         });
         if hooks.is_empty() {
             self.0.remove(namespace);
         }
+        forgotten
     }
 
     pub(super) fn states(&mut self, namespace: &Namespace, now_ms: i64) -> Vec<BreakerState> {

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
+use crate::hooks::contract::{Making, bytes_of};
 use crate::hooks::{Edit, Reason, Shaped};
-use crate::model::{Extra, HookRef, Item, PayloadKind, TopicKey, has_control, header_problem, is_own_header};
+use crate::model::{
+    Extra, HookRef, Item, PayloadKind, TopicKey, has_control, header_bytes, header_problem, is_own_header,
+};
 
 /// The header that tells of hooks that failed and were passed over.
 const SKIPPED: &str = "mq-hook-skipped";
@@ -60,6 +63,29 @@ pub(super) fn shape(
         item: Arc::new(shaped),
         route,
     })
+}
+
+/// What `edits` make of `item`, before they do.
+pub(super) fn making(item: &Item, edits: &[Edit]) -> Making {
+    let instead = bytes_of(item);
+    let old_headers = item
+        .extra
+        .as_deref()
+        .map_or(0, |extra| header_bytes(&extra.headers) as usize);
+    let bytes_after = |edit: &Edit| {
+        let payload = edit.payload.as_deref().map_or(item.payload.len(), <[u8]>::len);
+        let headers = edit
+            .headers
+            .as_deref()
+            .map_or(0, |new| header_bytes(new) as usize);
+        // A hook's headers come beside the queue's own.
+        instead - item.payload.len() + payload + headers.saturating_sub(old_headers)
+    };
+    Making {
+        parts: edits.len(),
+        bytes: edits.iter().map(bytes_after).sum(),
+        instead,
+    }
 }
 
 /// How a new payload is shown: as the old one where it still can be.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Chains;
-use super::ask::{Direction, Fault, FaultKind};
+use super::ask::{Direction, Fault, FaultKind, Run};
 use super::check::{passed_over, reason, shape};
 use crate::hooks::{
     Bound, Chain, DequeueOutcome, DequeueVerdict, Edit, HookContext, HookItem, Reason, Verdicts, Version,
@@ -36,15 +36,14 @@ impl Direction for Outward {
     }
 
     fn rule(
-        chains: &Chains,
-        context: &HookContext,
+        run: Run<'_>,
         version: &Version,
         item: &HookItem,
         verdict: DequeueVerdict,
     ) -> Result<Ruling, String> {
         let view = |edit| {
-            let most = chains.payload_bytes_max.load(Ordering::Relaxed);
-            let shaped = shape(&item.item, edit, &version.hook, &context.topic, most)?;
+            let most = run.payload_bytes_max;
+            let shaped = shape(&item.item, edit, &version.hook, &run.context.topic, most)?;
             Ok(Ruling::View(shaped.item))
         };
         match verdict {
@@ -76,6 +75,11 @@ impl Chains {
         context: &Arc<HookContext>,
         items: Vec<HookItem>,
     ) -> Vec<DequeueOutcome> {
+        let run = Run {
+            context,
+            room: None,
+            payload_bytes_max: self.payload_bytes_max.load(Ordering::Relaxed),
+        };
         let mut outcomes: Vec<Option<DequeueOutcome>> = vec![None; items.len()];
         let mut live: Vec<(usize, HookItem)> = items.into_iter().enumerate().collect();
         for bound in chain.0.iter() {
@@ -83,7 +87,7 @@ impl Chains {
                 break;
             }
             let asked = live.iter().map(|(_, item)| item.clone()).collect();
-            let answers = self.ask::<Outward>(bound, context, asked).await;
+            let answers = self.ask::<Outward>(bound, run, asked).await;
             let mut next = Vec::with_capacity(live.len());
             for ((place, mut item), answer) in live.into_iter().zip(answers) {
                 let by = answer.by.hook.clone();

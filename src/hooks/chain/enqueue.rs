@@ -4,16 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Chains;
-use super::ask::{Direction, Fault, FaultKind};
-use super::check::{passed_over, reason, shape};
+use super::ask::{Direction, Fault, FaultKind, Run};
+use super::check::{making, passed_over, reason, shape};
 use crate::hooks::{
-    Bound, Chain, Edit, EnqueueOutcome, EnqueueVerdict, HookContext, HookItem, Reason, Shaped, Verdicts,
-    Version,
+    Bound, Chain, Edit, EnqueueOutcome, EnqueueVerdict, HookContext, HookItem, Reason, Room, Shaped,
+    Verdicts, Version,
 };
-use crate::model::{HookRef, Policy, Side};
-
-/// Items that those of one run may be split into, all together.
-const PARTS_MAX: usize = 10_000;
+use crate::model::{HookRef, Item, Policy, Side};
 
 /// Items on their way in.
 pub(super) struct Inward;
@@ -23,6 +20,8 @@ pub(super) enum Ruling {
     Keep,
     Shape(Shaped),
     Split(Vec<Shaped>),
+    /// What it would become is more than the request has room for.
+    NoRoom,
     Filter(Reason),
     Reject(Reason),
     Bury(Reason),
@@ -41,14 +40,24 @@ impl Direction for Inward {
     }
 
     fn rule(
-        chains: &Chains,
-        context: &HookContext,
+        run: Run<'_>,
         version: &Version,
         item: &HookItem,
         verdict: EnqueueVerdict,
     ) -> Result<Ruling, String> {
-        let most = chains.payload_bytes_max.load(Ordering::Relaxed);
-        let shape = |edit| shape(&item.item, edit, &version.hook, &context.topic, most);
+        let most = run.payload_bytes_max;
+        let shape = |edit| shape(&item.item, edit, &version.hook, &run.context.topic, most);
+        let shape_all = |edits: Vec<Edit>| {
+            let making = making(&item.item, &edits);
+            if run.room.is_some_and(|room| !room.take(making)) {
+                return Ok(None);
+            }
+            let parts: Result<Vec<_>, String> = edits.into_iter().map(shape).collect();
+            if let (Err(_), Some(room)) = (&parts, run.room) {
+                room.give_back(making);
+            }
+            parts.map(Some)
+        };
         let limits = &version.limits;
         let is_lost = |shaped: &Shaped| shaped.route.is_some() && item.hops >= limits.hops;
         let lost = || {
@@ -59,11 +68,11 @@ impl Direction for Inward {
             })
         };
         let shape_one = |edit| {
-            let shaped = shape(edit)?;
-            Ok(if is_lost(&shaped) {
-                lost()
-            } else {
-                Ruling::Shape(shaped)
+            let shaped = shape_all(vec![edit])?.and_then(|mut parts| parts.pop());
+            Ok(match shaped {
+                None => Ruling::NoRoom,
+                Some(shaped) if is_lost(&shaped) => lost(),
+                Some(shaped) => Ruling::Shape(shaped),
             })
         };
         match verdict {
@@ -80,14 +89,11 @@ impl Direction for Inward {
                 let (count, most) = (edits.len(), limits.split_items);
                 Err(format!("split: into {count} items; at most {most} are allowed"))
             }
-            EnqueueVerdict::Split(edits) => {
-                let parts = edits.into_iter().map(shape).collect::<Result<Vec<_>, _>>()?;
-                Ok(if parts.iter().any(is_lost) {
-                    lost()
-                } else {
-                    Ruling::Split(parts)
-                })
-            }
+            EnqueueVerdict::Split(edits) => Ok(match shape_all(edits)? {
+                None => Ruling::NoRoom,
+                Some(parts) if parts.iter().any(is_lost) => lost(),
+                Some(parts) => Ruling::Split(parts),
+            }),
             EnqueueVerdict::Drop(why) => reason(why).map(Ruling::Filter),
             EnqueueVerdict::Reject(why) => reason(why).map(Ruling::Reject),
             EnqueueVerdict::DeadLetter(why) => reason(why).map(Ruling::Bury),
@@ -98,8 +104,8 @@ impl Direction for Inward {
 /// What is known of an item that was handed in.
 #[derive(Default)]
 struct Slot {
-    /// A hook split it.
-    is_split: bool,
+    /// The item as it was when a hook first split it: all of it, whatever becomes of its parts.
+    whole: Option<Arc<Item>>,
     /// What is to be stored of it.
     stored: Vec<Shaped>,
     /// Who filtered it, or its last part that went that way.
@@ -116,9 +122,14 @@ impl Chains {
         chain: &Chain,
         context: &Arc<HookContext>,
         items: Vec<HookItem>,
+        room: &Room,
     ) -> Vec<EnqueueOutcome> {
+        let run = Run {
+            context,
+            room: Some(room),
+            payload_bytes_max: self.payload_bytes_max.load(Ordering::Relaxed),
+        };
         let mut slots: Vec<Slot> = items.iter().map(|_| Slot::default()).collect();
-        let mut room = PARTS_MAX;
         let mut live: Vec<(usize, HookItem)> = items.into_iter().enumerate().collect();
         for bound in chain.0.iter() {
             live.retain(|(place, _)| slots[*place].ended.is_none());
@@ -126,11 +137,10 @@ impl Chains {
                 break;
             }
             let asked = live.iter().map(|(_, item)| item.clone()).collect();
-            let answers = self.ask::<Inward>(bound, context, asked).await;
+            let answers = self.ask::<Inward>(bound, run, asked).await;
             let mut next = Vec::with_capacity(live.len());
             for ((place, item), answer) in live.into_iter().zip(answers) {
-                let ruling = answer.ruling.and_then(|ruling| in_room(ruling, &mut room));
-                let goes_on = slots[place].turn(bound, &answer.by, item, ruling);
+                let goes_on = slots[place].turn(bound, &answer.by, item, answer.ruling);
                 next.extend(goes_on.into_iter().map(|item| (place, item)));
             }
             live = next;
@@ -143,18 +153,6 @@ impl Chains {
         }
         slots.into_iter().filter_map(Slot::outcome).collect()
     }
-}
-
-fn in_room(ruling: Ruling, room: &mut usize) -> Result<Ruling, Fault> {
-    if let Ruling::Split(parts) = &ruling {
-        let left = room.checked_sub(parts.len());
-        *room = left.ok_or_else(|| {
-            Fault::error(&format!(
-                "split: one request may become at most {PARTS_MAX} items"
-            ))
-        })?;
-    }
-    Ok(ruling)
 }
 
 impl Slot {
@@ -171,15 +169,16 @@ impl Slot {
             Ok(Ruling::Keep) => vec![item],
             Ok(Ruling::Shape(shaped)) => self.go_on(&item, vec![shaped]),
             Ok(Ruling::Split(parts)) => {
-                self.is_split = true;
+                self.whole.get_or_insert_with(|| item.item.clone());
                 self.go_on(&item, parts)
             }
+            Ok(Ruling::NoRoom) => self.end(EnqueueOutcome::NoRoom),
             Ok(Ruling::Filter(why)) => {
                 self.filtered = Some((hook, why));
                 Vec::new()
             }
             Ok(Ruling::Reject(why)) => self.end(EnqueueOutcome::Rejected(hook, why)),
-            Ok(Ruling::Bury(why)) => self.end(EnqueueOutcome::DeadLetter(item.item, hook, why)),
+            Ok(Ruling::Bury(why)) => self.bury(item.item, hook, why),
             Err(fault) => match fault.policy(bound) {
                 Policy::Open => vec![HookItem {
                     item: passed_over(&item.item, &hook),
@@ -190,7 +189,7 @@ impl Slot {
                         code: fault.kind.code().into(),
                         message: fault.detail.into(),
                     };
-                    self.end(EnqueueOutcome::DeadLetter(item.item, hook, why))
+                    self.bury(item.item, hook, why)
                 }
                 Policy::Closed | Policy::RetryPrevious => self.end(EnqueueOutcome::Failed {
                     by: hook,
@@ -220,6 +219,12 @@ impl Slot {
         next
     }
 
+    /// A part that becomes a dead letter takes the whole along, so that nothing of it is lost.
+    fn bury(&mut self, item: Arc<Item>, by: HookRef, why: Reason) -> Vec<HookItem> {
+        let whole = self.whole.clone().unwrap_or(item);
+        self.end(EnqueueOutcome::DeadLetter(whole, by, why))
+    }
+
     fn end(&mut self, outcome: EnqueueOutcome) -> Vec<HookItem> {
         self.ended.get_or_insert(outcome);
         Vec::new()
@@ -233,8 +238,8 @@ impl Slot {
         if self.stored.is_empty() {
             return self.filtered.map(|(by, why)| EnqueueOutcome::Filtered(by, why));
         }
-        if self.is_split {
-            return Some(EnqueueOutcome::Split(self.stored));
+        if let Some(whole) = self.whole {
+            return Some(EnqueueOutcome::Split(whole, self.stored));
         }
         self.stored.pop().map(EnqueueOutcome::Store)
     }

@@ -1,5 +1,8 @@
 //! Chains over a scripted runner.
 
+mod breakers;
+mod splits;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +11,13 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Timestamp};
 use crate::hooks::{
-    Bound, Call, Chains, DequeueOutcome, DequeueVerdict, Edit, EnqueueOutcome, EnqueueVerdict, Failure,
-    HookContext, HookItem, Hooks, Observer, Reason, Report, Runner, ShadowOutcome, Usage, Verdicts, Version,
+    Bound, Call, Chain, Chains, DequeueOutcome, DequeueVerdict, Edit, EnqueueOutcome, EnqueueVerdict,
+    Failure, HookContext, HookItem, Hooks, Observer, Reason, Report, Room, Runner, ShadowOutcome, Usage,
+    Verdicts, Version,
 };
 use crate::model::{
-    Binding, Canary, Digest, HookLimits, HookRef, Item, ItemId, Manifest, PayloadKind, Policies, Policy,
-    Side, TopicKey,
+    Binding, Canary, Digest, HookLimits, HookRef, Item, ItemId, Manifest, Namespace, PayloadKind, Policies,
+    Policy, Side, TopicKey,
 };
 
 /// A version that a scripted runner knows by its name.
@@ -133,6 +137,15 @@ fn inward(hook: &str, asked: &HookItem) -> Result<EnqueueVerdict, String> {
             };
             Ok(EnqueueVerdict::Split(vec![part("p"), part("drop"), part("q")]))
         }
+        text if text.starts_with("fan") => Ok(EnqueueVerdict::Split(vec![Edit::default(); 16])),
+        "part" if hook != "a@1" => Ok(EnqueueVerdict::DeadLetter(reason("poison"))),
+        "halve" => {
+            let part = |payload: &str| Edit {
+                payload: Some(payload.as_bytes().into()),
+                ..Edit::default()
+            };
+            Ok(EnqueueVerdict::Split(vec![part("keep"), part("part")]))
+        }
         "empty split" => Ok(EnqueueVerdict::Split(Vec::new())),
         "keep" => Ok(EnqueueVerdict::Keep),
         other => Ok(EnqueueVerdict::Replace(
@@ -192,6 +205,10 @@ impl Observer for Seen {
     fn breaker(&self, _: &Arc<Bound>, version: &Arc<Version>, open: bool) {
         self.note(format!("breaker {} {open}", version.hook));
     }
+
+    fn breaker_gone(&self, _: &Namespace, hook: &HookRef) {
+        self.note(format!("breaker {hook} gone"));
+    }
 }
 
 struct Bench {
@@ -220,13 +237,19 @@ impl Bench {
 
     async fn enqueue(&self, payloads: &[&str]) -> Vec<EnqueueOutcome> {
         let chain = self.chains.chain(&topic(), Side::Enqueue).unwrap();
-        self.chains.on_enqueue(&chain, context(), items(payloads)).await
+        on_enqueue(&self.chains, &chain, items(payloads)).await
     }
 
     async fn dequeue(&self, payloads: &[&str]) -> Vec<DequeueOutcome> {
         let chain = self.chains.chain(&topic(), Side::Dequeue).unwrap();
         self.chains.on_dequeue(&chain, context(), items(payloads)).await
     }
+}
+
+/// Runs `items` with room for 1,000 items and 1 MiB.
+async fn on_enqueue(chains: &Chains, chain: &Chain, items: Vec<HookItem>) -> Vec<EnqueueOutcome> {
+    let room = Room::beside(1_000, 1 << 20, items.iter().map(|asked| &*asked.item));
+    chains.on_enqueue(chain, context(), items, &room).await
 }
 
 fn topic() -> TopicKey {
@@ -273,12 +296,13 @@ fn words(outcome: &EnqueueOutcome) -> String {
             Some(route) => format!("store {} in {route}", text(&shaped.item)),
             None => format!("store {}", text(&shaped.item)),
         },
-        EnqueueOutcome::Split(parts) => {
+        EnqueueOutcome::Split(_, parts) => {
             let parts: Vec<_> = parts.iter().map(|part| text(&part.item)).collect();
             format!("split {}", parts.join(" "))
         }
         EnqueueOutcome::Filtered(by, why) => format!("filtered {by} {} {}", why.code, why.message),
         EnqueueOutcome::Rejected(by, why) => format!("rejected {by} {}", why.code),
+        EnqueueOutcome::NoRoom => "no room".to_owned(),
         EnqueueOutcome::DeadLetter(item, by, why) => format!("dead {} {by} {}", text(item), why.code),
         EnqueueOutcome::Failed {
             by, retry_after_ms, ..
@@ -343,7 +367,7 @@ async fn edits_keep_the_limits_of_items() {
     let mut routed = items(&["route"]);
     routed[0].hops = most;
     let chain = bench.chains.chain(&topic(), Side::Enqueue).unwrap();
-    let outcomes = bench.chains.on_enqueue(&chain, context(), routed).await;
+    let outcomes = on_enqueue(&bench.chains, &chain, routed).await;
     assert_eq!(all(&outcomes), ["dead route h@1 too_many_hops"]);
 }
 
@@ -423,29 +447,6 @@ async fn the_version_before_gets_one_chance() {
 }
 
 #[tokio::test]
-async fn an_open_breaker_keeps_a_version_from_running_until_a_probe_is_well() {
-    let bench = Bench::new(vec![bound("h", Side::Enqueue, Policies::default())]);
-    for _ in 0..20 {
-        bench.enqueue(&["trap"]).await;
-    }
-    assert_eq!(bench.seen.of("breaker"), ["breaker h@1 true"]);
-    let calls = bench.runner.0.lock().len();
-    assert_eq!(
-        all(&bench.enqueue(&["x", "y"]).await),
-        ["failed h@1 Some(1000)"; 2]
-    );
-    assert_eq!(bench.runner.0.lock().len(), calls);
-    assert_eq!(bench.seen.of("skipped"), ["skipped h@1 2"]);
-    assert!(bench.chains.breakers(&"default".parse().unwrap())[0].open);
-    bench.clock.advance(1_000);
-    assert_eq!(all(&bench.enqueue(&["x"]).await), ["store x+h@1"]);
-    assert_eq!(
-        bench.seen.of("breaker"),
-        ["breaker h@1 true", "breaker h@1 false"]
-    );
-}
-
-#[tokio::test]
 async fn a_canary_gets_its_share_and_keeps_it() {
     let mut tried = bound("h", Side::Enqueue, Policies::default());
     tried.binding.canary = Some(Canary {
@@ -492,6 +493,6 @@ async fn what_is_bound_is_found_by_topic_and_side_and_replaced_as_a_whole() {
     bench.chains.replace(&namespace, Vec::new());
     assert!(bench.chains.chain(&topic(), Side::Enqueue).is_none());
     // A run that began before ends on what it began with.
-    let outcomes = bench.chains.on_enqueue(&chain, context(), items(&["x"])).await;
+    let outcomes = on_enqueue(&bench.chains, &chain, items(&["x"])).await;
     assert_eq!(all(&outcomes), ["store x+h@1"]);
 }

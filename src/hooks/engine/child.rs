@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, nice, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
@@ -23,6 +23,9 @@ pub const COMPILE_COMMAND: &str = "__compile-hook";
 
 /// Most bytes of an answer: an artefact is about three times its module.
 const ANSWER_BYTES_MAX: u64 = 512 << 20;
+
+/// How far the child stands behind the rest of the machine.
+const NICE: i32 = 10;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
@@ -168,6 +171,8 @@ fn limit(limits: &UploadLimits) -> io::Result<()> {
     setrlimit(Resource::As, both(limits.compile_memory_bytes))?;
     setrlimit(Resource::Cpu, both(limits.compile_cpu_s))?;
     setrlimit(Resource::Core, both(0))?;
+    // Calls under way go first. Not as far back as one can be: a busy node compiles as well.
+    nice(NICE)?;
     Ok(())
 }
 

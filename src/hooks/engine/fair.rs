@@ -66,10 +66,18 @@ struct Tenant<Job> {
     jobs: VecDeque<(Duration, Job)>,
     running: usize,
     deficit_ns: i64,
-    /// Processor time saved up; negative while it is owed.
+    saving: Saving,
+    /// As much again, for rehearsals: trying something out neither holds up what is in force nor waits for it.
+    rehearsing: Saving,
+    used: Duration,
+}
+
+/// Processor time saved up.
+#[derive(Clone, Copy)]
+struct Saving {
+    /// Negative while it is owed.
     saved_ns: i64,
     saved_at: Duration,
-    used: Duration,
 }
 
 impl<Job> Fair<Job> {
@@ -86,39 +94,53 @@ impl<Job> Fair<Job> {
 
     /// Puts `job` behind the others of its namespace, unless those are too many or the time is used up.
     pub(super) fn push(&mut self, namespace: &Namespace, job: Job, now: Duration) -> Result<(), Refusal> {
-        if self.tenants.len() > TENANTS_MAX {
-            self.forget_idle(now);
-        }
-        let quota = self.quotas.of(namespace);
-        let tenant = match self.tenants.get_mut(namespace) {
-            Some(tenant) => tenant,
-            None => self.tenants.entry(namespace.clone()).or_insert_with(|| Tenant {
-                jobs: VecDeque::new(),
-                running: 0,
-                deficit_ns: QUANTUM_NS,
-                saved_ns: nanos(quota.burst),
-                saved_at: now,
-                used: Duration::ZERO,
-            }),
-        };
-        tenant.save(quota, now);
-        if tenant.saved_ns <= 0 {
-            return Err(Refusal {
-                detail: "the namespace has used up its processor time for hooks",
-                retry_after: time_to_save(quota, tenant.saved_ns),
-            });
-        }
-        if tenant.jobs.len() >= self.queue_max {
+        let (queue_max, quota) = (self.queue_max, self.quotas.of(namespace));
+        let tenant = self.tenant(namespace, quota, now);
+        tenant.saving.spare(quota, now)?;
+        if tenant.jobs.len() >= queue_max {
             return Err(Refusal {
                 detail: "too many calls of the namespace's hooks are waiting",
                 retry_after: Duration::from_secs(1),
             });
         }
-        if tenant.jobs.is_empty() {
+        let is_first = tenant.jobs.is_empty();
+        tenant.jobs.push_back((now, job));
+        if is_first {
             self.ring.push_back(namespace.clone());
         }
-        tenant.jobs.push_back((now, job));
         Ok(())
+    }
+
+    /// Whether `namespace` has time left for rehearsals.
+    pub(super) fn may_rehearse(&mut self, namespace: &Namespace, now: Duration) -> Result<(), Refusal> {
+        let quota = self.quotas.of(namespace);
+        self.tenant(namespace, quota, now).rehearsing.spare(quota, now)
+    }
+
+    /// A rehearsal of `namespace` ended after `used`.
+    pub(super) fn rehearsed(&mut self, namespace: &Namespace, used: Duration, now: Duration) {
+        let quota = self.quotas.of(namespace);
+        let tenant = self.tenant(namespace, quota, now);
+        tenant.rehearsing.spend(nanos(used).max(CALL_NS_MIN), quota, now);
+        tenant.used += used;
+    }
+
+    fn tenant(&mut self, namespace: &Namespace, quota: CpuRate, now: Duration) -> &mut Tenant<Job> {
+        if self.tenants.len() > TENANTS_MAX {
+            self.forget_idle(now);
+        }
+        let full = Saving {
+            saved_ns: nanos(quota.burst),
+            saved_at: now,
+        };
+        self.tenants.entry_ref(namespace).or_insert_with(|| Tenant {
+            jobs: VecDeque::new(),
+            running: 0,
+            deficit_ns: QUANTUM_NS,
+            saving: full,
+            rehearsing: full,
+            used: Duration::ZERO,
+        })
     }
 
     /// The next call to make, and when it came.
@@ -168,8 +190,7 @@ impl<Job> Fair<Job> {
             tenant.running = tenant.running.saturating_sub(1);
             // A long call may put a namespace back by many turns, not for ever.
             tenant.deficit_ns = (tenant.deficit_ns - cost).max(-100 * QUANTUM_NS);
-            tenant.save(quota, now);
-            tenant.saved_ns -= cost;
+            tenant.saving.spend(cost, quota, now);
             tenant.used += used;
         }
     }
@@ -211,13 +232,34 @@ impl<Job> Fair<Job> {
         let quotas = &self.quotas;
         self.tenants.retain(|namespace, tenant| {
             let quota = quotas.of(namespace);
-            tenant.save(quota, now);
-            tenant.running > 0 || !tenant.jobs.is_empty() || tenant.saved_ns < nanos(quota.burst)
+            let is_full = |saving: &mut Saving| {
+                saving.save(quota, now);
+                saving.saved_ns >= nanos(quota.burst)
+            };
+            let is_idle = is_full(&mut tenant.saving) && is_full(&mut tenant.rehearsing);
+            tenant.running > 0 || !tenant.jobs.is_empty() || !is_idle
         });
     }
 }
 
-impl<Job> Tenant<Job> {
+impl Saving {
+    /// Whether anything is left to spend.
+    fn spare(&mut self, quota: CpuRate, now: Duration) -> Result<(), Refusal> {
+        self.save(quota, now);
+        if self.saved_ns > 0 {
+            return Ok(());
+        }
+        Err(Refusal {
+            detail: "the namespace has used up its processor time for hooks",
+            retry_after: time_to_save(quota, self.saved_ns),
+        })
+    }
+
+    fn spend(&mut self, cost_ns: i64, quota: CpuRate, now: Duration) {
+        self.save(quota, now);
+        self.saved_ns -= cost_ns;
+    }
+
     fn save(&mut self, quota: CpuRate, now: Duration) {
         let elapsed = now.saturating_sub(self.saved_at);
         self.saved_at = self.saved_at.max(now);
@@ -322,6 +364,23 @@ mod tests {
         let refusal = fair.push(&namespace, 2, ms(0)).unwrap_err();
         assert_eq!(refusal.retry_after, ms(500));
         assert!(fair.push(&namespace, 2, ms(501)).is_ok());
+    }
+
+    #[test]
+    fn rehearsals_have_as_much_time_again_and_no_more() {
+        let mut fair = Fair::new(1, 10, quota());
+        let namespace = name("a");
+        assert_eq!(fair.may_rehearse(&namespace, ms(0)), Ok(()));
+        fair.rehearsed(&namespace, ms(1_500), ms(0));
+        let refusal = fair.may_rehearse(&namespace, ms(0)).unwrap_err();
+        assert_eq!(refusal.retry_after, ms(500));
+        assert_eq!(fair.used(), [(namespace.clone(), ms(1_500))]);
+        // What is in force goes on, and what it uses holds up no rehearsal.
+        fair.push(&namespace, 1, ms(0)).unwrap();
+        fair.pop().unwrap();
+        fair.done(&namespace, ms(1_500), ms(0));
+        assert!(fair.push(&namespace, 2, ms(0)).is_err());
+        assert_eq!(fair.may_rehearse(&namespace, ms(501)), Ok(()));
     }
 
     #[test]

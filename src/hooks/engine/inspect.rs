@@ -326,10 +326,11 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn forbidden_import(import: &str) -> String {
-    if import.starts_with("wasi:") {
+/// What to say of an import that no hook can have.
+pub(super) fn forbidden_import(import: &str) -> String {
+    if import.starts_with("wasi") {
         return format!(
-            "the component imports `{import}`, and hooks have no WASI: build with --stub-wasi (Python), with \
+            "the module imports `{import}`, and hooks have no WASI: build with --stub-wasi (Python), with \
              disableFeatures of all features (JavaScript), or for wasm32-unknown-unknown (Rust)"
         );
     }

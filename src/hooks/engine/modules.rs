@@ -20,6 +20,8 @@ pub(super) struct Module {
     enqueue: Option<ComponentExportIndex>,
     dequeue: Option<ComponentExportIndex>,
     last_use: AtomicU64,
+    /// Of its compiled form.
+    bytes: u64,
 }
 
 impl Module {
@@ -40,13 +42,20 @@ pub(super) struct Modules {
     compatibility: u64,
     cache: Arc<Cache>,
     loaded: RwLock<HashMap<Digest, Arc<Module>>>,
-    count_max: usize,
+    room: Room,
     uses: AtomicU64,
 }
 
+/// What modules may take in memory; the newest may be there however large it is.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub(super) count: usize,
+    pub(super) bytes: u64,
+}
+
 impl Modules {
-    /// For `engine`, with at most `count_max` in memory.
-    pub(super) fn new(engine: Engine, cache: Arc<Cache>, count_max: usize) -> wasmtime::Result<Self> {
+    /// For `engine`, with as many in memory as there is `room` for.
+    pub(super) fn new(engine: Engine, cache: Arc<Cache>, room: Room) -> wasmtime::Result<Self> {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self {
@@ -55,7 +64,7 @@ impl Modules {
             engine,
             cache,
             loaded: RwLock::default(),
-            count_max: count_max.max(1),
+            room,
             uses: AtomicU64::new(0),
         })
     }
@@ -85,6 +94,8 @@ impl Modules {
             Ok(module) => Some(self.keep(digest, module)),
             Err(error) => {
                 tracing::warn!(%digest, %error, "a compiled hook could not be loaded");
+                // It is compiled anew.
+                self.cache.remove(self.key(digest));
                 None
             }
         }
@@ -95,6 +106,18 @@ impl Modules {
         let module = self.load(artefact)?;
         self.cache.put(self.key(digest), artefact);
         Ok(self.keep(digest, module))
+    }
+
+    /// Whether `digest` is in memory.
+    pub(super) fn is_loaded(&self, digest: Digest) -> bool {
+        self.loaded.read().contains_key(&digest)
+    }
+
+    /// Takes `digest` out of memory, if it can be mapped back.
+    pub(super) fn unload(&self, digest: Digest) {
+        if self.cache.contains(self.key(digest)) {
+            self.loaded.write().remove(&digest);
+        }
     }
 
     /// Forgets `digest`, also on disk.
@@ -131,6 +154,7 @@ impl Modules {
             dequeue: export(Side::Dequeue),
             pre: self.linker.instantiate_pre(&component)?,
             last_use: AtomicU64::new(0),
+            bytes: artefact.len() as u64,
         })
     }
 
@@ -140,15 +164,16 @@ impl Modules {
             .last_use
             .store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         let mut loaded = self.loaded.write();
-        if loaded.len() >= self.count_max && !loaded.contains_key(&digest) {
-            let oldest = loaded
-                .iter()
-                .min_by_key(|(_, module)| module.last_use.load(Ordering::Relaxed));
-            if let Some(oldest) = oldest.map(|(digest, _)| *digest) {
-                loaded.remove(&oldest);
-            }
-        }
         loaded.insert(digest, module.clone());
+        let mut bytes: u64 = loaded.values().map(|module| module.bytes).sum();
+        while loaded.len() > self.room.count.max(1) || bytes > self.room.bytes {
+            let others = loaded.iter().filter(|(known, _)| **known != digest);
+            let oldest = others.min_by_key(|(_, module)| module.last_use.load(Ordering::Relaxed));
+            let Some(oldest) = oldest.map(|(digest, _)| *digest) else {
+                break;
+            };
+            bytes -= loaded.remove(&oldest).map_or(0, |module| module.bytes);
+        }
         module
     }
 }

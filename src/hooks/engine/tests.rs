@@ -19,6 +19,18 @@ fn the_template_is_a_hook() {
     assert_eq!(examine(template()), Ok(()));
 }
 
+#[test]
+fn a_module_that_wants_wasi_is_told_what_to_do() {
+    let module = r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "mqueue:hooks/enqueue@0.1.0#on-enqueue") (param i32 i32 i32) (result i32) unreachable))"#;
+    let refused = examine(module.as_bytes().to_vec()).unwrap_err().to_string();
+    assert!(
+        refused.contains("wasi_snapshot_preview1") && refused.contains("wasm32-unknown-unknown"),
+        "{refused}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 

@@ -11,13 +11,13 @@ use tokio::sync::oneshot;
 
 use super::super::{Call, Failure, Report};
 use super::call::{failed, not_run};
-use super::fair::{CpuQuotas, Fair};
+use super::fair::{CpuQuotas, Fair, Refusal};
 use crate::clock::Stopwatch;
 use crate::model::Namespace;
 
 /// A guest's stack, a host call's on top of it, and room to spare: an overflow here would end the process.
 const STACK_BYTES: usize = 4 << 20;
-/// How often threads without work look after what grows old.
+/// How often threads look after what grows old.
 const UPKEEP: Duration = Duration::from_secs(1);
 /// How often calls are looked through for those that waited too long.
 const EXPIRE_EVERY: Duration = Duration::from_millis(50);
@@ -54,6 +54,8 @@ struct Waiting {
     awake: usize,
     /// When calls were last looked through for those that waited too long.
     expired_at: Duration,
+    /// When what grows old was last looked after.
+    kept_up_at: Duration,
     is_stopping: bool,
 }
 
@@ -77,6 +79,7 @@ impl Threads {
                 idle: 0,
                 awake: count,
                 expired_at: Duration::ZERO,
+                kept_up_at: Duration::ZERO,
                 is_stopping: false,
             }),
             wake: Condvar::new(),
@@ -136,6 +139,21 @@ impl Threads {
         }
     }
 
+    /// Whether `namespace` has processor time left for rehearsals.
+    pub(super) fn may_rehearse(&self, namespace: &Namespace) -> Result<(), Refusal> {
+        let now = self.shared.uptime.elapsed();
+        self.shared.waiting.lock().fair.may_rehearse(namespace, now)
+    }
+
+    /// What books the time that rehearsals took.
+    pub(super) fn rehearsals_book(&self) -> impl FnOnce(&Namespace, Duration) + Send + 'static {
+        let shared = self.shared.clone();
+        move |namespace, used| {
+            let now = shared.uptime.elapsed();
+            shared.waiting.lock().fair.rehearsed(namespace, used, now);
+        }
+    }
+
     /// Calls in waiting.
     pub(super) fn waiting(&self) -> usize {
         self.shared.waiting.lock().fair.waiting()
@@ -181,6 +199,15 @@ impl Shared {
         }
     }
 
+    /// Looks after what grows old when it is time, however busy the threads are.
+    fn keep_up(&self, waiting: &mut parking_lot::MutexGuard<'_, Waiting>, execute: &impl Execute) {
+        let now = self.uptime.elapsed();
+        if now.saturating_sub(waiting.kept_up_at) >= UPKEEP {
+            waiting.kept_up_at = now;
+            parking_lot::MutexGuard::unlocked(waiting, || execute.upkeep());
+        }
+    }
+
     /// Books the call that ended and waits for the next; `None` when there will be none.
     fn next(
         &self,
@@ -201,6 +228,7 @@ impl Shared {
                 }
             }
         }
+        self.keep_up(&mut waiting, execute);
         let mut looks = 0;
         loop {
             if waiting.is_stopping {
@@ -216,12 +244,10 @@ impl Shared {
             }
             waiting.idle += 1;
             waiting.awake -= 1;
-            let slept = self.wake.wait_for(&mut waiting, UPKEEP);
+            self.wake.wait_for(&mut waiting, UPKEEP);
             waiting.idle -= 1;
             waiting.awake += 1;
-            if slept.timed_out() {
-                parking_lot::MutexGuard::unlocked(&mut waiting, || execute.upkeep());
-            }
+            self.keep_up(&mut waiting, execute);
         }
     }
 }

@@ -35,6 +35,9 @@ fn text(upload: &[u8]) -> Result<Vec<u8>, UploadError> {
 /// Wraps a core module against the world of this package that its exports fit.
 fn wrapped(mut module: Vec<u8>) -> Result<Vec<u8>, UploadError> {
     let facts = core_facts(&module).map_err(|error| UploadError::Malformed(error.to_string()))?;
+    if let Some(wasi) = &facts.wasi {
+        return Err(UploadError::Contract(super::inspect::forbidden_import(wasi)));
+    }
     if !facts.has_component_type {
         let world = match (facts.exports(Side::Enqueue), facts.exports(Side::Dequeue)) {
             (true, true) => "full-hook",
@@ -79,6 +82,8 @@ fn canonical(side: Side) -> String {
 struct CoreFacts {
     exports: Vec<String>,
     has_component_type: bool,
+    /// An import that hooks cannot have, whatever it is wrapped with.
+    wasi: Option<String>,
 }
 
 impl CoreFacts {
@@ -104,6 +109,7 @@ fn core_facts(module: &[u8]) -> wasmparser::Result<CoreFacts> {
     let mut facts = CoreFacts {
         exports: Vec::new(),
         has_component_type: false,
+        wasi: None,
     };
     for payload in wasmparser::Parser::new(0).parse_all(module) {
         match payload? {
@@ -112,6 +118,14 @@ fn core_facts(module: &[u8]) -> wasmparser::Result<CoreFacts> {
                     let name = export?.name;
                     if name.contains('#') {
                         facts.exports.push(name.to_owned());
+                    }
+                }
+            }
+            wasmparser::Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    let module = import?.module;
+                    if module.starts_with("wasi") {
+                        facts.wasi = Some(module.to_owned());
                     }
                 }
             }

@@ -6,7 +6,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::description::{Description, FolderHook};
-use super::is_folder;
 use crate::model::{HookName, Namespace};
 
 /// Folders that are no namespaces.
@@ -43,28 +42,25 @@ pub(super) struct Found {
     pub(super) hook: Result<FolderHook, String>,
 }
 
-/// Every folder two levels below `root` that has a `hook.toml`.
+/// Every folder two levels below `root` that has a `hook.toml`. What is not found is not there.
 ///
 /// # Errors
-/// When `root` is there and cannot be read.
+/// When `root` or a folder in it cannot be read: whatever is in it may still be there.
 pub(super) fn scan(root: &Path) -> io::Result<BTreeMap<Place, Found>> {
     let mut found = BTreeMap::new();
-    if !root.exists() {
-        return Ok(found);
-    }
     for namespace in entries(root)? {
         let Some(name) = name_of::<Namespace>(&namespace) else {
             continue;
         };
-        if RESERVED.contains(&name.as_str()) || !is_folder(&namespace) {
+        if RESERVED.contains(&name.as_str()) || !is_folder(&namespace)? {
             continue;
         }
-        // A namespace's folder that vanishes meanwhile has no hooks.
-        for folder in entries(&namespace).unwrap_or_default() {
+        for folder in if_there(entries(&namespace))?.unwrap_or_default() {
             let Some(hook) = name_of::<HookName>(&folder) else {
                 continue;
             };
-            if !is_folder(&folder) || std::fs::symlink_metadata(folder.join("hook.toml")).is_err() {
+            let toml = std::fs::symlink_metadata(folder.join("hook.toml"));
+            if !is_folder(&folder)? || if_there(toml)?.is_none() {
                 continue;
             }
             if found.len() == HOOKS_MAX {
@@ -83,7 +79,31 @@ pub(super) fn scan(root: &Path) -> io::Result<BTreeMap<Place, Found>> {
             found.insert((name.clone(), hook), Found { hash, hook: read });
         }
     }
+    // What was not found may only have gone with all the rest.
+    std::fs::read_dir(root)?;
     Ok(found)
+}
+
+/// Nothing where there is no such thing; other errors say nothing about what is there.
+fn if_there<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether `path` is a folder and not a link to one.
+fn is_folder(path: &Path) -> io::Result<bool> {
+    let found = if_there(std::fs::symlink_metadata(path))?;
+    Ok(found.is_some_and(|found| found.is_dir()))
 }
 
 fn read_hook(folder: &Path, hook: &HookName, hasher: &mut blake3::Hasher) -> Result<FolderHook, String> {

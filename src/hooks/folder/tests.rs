@@ -183,6 +183,28 @@ async fn the_folder_and_the_api_keep_out_of_each_others_hooks() {
 }
 
 #[tokio::test]
+async fn a_folder_that_cannot_be_looked_through_takes_no_hook_out_of_force() {
+    let mut b = bench().await;
+    b.write("acme/tag/hook.toml", BOUND);
+    b.write("acme/tag/hook.wat", "one");
+    b.folder.look().await;
+    assert_eq!(b.state(), (Some(1), None));
+    // The whole folder is away, as when a volume is not mounted.
+    let aside = b.root.path().with_extension("aside");
+    fs::rename(b.root.path(), &aside).unwrap();
+    b.folder.look().await;
+    assert_eq!(b.state(), (Some(1), None));
+    let mut after = HookFolder::new(b.root.path().to_owned(), b.f.registry.clone());
+    after.look().await;
+    assert_eq!(b.state(), (Some(1), None), "after a restart neither");
+    // It is back, with a hook less.
+    fs::rename(&aside, b.root.path()).unwrap();
+    fs::remove_dir_all(b.root.path().join("acme/tag")).unwrap();
+    b.folder.look().await;
+    assert_eq!(b.state(), (None, None));
+}
+
+#[tokio::test]
 async fn a_hook_that_left_the_folder_while_the_node_was_down_is_unbound() {
     let mut b = bench().await;
     b.write("acme/tag/hook.toml", BOUND);

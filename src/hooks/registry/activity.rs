@@ -13,7 +13,7 @@ use super::stats::Counts;
 use super::{KeptFailure, LogEntry, Registry, VersionStats};
 use crate::clock::{Clock, Timestamp};
 use crate::hooks::{Bound, Call, HookItem, LogLevel, Observer, Report, ShadowOutcome, Version};
-use crate::model::{HookName, Namespace};
+use crate::model::{HookName, HookRef, Namespace};
 
 /// Versions of each hook that metrics show.
 const VERSIONS_SHOWN: usize = 2;
@@ -124,13 +124,20 @@ impl Activity {
             .collect()
     }
 
-    /// Forgets hooks that are gone, and failures that are too old.
-    pub(super) fn tidy(&self, is_there: impl Fn(&Namespace, &HookName) -> bool) {
+    /// Forgets hooks and versions that are gone, and failures that are too old.
+    pub(super) fn tidy(
+        &self,
+        is_there: impl Fn(&Namespace, &HookName) -> bool,
+        has_version: impl Fn(&Namespace, &HookName, u32) -> bool,
+    ) {
         let now = self.clock.now();
         let mut hooks = self.hooks.write();
         hooks.retain(|namespace, hooks| {
             hooks.retain(|hook, activity| {
                 let there = is_there(namespace, hook);
+                let mut counts = activity.counts.lock();
+                counts.retain(|version, _| has_version(namespace, hook, *version));
+                drop(counts);
                 let mut failures = activity.failures.lock();
                 let stale = |failure: &KeptFailure| !there || !is_fresh(failure, now);
                 while failures.front().is_some_and(stale) {
@@ -327,6 +334,14 @@ impl Observer for Registry {
         self.activity.say(&version.namespace, &hook.hook, level, &line);
         if open && Self::on_probation(bound, hook.version, self.clock.now()) {
             self.roll_back_soon(bound.clone());
+        }
+    }
+
+    fn breaker_gone(&self, namespace: &Namespace, hook: &HookRef) {
+        if let Some(activity) = self.activity.find(namespace, &hook.hook)
+            && let Some(counts) = activity.counts.lock().get_mut(&hook.version)
+        {
+            counts.breaker_open = false;
         }
     }
 }

@@ -6,6 +6,7 @@ use super::versions::By;
 use super::{Activation, BindingDraft, Expected, Registry, RegistryError, Result};
 use crate::clock::Timestamp;
 use crate::hooks::Bound;
+use crate::hooks::engine::UploadError;
 use crate::hooks::rehearse::{parse_cases, run_cases};
 use crate::model::{Author, Binding, Canary, HookName, Namespace, Side};
 use crate::shard::HookChange;
@@ -66,7 +67,9 @@ impl Registry {
                 before.enabled && versions_of(before).any(|(role, used)| role != "shadow" && used == version)
             });
             if !known {
-                let shadow = draft.shadow == Some(version) && draft.version != version;
+                let shadow = draft.shadow == Some(version)
+                    && draft.version != version
+                    && draft.canary.is_none_or(|canary| canary.version != version);
                 self.gate(namespace, &draft.hook, version, draft.side, shadow)
                     .await?;
             }
@@ -330,8 +333,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether `version` may go into force: it exports the side, is compiled here, and passes every test case
-    /// of its hook for that side; `force` passes over failed ones.
+    /// Whether `version` may go into force: it exports the side, is compiled here, can be instantiated within
+    /// its own limits, and passes every test case of its hook for that side; `force` passes over failed ones.
     async fn gate(
         &self,
         namespace: &Namespace,
@@ -351,11 +354,23 @@ impl Registry {
             stored.version.clone()
         };
         self.preparer.ensure(version.digest).await?;
+        match self.preparer.try_out(version.clone()).await {
+            Err(UploadError::Start(detail)) => {
+                let detail = format!("version: it cannot be instantiated within its own limits: {detail}");
+                return Err(RegistryError::Gate(vec![detail]));
+            }
+            tried => tried?,
+        }
         if force {
             return Ok(());
         }
+        let tests = self.tests(namespace, hook).await?;
+        if !tests.is_empty() {
+            let spare = self.preparer.may_rehearse(namespace);
+            spare.map_err(RegistryError::Busy)?;
+        }
         let mut failures = Vec::new();
-        for test in self.tests(namespace, hook).await? {
+        for test in tests {
             let cases = match parse_cases(&test.case) {
                 Ok(cases) => cases,
                 Err(detail) => {
@@ -366,7 +381,11 @@ impl Registry {
             let cases: Vec<_> = cases.into_iter().filter(|case| case.side == side).collect();
             for result in run_cases(&*self.preparer, &version, &cases).await {
                 if let Some(mismatch) = result.mismatch {
-                    failures.push(format!("test `{}`, `{}`: {mismatch}", test.name, result.name));
+                    let case = match *result.name == *test.name.as_str() {
+                        true => String::new(),
+                        false => format!(", case `{}`", result.name),
+                    };
+                    failures.push(format!("test `{}`{case}: {mismatch}", test.name));
                 }
             }
             if failures.len() >= FAILURES_MAX {

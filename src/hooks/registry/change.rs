@@ -10,11 +10,14 @@ use super::versions::By;
 use super::{Registry, RegistryError, Result};
 use crate::clock::Timestamp;
 use crate::hooks::Bound;
-use crate::model::{Author, Binding, Namespace};
+use crate::hooks::engine::UploadError;
+use crate::model::{Author, Binding, Digest, Namespace};
 use crate::shard::{AuditRow, HookChange, ShardError};
 
 /// How often a plan is made anew because another node changed something first.
 const ATTEMPTS: usize = 8;
+/// How long a module that could not be compiled is not waited for again, in milliseconds.
+const FAILED_MS: i64 = 10 * 60 * 1_000;
 /// Longest actor and JSON text in the log of changes, in bytes; a longer text is left out.
 const AUDIT_BYTES_MAX: usize = 64 << 10;
 const ACTOR_BYTES_MAX: usize = 256;
@@ -174,9 +177,7 @@ impl Registry {
                     let Some(stored) = state.stored(namespace, &binding.hook, version) else {
                         continue;
                     };
-                    if !self.preparer.is_ready(stored.row.digest)
-                        && let Err(error) = self.preparer.ensure(stored.row.digest).await
-                    {
+                    if let Err(error) = self.ensure_once(stored.row.digest).await {
                         let hook = &stored.version.hook;
                         tracing::warn!(%namespace, %hook, %error, "a hook from the catalog is not ready here");
                     }
@@ -186,6 +187,25 @@ impl Registry {
         let _writing = self.writing.lock().await;
         self.reload().await?;
         Ok(true)
+    }
+
+    /// Compiles a module that is not ready here, unless that failed lately: one tenant's module must not hold
+    /// up the changes of all others time and again. Calls of it have it compiled all the same.
+    async fn ensure_once(&self, digest: Digest) -> std::result::Result<(), UploadError> {
+        let now = self.clock.monotonic();
+        let failed_lately = {
+            let mut failed = self.failed.lock();
+            failed.retain(|_, at| now.0 - at.0 < FAILED_MS);
+            failed.contains_key(&digest)
+        };
+        if failed_lately || self.preparer.is_ready(digest) {
+            return Ok(());
+        }
+        let ensured = self.preparer.ensure(digest).await;
+        if ensured.is_err() {
+            self.failed.lock().insert(digest, now);
+        }
+        ensured
     }
 
     /// Tells the chains which bindings of `namespace` are in force. Bindings that did not change are the very

@@ -1,10 +1,13 @@
 //! What the registry needs of whoever runs modules.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::hooks::engine::{Engine, ModuleSource, Prepared, UploadError};
 use crate::hooks::rehearse::Rehearser;
-use crate::hooks::{Call, Report};
+use crate::hooks::{Call, Report, Version};
 use crate::model::{Digest, Namespace};
 use crate::shard::Catalog;
 
@@ -19,12 +22,25 @@ pub trait Preparer: Rehearser {
 
     /// Whether a module is compiled here.
     fn is_ready(&self, digest: Digest) -> bool;
+
+    /// Makes an instance of `version`, whose module is compiled here, within its own limits.
+    async fn try_out(&self, _version: Arc<Version>) -> Result<(), UploadError> {
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Rehearser for Engine {
     async fn rehearse(&self, call: Call) -> Report {
         Self::rehearse(self, call).await
+    }
+
+    fn may_rehearse(&self, namespace: &Namespace) -> Result<(), Duration> {
+        Self::may_rehearse(self, namespace)
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        Self::payload_bytes_max(self)
     }
 }
 
@@ -40,6 +56,10 @@ impl Preparer for Engine {
 
     fn is_ready(&self, digest: Digest) -> bool {
         Self::is_ready(self, digest)
+    }
+
+    async fn try_out(&self, version: Arc<Version>) -> Result<(), UploadError> {
+        Self::try_out(self, version).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why the registry refused.
 
+use std::time::Duration;
+
 use crate::hooks::engine::UploadError;
 use crate::model::HookName;
 use crate::shard::ShardError;
@@ -28,6 +30,9 @@ pub enum RegistryError {
     /// The version may not go into force: each line says why.
     #[error("the version may not be activated: {}", .0.join("; "))]
     Gate(Vec<String>),
+    /// The namespace's rehearsals have used up their processor time.
+    #[error("the namespace has used up its processor time for trying hooks out")]
+    Busy(Duration),
     /// The binding is not at the revision that the change was made for.
     #[error("the binding has changed")]
     Stale {

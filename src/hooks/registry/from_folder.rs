@@ -50,6 +50,7 @@ impl Registry {
                 let again = matches!(
                     error,
                     RegistryError::Store(_)
+                        | RegistryError::Busy(_)
                         | RegistryError::Upload(UploadError::Busy(_) | UploadError::Internal(_))
                 );
                 self.reject_folder(namespace, hook, error.to_string());

@@ -125,7 +125,7 @@ impl Outcome {
         }
     }
 
-    fn failed(verdict: VerdictWord, failure: String) -> Self {
+    pub(super) fn failed(verdict: VerdictWord, failure: String) -> Self {
         Self {
             failure: Some(failure),
             ..Self::new(verdict)

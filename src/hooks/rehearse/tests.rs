@@ -122,6 +122,25 @@ async fn a_mismatch_says_what_was_expected_and_what_came() {
         enqueued(failed(), json!({"verdict": "error", "message": "FR"})).await,
         "expected the message `FR`, got `no table for DE`"
     );
+    // What the queue would refuse is no success here.
+    let nowhere = Edit {
+        topic: Some("../x".into()),
+        ..Edit::default()
+    };
+    assert!(
+        enqueued(enqueue(EnqueueVerdict::Edit(nowhere)), json!({"verdict": "edit"}))
+            .await
+            .starts_with("expected edit, got error (topic: ")
+    );
+    let many = vec![Edit::default(); 17];
+    assert_eq!(
+        enqueued(
+            enqueue(EnqueueVerdict::Split(many)),
+            json!({"verdict": "error", "message": "at most 16"})
+        )
+        .await,
+        ""
+    );
     let deferred = Ok(Verdicts::Dequeue(vec![Ok(DequeueVerdict::Defer(5))]));
     assert_eq!(
         mismatch(deferred, "dequeue", json!({"verdict": "defer", "delay_ms": 6})).await,

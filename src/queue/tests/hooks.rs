@@ -7,10 +7,10 @@ use tokio::sync::Semaphore;
 
 use super::node::{Node, item, request, somebody, topic};
 use super::script::{hook, keep, shaped, text, why};
-use crate::hooks::{DequeueOutcome, EnqueueOutcome};
+use crate::hooks::{DequeueOutcome, EnqueueOutcome, HookItem, Shaped};
 use crate::model::{DeadReason, Delivery, ItemState, SettingsPatch, TopicKey};
 use crate::model::{Quota, Rate};
-use crate::queue::{Durability, EnqueueResult, HookReason, NewItem, SettleStatus};
+use crate::queue::{Durability, EnqueueResult, HookReason, NewItem, Redrive, SettleStatus};
 use crate::tenant::QuotaTable;
 
 fn keyed(text: &str, key: &str) -> NewItem {
@@ -26,6 +26,10 @@ async fn enqueue(node: &Node, topic: &TopicKey, items: Vec<NewItem>) -> Vec<Enqu
         .enqueue(topic, items, Durability::Logged, &somebody())
         .await;
     enqueued.unwrap().results
+}
+
+fn split(asked: &HookItem, parts: Vec<Shaped>) -> EnqueueOutcome {
+    EnqueueOutcome::Split(asked.item.clone(), parts)
 }
 
 fn reason(code: &str) -> Box<HookReason> {
@@ -115,10 +119,10 @@ async fn hooks_are_told_who_asks_and_see_the_item_as_it_will_be() {
 async fn a_key_stays_with_what_is_stored_and_is_given_back_with_what_is_not() {
     let (node, t) = (Node::start(1, 100).await, topic("t"));
     node.hooks.inward(&t, |asked| match &*text(&asked.item) {
-        "split" => EnqueueOutcome::Split(vec![
-            shaped(&asked.item, "a", None),
-            shaped(&asked.item, "b", None),
-        ]),
+        "split" => split(
+            asked,
+            vec![shaped(&asked.item, "a", None), shaped(&asked.item, "b", None)],
+        ),
         "edit" => EnqueueOutcome::Store(shaped(&asked.item, "edited", None)),
         _ => EnqueueOutcome::Filtered(hook(), why("spam")),
     });
@@ -157,11 +161,12 @@ async fn a_routed_item_runs_through_the_target_s_hooks_and_lands_in_its_shard() 
     let target = other.topic().to_string();
     node.hooks.inward(&t, move |asked| {
         let part = |payload, route| shaped(&asked.item, payload, route);
-        EnqueueOutcome::Split(vec![
-            part("here", None),
-            part("there", Some(&target)),
-            part("there too", Some(&target)),
-        ])
+        let parts = [
+            ("here", None),
+            ("there", Some(&*target)),
+            ("there too", Some(&*target)),
+        ];
+        split(asked, parts.map(|(payload, route)| part(payload, route)).to_vec())
     });
     node.hooks.inward(&other, |asked| match &*text(&asked.item) {
         "there too" => EnqueueOutcome::Filtered(hook(), why("spam")),
@@ -216,13 +221,68 @@ async fn what_a_split_adds_is_taken_from_the_quota_and_bounded() {
     });
     node.hooks.inward(&t, |asked| {
         let parts: usize = text(&asked.item).parse().unwrap();
-        EnqueueOutcome::Split(vec![shaped(&asked.item, "x", None); parts])
+        split(asked, vec![shaped(&asked.item, "x", None); parts])
     });
-    let results = enqueue(&node, &t, vec![item("4"), item("9"), item("1001")]).await;
-    assert!(matches!(&results[0], EnqueueResult::Split { ids } if ids.len() == 4));
-    assert_eq!(results[1].refusal().unwrap().0, "quota_exceeded");
+    // Nine do not fit, and take nothing: what came behind them would find the quota used up.
+    let results = enqueue(&node, &t, vec![item("9"), item("4"), item("1001")]).await;
+    assert_eq!(results[0].refusal().unwrap().0, "quota_exceeded");
+    assert!(matches!(&results[1], EnqueueResult::Split { ids } if ids.len() == 4));
     assert_eq!(results[2].refusal().unwrap().0, "too_many_parts");
     assert_eq!(node.counts(&t), [4, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_redrive_through_a_hook_that_splits_keeps_what_the_quota_or_the_frame_has_no_room_for() {
+    let (node, t) = (Node::start(1, 100).await, topic("t"));
+    let five = NonZeroU32::new(5).unwrap();
+    node.quotas.configure(QuotaTable {
+        default: Quota {
+            rate: Some(Rate::per_minute(five)),
+            ..Quota::default()
+        },
+        ..QuotaTable::default()
+    });
+    node.hooks.inward(&t, |asked| {
+        EnqueueOutcome::DeadLetter(asked.item.clone(), hook(), why("poison"))
+    });
+    let results = enqueue(&node, &t, vec![item("9"), item("4"), item("1001")]).await;
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result, EnqueueResult::DeadLettered { .. }))
+    );
+    node.hooks.inward(&t, |asked| {
+        let parts: usize = text(&asked.item).parse().unwrap();
+        split(asked, vec![shaped(&asked.item, "x", None); parts])
+    });
+    let redrive = Redrive {
+        hook: Some(hook()),
+        ..Redrive::default()
+    };
+    let redriven = node.queue.redrive(&t, redrive).await.unwrap();
+    assert_eq!((redriven.count, redriven.kept), (1, 2));
+    assert_eq!(node.counts(&t), [4, 0, 0, 2]);
+}
+
+#[tokio::test]
+async fn a_part_that_becomes_a_dead_letter_takes_the_whole_item_along() {
+    let (node, a) = (Node::start(1, 100).await, topic("a"));
+    node.hooks.inward(&a, |asked| {
+        let parts =
+            ["stays", "goes"].map(|payload| shaped(&asked.item, payload, (payload == "goes").then_some("b")));
+        split(asked, parts.to_vec())
+    });
+    node.hooks.inward(&topic("b"), |asked| {
+        EnqueueOutcome::DeadLetter(asked.item.clone(), hook(), why("poison"))
+    });
+    let results = enqueue(&node, &a, vec![keyed("whole", "k")]).await;
+    let EnqueueResult::DeadLettered { id, .. } = results[0] else {
+        panic!("{results:?}");
+    };
+    assert_eq!(node.counts(&a), [0, 0, 0, 1]);
+    assert_eq!(text(&node.queue.item(&a, id).await.unwrap().item), "whole");
+    let node = node.crash().await;
+    assert_eq!(text(&node.queue.item(&a, id).await.unwrap().item), "whole");
 }
 
 #[tokio::test]

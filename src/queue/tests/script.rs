@@ -7,7 +7,9 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::hooks::{Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Shaped};
+use crate::hooks::{
+    Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Room, Shaped,
+};
 use crate::model::{HookRef, Item, Namespace, Side, TopicKey};
 
 type Inward = Arc<dyn Fn(&HookItem) -> EnqueueOutcome + Send + Sync>;
@@ -75,7 +77,13 @@ impl Hooks for Script {
         (*asked == hook()).then(|| Chain([].into()))
     }
 
-    async fn on_enqueue(&self, _: &Chain, context: HookContext, items: Vec<HookItem>) -> Vec<EnqueueOutcome> {
+    async fn on_enqueue(
+        &self,
+        _: &Chain,
+        context: HookContext,
+        items: Vec<HookItem>,
+        _: &Room,
+    ) -> Vec<EnqueueOutcome> {
         let says = self.inward.lock()[&context.topic].clone();
         self.ask(context, Side::Enqueue, &items).await;
         items.iter().map(|item| says(item)).collect()

@@ -289,3 +289,42 @@ async fn the_cache_outlives_the_engine_and_forgeries_do_not_count() {
     assert_eq!(second.status().modules_cached, 0);
     assert!(!dir.path().join("hooks-cache.bad-2").exists());
 }
+
+#[tokio::test]
+async fn modules_in_memory_are_bounded_in_bytes_and_mapped_back() {
+    let node = Node::start_with(|options| options.modules_bytes_max = 1);
+    let shout = Guest {
+        item: UPPER,
+        ..Guest::default()
+    };
+    let other = Guest {
+        fields: "(func)",
+        ..shout
+    };
+    let one = Arc::new(node.version(&shout.enqueue()).await);
+    let two = Arc::new(node.version(&other.enqueue()).await);
+    assert_ne!(one.digest, two.digest);
+    assert_eq!(
+        node.engine.status().modules_loaded,
+        0,
+        "what is uploaded is not in force"
+    );
+    for version in [&one, &two, &one, &two] {
+        assert_eq!(enqueued(&node.call(version, &["x"]).await), [replaced("X")]);
+        assert_eq!(node.engine.status().modules_loaded, 1);
+    }
+    assert_eq!(node.engine.status().modules_cached, 2);
+}
+
+#[tokio::test]
+async fn a_version_whose_own_limits_are_too_low_is_found_out_before_any_call() {
+    let node = Node::start();
+    let mut version = node.version(&Guest::default().enqueue()).await;
+    version.limits.memory_bytes = 1 << 20;
+    let fine = Arc::new(version);
+    assert_eq!(node.engine.try_out(fine.clone()).await, Ok(()));
+    let mut version = node.version(&Guest::default().enqueue()).await;
+    version.limits.memory_bytes = 1 << 10;
+    let tried = node.engine.try_out(Arc::new(version)).await;
+    assert!(matches!(tried, Err(UploadError::Start(_))), "{tried:?}");
+}

@@ -318,3 +318,40 @@ async fn what_did_not_change_is_published_as_the_very_same() {
     assert!(Arc::ptr_eq(&before[0], &f.in_force()[0]));
     assert_eq!(f.in_force().len(), 3);
 }
+
+#[tokio::test]
+async fn no_version_passes_the_gate_by_as_a_shadow_that_is_on_trial_too() {
+    let f = Fixture::new().await;
+    f.add("h", "one").await;
+    f.add("h", "reject").await;
+    let case = r#"{"side":"enqueue","item":{"text":"x"},"expect":{"verdict":"keep"}}"#;
+    let test = StoredTest {
+        name: name("keeps"),
+        case: case.to_owned(),
+    };
+    f.registry
+        .put_test(&ns(), &name("h"), test, &ada())
+        .await
+        .unwrap();
+    let shadowed = BindingDraft {
+        shadow: Some(2),
+        ..draft("b", "h", 1)
+    };
+    f.bind(shadowed.clone()).await;
+    let tried = BindingDraft {
+        canary: Some(Canary {
+            version: 2,
+            percent: 50,
+        }),
+        ..shadowed
+    };
+    let error = f
+        .registry
+        .put_binding(&ns(), tried, Expected::Anything, &ada())
+        .await
+        .unwrap_err();
+    let RegistryError::Gate(reasons) = &error else {
+        panic!("{error}");
+    };
+    assert!(reasons[0].starts_with("test `keeps`"), "{reasons:?}");
+}
