@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import { answer, api } from "../api/client";
 import { has } from "../api/live";
 import { useLoad } from "../load";
+import { NavLink } from "../parts/NavLink";
 import { ProblemNote } from "../parts/Note";
 import { Settings } from "../parts/Settings";
 import { SettingsForm } from "../parts/SettingsForm";
@@ -43,9 +44,9 @@ export function Namespace({ namespace }: { namespace: string }) {
       </div>
       <nav class="tabs" aria-label="Parts of the namespace">
         {TABS.filter(([, , scopes]) => scopes === null || scopes.some((scope) => has(scope))).map(([id, name]) => (
-          <a key={id} href={href("namespaces", namespace) + (id && `?tab=${id}`)} aria-current={tab === id ? "page" : undefined}>
+          <NavLink key={id} to={href("namespaces", namespace) + (id && `?tab=${id}`)} current={tab === id}>
             {name}
-          </a>
+          </NavLink>
         ))}
       </nav>
       {tab === "operations" ? (
