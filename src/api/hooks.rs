@@ -35,6 +35,8 @@ use crate::tenant::{Authorised, Scope};
 const UPLOADS_MAX: usize = 16;
 /// Dry runs that may be under way at once, in all and of one namespace.
 const DRY_RUNS_MAX: (usize, usize) = (32, 2);
+/// Bindings that may be under way at once, in all and of one namespace: their versions' tests may run.
+const GATES_MAX: (usize, usize) = (64, 8);
 /// Followers of logs, in all and of one namespace.
 const FOLLOWERS_MAX: (usize, usize) = (256, 16);
 
@@ -48,6 +50,7 @@ pub struct HooksState {
     pub upload_bytes_max: usize,
     uploads: Places,
     dry_runs: Places,
+    gates: Places,
     followers: Places,
 }
 
@@ -60,6 +63,7 @@ impl HooksState {
             upload_bytes_max,
             uploads: Places::new(UPLOADS_MAX, 1),
             dry_runs: Places::new(DRY_RUNS_MAX.0, DRY_RUNS_MAX.1),
+            gates: Places::new(GATES_MAX.0, GATES_MAX.1),
             followers: Places::new(FOLLOWERS_MAX.0, FOLLOWERS_MAX.1),
         }
     }

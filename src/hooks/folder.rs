@@ -29,6 +29,8 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 /// How often the folder is looked through though nothing was noticed: notices can be lost, and another node
 /// may have bound what is no longer there.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked whether the folder has been made.
+const MADE_EVERY: Duration = Duration::from_secs(2);
 
 /// The hooks of one folder.
 #[derive(Debug)]
@@ -72,7 +74,11 @@ impl HookFolder {
             }
             self.look().await;
             // Either way it is time to look again.
-            let _ = tokio::time::timeout(LOOK_EVERY, changes.recv()).await;
+            let pause = match self.root.is_dir() {
+                true => LOOK_EVERY,
+                false => MADE_EVERY,
+            };
+            let _ = tokio::time::timeout(pause, changes.recv()).await;
         }
     }
 

@@ -153,3 +153,32 @@ async fn nothing_in_the_plugins_folder_breaks_what_is_in_force() {
     becomes(&hooks, "shout", |hook| hook["bindings"] == json!([])).await;
     assert_eq!(passed(&hooks, "four").await, "four");
 }
+
+#[tokio::test]
+async fn a_plugins_folder_that_is_made_late_is_found_and_its_loss_takes_nothing_away() {
+    let aside = tempfile::tempdir().unwrap();
+    let root = aside.path().join("plugins");
+    let server = Server::setup()
+        .set("hooks.folder", root.to_str().unwrap())
+        .start()
+        .await;
+    let hooks = Hooks::of(&server.client(), "default");
+    assert_eq!(passed(&hooks, "one").await, "one");
+    let folder = root.join("default/shout");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("hook.wat"), SHOUT.enqueue()).unwrap();
+    let bound = "[[bindings]]\ntopic = \"t\"\nside = \"enqueue\"\n";
+    fs::write(folder.join("hook.toml"), bound).unwrap();
+    becomes(&hooks, "shout", |hook| hook["bindings"] != json!([])).await;
+    assert_eq!(passed(&hooks, "two").await, "TWO");
+    // As when a volume is not mounted any more; it is looked through every two seconds.
+    fs::rename(&root, aside.path().join("away")).unwrap();
+    for _ in 0..30 {
+        hooks
+            .client
+            .topic("idle")
+            .dequeue_as(json!({"wait_ms": 100}))
+            .await;
+    }
+    assert_eq!(passed(&hooks, "three").await, "THREE");
+}

@@ -157,7 +157,7 @@ pub(super) async fn put(
         enabled: body.enabled,
     };
     let (namespace, author) = (place.authorised.namespace(), &place.author);
-    let _gate = state.hooks.dry_runs.take(namespace, "dry runs and activations")?;
+    let _gate = state.hooks.gates.take(namespace, "activations")?;
     let binding = state
         .hooks
         .registry
@@ -215,7 +215,7 @@ pub(super) async fn activate(
         force: body.force,
     };
     let (namespace, author) = (place.authorised.namespace(), &place.author);
-    let _gate = state.hooks.dry_runs.take(namespace, "dry runs and activations")?;
+    let _gate = state.hooks.gates.take(namespace, "activations")?;
     let binding = state
         .hooks
         .registry
