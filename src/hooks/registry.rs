@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
@@ -57,7 +58,7 @@ pub struct Registry {
     catalog: Catalog,
     preparer: Arc<dyn Preparer>,
     clock: Clock,
-    limits: LimitsView,
+    limits: Limits,
     state: RwLock<State>,
     /// Held from planning a change to its end.
     writing: tokio::sync::Mutex<()>,
@@ -67,6 +68,12 @@ pub struct Registry {
     published: Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>,
     runtime: Handle,
     myself: Weak<Self>,
+}
+
+struct Limits {
+    /// What one call may use, unless its manifest asks for less.
+    call: ArcSwap<HookLimits>,
+    namespace: NamespaceHookLimits,
 }
 
 impl std::fmt::Debug for Registry {
@@ -94,8 +101,8 @@ impl Registry {
             preparer,
             activity: Activity::new(clock.clone()),
             clock,
-            limits: LimitsView {
-                call: call_limits,
+            limits: Limits {
+                call: ArcSwap::from_pointee(call_limits),
                 namespace: NamespaceHookLimits::default(),
             },
             state: RwLock::new(state),
@@ -233,6 +240,9 @@ impl Registry {
 
     /// The limits in force.
     pub fn limits(&self) -> LimitsView {
-        self.limits
+        LimitsView {
+            call: **self.limits.call.load(),
+            namespace: self.limits.namespace,
+        }
     }
 }
