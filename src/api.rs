@@ -28,6 +28,7 @@ mod quota;
 mod read_items;
 mod reply;
 mod routes;
+mod seats;
 mod settle;
 mod topics;
 mod views;

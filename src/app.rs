@@ -14,6 +14,7 @@ mod tenancy;
 pub use assemble::{Node, assemble};
 pub use hooks::HookParts;
 pub use serve::run;
+pub use tenancy::check_keys;
 
 use crate::config::ConfigError;
 use crate::hooks::engine::EngineError;

@@ -66,6 +66,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// The files it is made of, or would be if they were there.
     pub files: Vec<PathBuf>,
+    /// The configuration file, when it is there.
+    pub file: Option<PathBuf>,
 }
 
 impl Config {

@@ -52,6 +52,7 @@ pub use admission::ItemLimits;
 pub use audit::Act;
 pub use cluster::*;
 pub use core::{LiveLimits, Parts, Queue, QueueLimits};
+pub use enqueue::Checked;
 pub use error::QueueError;
 pub use explain::{Ahead, Explanation, WhyNot};
 pub use operation_counts::OperationNumbers;

@@ -5,6 +5,7 @@
 
 mod activity;
 mod connection;
+mod refusal;
 mod tls;
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use refusal::Refusal;
 
 /// Connections the kernel holds for the accept loop.
 const BACKLOG: u32 = 4_096;
@@ -104,7 +107,11 @@ pub struct Server {
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     options: ListenOptions,
+    refused: Refused,
 }
+
+/// Is told of what is refused.
+type Refused = Arc<dyn Fn(Refusal) + Send + Sync>;
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -134,6 +141,7 @@ pub async fn bind(options: ListenOptions) -> Result<Server, ListenError> {
         address,
         tls,
         options,
+        refused: Arc::new(|_| {}),
     })
 }
 
@@ -147,6 +155,9 @@ struct Shared<E> {
     stop: Stop,
     /// Drop what is left.
     abort: CancellationToken,
+    /// Everything that must have ended before the server has.
+    tasks: TaskTracker,
+    refused: Refused,
 }
 
 impl Server {
@@ -155,12 +166,20 @@ impl Server {
         self.address
     }
 
+    /// The same server, which tells `refused` of every connection and request that no route sees.
+    #[must_use]
+    pub fn telling(mut self, refused: impl Fn(Refusal) + Send + Sync + 'static) -> Self {
+        self.refused = Arc::new(refused);
+        self
+    }
+
     /// Serves `endpoint` until it is told to stop now, then lets requests in flight finish for at most
     /// `drain` and returns once no connection is left.
     pub async fn serve<E>(self, endpoint: E, stop: Stop, drain: Duration)
     where
         E: Endpoint<Output = Response> + 'static,
     {
+        let connections = TaskTracker::new();
         let shared = Arc::new(Shared {
             endpoint,
             tls: self.tls,
@@ -169,21 +188,23 @@ impl Server {
             idle_timeout: self.options.idle_timeout,
             stop: stop.clone(),
             abort: CancellationToken::new(),
+            tasks: connections.clone(),
+            refused: self.refused,
         });
         let doors = Doors::new(&self.options);
-        let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
                 () = stop.now.cancelled() => break,
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, peer)) => {
-                    // Over its bounds a connection is closed unheard: an answer would cost what is short.
-                    if let Some(seat) = doors.admit(peer.ip()) {
+                Ok((socket, peer)) => match doors.admit(peer.ip()) {
+                    Ok(seat) => {
                         connections.spawn(run(shared.clone(), socket, peer, seat));
                     }
-                }
+                    // Over its bounds a connection is closed unheard: an answer would cost what is short.
+                    Err(refusal) => (shared.refused)(refusal),
+                },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -240,16 +261,17 @@ impl Doors {
         }
     }
 
-    fn admit(&self, address: IpAddr) -> Option<Seat> {
-        let permit = self.all.clone().try_acquire_owned().ok()?;
+    fn admit(&self, address: IpAddr) -> Result<Seat, Refusal> {
+        let permit = self.all.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Refusal::Full)?;
         let address = address.to_canonical();
         let mut by_address = self.by_address.lock();
         let open = by_address.entry(address).or_default();
         if *open >= self.per_ip_max {
-            return None;
+            return Err(Refusal::FullForAddress);
         }
         *open += 1;
-        Some(Seat {
+        Ok(Seat {
             address,
             by_address: self.by_address.clone(),
             _permit: permit,

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use super::ApiState;
 use super::body::{Incoming, parse};
 use super::caller::{Caller, requester};
-use super::items::{count, enqueue_within_quota, follow, hand_out, lease, wait};
+use super::items::{WithinQuota, count, enqueue_within_quota, follow, hand_out, lease, wait};
 use super::problem::{Code, Problem};
 use super::quota::over_quota;
 use super::read_items::{EnqueueBody, Text, base64};
@@ -120,7 +120,7 @@ async fn enqueue_group(
         durability: Durability::default(),
     };
     match enqueue_within_quota(state, authorised, key, body).await {
-        Ok((enqueued, retry_after)) => {
+        Ok(WithinQuota { enqueued, limit }) => {
             let mut first = None;
             for (&place, result) in places.iter().zip(enqueued.results) {
                 if let Some((code, message)) = result.refusal()
@@ -129,7 +129,7 @@ async fn enqueue_group(
                     let code = Code::find(code).unwrap_or(Code::Rejected);
                     let problem = Problem::new(code, message.to_owned());
                     let problem = match code {
-                        Code::QuotaExceeded => over_quota(state, key.namespace(), problem, retry_after),
+                        Code::QuotaExceeded => over_quota(state, key.namespace(), problem, limit),
                         _ => problem,
                     };
                     first = Some((place, problem));

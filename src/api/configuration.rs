@@ -41,9 +41,13 @@ pub struct ConfigChange {
 impl ConfigChange {
     /// Notes the change in the log of changes as done by `by`, if there is any.
     pub async fn note(self, queue: &Queue, by: Author) {
-        if self == Self::default() {
-            return;
+        if self != Self::default() {
+            self.note_request(queue, by).await;
         }
+    }
+
+    /// Notes the change, be it none: somebody asked for it.
+    async fn note_request(self, queue: &Queue, by: Author) {
         let text = |values: BTreeMap<String, String>| Some(serde_json::json!(values).to_string());
         let act = Act {
             namespace: None,
@@ -160,14 +164,24 @@ pub(crate) async fn reload(state: &ApiState, caller: &Caller) -> Result<Response
     tracing::info!(subject = %operator.subject, "the configuration is to be read again");
     let config = state.config.clone();
     let reloaded = tokio::task::spawn_blocking(move || config.reload()).await;
+    let by = caller.author_of(&operator.subject);
     match reloaded.map_err(|error| Problem::internal(error.to_string()))? {
         Ok(change) => {
-            change
-                .note(&state.queue, caller.author_of(&operator.subject))
-                .await;
+            change.note_request(&state.queue, by).await;
             json(&state.config.reloads())
         }
-        Err(faults) => Err(refused(faults)),
+        Err(faults) => {
+            let act = Act {
+                namespace: None,
+                by,
+                action: "config.reload",
+                target: format!("node {}", state.queue.node().number()),
+                before: None,
+                after: Some(serde_json::json!({ "faults": faults }).to_string()),
+            };
+            state.queue.note(act).await;
+            Err(refused(faults))
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use futures_util::stream;
 use poem::http::{HeaderValue, header};
 use poem::{Body, Response};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ApiState;
 use super::caller::Caller;
@@ -18,6 +17,7 @@ use super::configuration::Reloads;
 use super::ops;
 use super::problem::{Code, Problem};
 use super::reply;
+use super::seats::{Seat, Seats};
 use super::views::StatsView;
 use crate::clock::Timestamp;
 use crate::model::{Namespace, TopicName};
@@ -28,8 +28,6 @@ use crate::tenant::{Principal, Scope};
 /// Time from one event to the next: with what a browser needs to read on, what was just enqueued is seen within
 /// a second.
 const EVERY: Duration = Duration::from_millis(500);
-/// Most streams that are open at a time.
-pub(crate) const STREAMS_MAX: usize = 64;
 /// Most topics in an event, the first by namespace and name.
 const TOPICS_MAX: usize = 1_000;
 
@@ -74,19 +72,15 @@ struct TopicEventView {
 /// `GET /v1/events`.
 ///
 /// # Errors
-/// As [`Caller::principal`]; 503 when too many streams are open or the node is shutting down.
-pub(crate) fn events(
-    state: &Arc<ApiState>,
-    caller: Caller,
-    seats: &Arc<Semaphore>,
-) -> Result<Response, Problem> {
-    caller.principal(state)?;
+/// As [`Caller::principal`]; 429 when too many streams are open, 503 when the node is shutting down.
+pub(super) fn events(state: &Arc<ApiState>, caller: Caller, seats: &Seats) -> Result<Response, Problem> {
+    let principal = caller.principal(state)?;
     if state.queue.is_draining() {
         return Err(Problem::new(Code::ShuttingDown, "the node is shutting down"));
     }
-    let seat = seats.clone().try_acquire_owned().map_err(|_| {
-        let detail = format!("{STREAMS_MAX} event streams are open, and no more are served; close one");
-        Problem::new(Code::Overloaded, detail).retry_after(Duration::from_secs(5))
+    let seat = seats.take(&principal).map_err(|full| {
+        let detail = format!("{full}, and no more are served; close one");
+        Problem::new(Code::TooManyStreams, detail).retry_after(Duration::from_secs(5))
     })?;
     let watch = Watch {
         state: state.clone(),
@@ -114,7 +108,7 @@ struct Watch {
     state: Arc<ApiState>,
     caller: Caller,
     number: u64,
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 impl Watch {

@@ -62,6 +62,17 @@ impl<'a> Hot<'a> {
     }
 }
 
+/// Whether a request is carried to its end though its caller hangs up: it changes how topics and tenants are kept.
+/// What hands items in or out is not: a waiting consumer that went away gets nothing.
+pub(crate) fn outlives_its_caller(method: &Method, path: &str) -> bool {
+    let word = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    match *method {
+        Method::PUT | Method::DELETE => true,
+        Method::POST => Settle::of(word).is_none() && !matches!(word, "enqueue" | "dequeue"),
+        _ => false,
+    }
+}
+
 impl Settle {
     fn of(word: &str) -> Option<Self> {
         Some(match word {
@@ -105,6 +116,28 @@ impl Root {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn acts_are_told_from_what_may_be_cut() {
+        let path = "/v1/namespaces/a/topics/b";
+        for (method, rest) in [
+            (Method::PUT, ""),
+            (Method::DELETE, "/dead"),
+            (Method::POST, "/pause"),
+            (Method::POST, "/dead/redrive"),
+        ] {
+            assert!(outlives_its_caller(&method, &format!("{path}{rest}")), "{rest}");
+        }
+        for path in [
+            "/v1/namespaces/a%2e/topics/b/dequeue/",
+            "/v1/namespaces/a/dequeue",
+            "/v1/ack",
+            "/enqueue",
+        ] {
+            assert!(!outlives_its_caller(&Method::POST, path), "{path}");
+        }
+        assert!(!outlives_its_caller(&Method::GET, path));
+    }
 
     #[test]
     fn hot_paths_are_told_from_others() {

@@ -17,7 +17,7 @@ use super::write_items::{self, Writer};
 use crate::model::{Namespace, TopicKey, TopicName, limits};
 use crate::queue::{Delivered, DequeueRequest, EnqueueResult, Enqueued, NewItem, QueueError};
 use crate::telemetry::traces::{self, TraceContext};
-use crate::tenant::{Authorised, Scope};
+use crate::tenant::{Authorised, Scope, Usage};
 
 /// When a producer should look again for room: it comes as consumers take items out.
 const ROOM_RETRY: Duration = Duration::from_secs(5);
@@ -35,16 +35,16 @@ pub(crate) async fn enqueue(
     let bytes = incoming.json(state.limits.batch()).await?;
     let mut body: EnqueueBody = parse(&bytes)?;
     follow(caller, &topic, &mut body.items);
-    let (enqueued, retry_after) = enqueue_within_quota(state, &authorised, &topic, body).await?;
+    let WithinQuota { enqueued, limit } = enqueue_within_quota(state, &authorised, &topic, body).await?;
     if let Some(code) = common_refusal(&enqueued.results) {
         let problem = all_refused(code, &enqueued.results);
         return Err(match problem.code() {
-            Code::QuotaExceeded => over_quota(state, authorised.namespace(), problem, retry_after),
+            Code::QuotaExceeded => over_quota(state, authorised.namespace(), problem, limit),
             _ => problem,
         });
     }
     let mut response = json_bytes(write_items::enqueued(enqueued.durability, &enqueued.results));
-    for (name, value) in rate_limit_headers(state, authorised.namespace()) {
+    for (name, value) in rate_limit_headers(state, authorised.namespace(), limit.usage) {
         response.headers_mut().insert(name, value);
     }
     Ok(response)
@@ -105,20 +105,38 @@ fn deliver_within_trace(items: &[Delivered]) {
     }));
 }
 
-/// Enqueues as many of the first items as the quota allows; the others are rejected one by one. Tells when
-/// these may come again.
+/// What became of a batch, and how its namespace's quota stood to it.
+pub(crate) struct WithinQuota {
+    /// What was enqueued and what was not.
+    pub(crate) enqueued: Enqueued,
+    /// What the quota leaves.
+    pub(crate) limit: QuotaLeft,
+}
+
+/// What a quota leaves after a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QuotaLeft {
+    /// When what was refused may come again.
+    pub(crate) retry_after: Option<Duration>,
+    /// What is left of the rate; none when nothing was asked of it.
+    pub(crate) usage: Option<Usage>,
+}
+
+/// Enqueues as many of the first items as the quota allows; the others are rejected one by one.
 pub(crate) async fn enqueue_within_quota(
     state: &ApiState,
     authorised: &Authorised,
     topic: &TopicKey,
-    mut body: EnqueueBody,
-) -> Result<(Enqueued, Option<Duration>), Problem> {
+    body: EnqueueBody,
+) -> Result<WithinQuota, Problem> {
     let wanted = body.items.len();
+    // A batch that is refused whole spends nothing.
+    let mut items = state.queue.check(topic, body.items).await?;
     // What takes no room costs nothing, and is looked at first.
-    let fitting = state.queue.fitting(authorised.namespace(), &body.items);
+    let fitting = state.queue.fitting(authorised.namespace(), items.items());
     let grant = state.quotas.take(authorised.namespace(), fitting).await;
-    body.items.truncate(grant.granted);
-    let mut enqueued = if body.items.is_empty() {
+    items.truncate(grant.granted);
+    let mut enqueued = if items.items().is_empty() {
         Enqueued {
             durability: body.durability,
             results: vec![],
@@ -127,7 +145,7 @@ pub(crate) async fn enqueue_within_quota(
         let by = requester(authorised);
         state
             .queue
-            .enqueue(topic, body.items, body.durability, &by)
+            .enqueue_checked(topic, items, body.durability, &by)
             .await?
     };
     if grant.granted < wanted {
@@ -147,7 +165,11 @@ pub(crate) async fn enqueue_within_quota(
         );
     }
     let no_room = (fitting < wanted).then_some(ROOM_RETRY);
-    Ok((enqueued, grant.retry_after.or(no_room)))
+    let limit = QuotaLeft {
+        retry_after: grant.retry_after.or(no_room),
+        usage: grant.usage,
+    };
+    Ok(WithinQuota { enqueued, limit })
 }
 
 /// The code for which every item was refused, when it is one and the same; refusals and failures of hooks

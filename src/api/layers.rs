@@ -75,7 +75,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Outer<E> {
             request_id.to_str().unwrap_or_default(),
             trace.as_ref(),
         );
-        if let Some(trace) = trace {
+        if let Some(trace) = trace.clone() {
             request.extensions_mut().insert(trace);
         }
         request.headers_mut().insert(REQUEST_ID, request_id.clone());
@@ -93,12 +93,17 @@ impl<E: Endpoint<Output = Response>> Endpoint for Outer<E> {
                 for (name, value) in kept_headers(response.headers()) {
                     problem = problem.with_header(name, value);
                 }
-                answer(&problem, id_text, &method, uri.path())
+                answer(&problem, (id_text, trace.as_ref()), &method, uri.path())
             }
-            Ok(Err(error)) => answer(&of_error(error, uri.path()), id_text, &method, uri.path()),
+            Ok(Err(error)) => answer(
+                &of_error(error, uri.path()),
+                (id_text, trace.as_ref()),
+                &method,
+                uri.path(),
+            ),
             Err(panic) => {
                 let problem = Problem::internal(format!("panic: {}", panic_text(&*panic)));
-                answer(&problem, id_text, &method, uri.path())
+                answer(&problem, (id_text, trace.as_ref()), &method, uri.path())
             }
         });
         finish(&mut response, request_id, uri.path());
@@ -110,7 +115,15 @@ impl<E: Endpoint<Output = Response>> Endpoint for Outer<E> {
     }
 }
 
-fn answer(problem: &Problem, request_id: &str, method: &Method, path: &str) -> Response {
+fn answer(
+    problem: &Problem,
+    (request_id, trace): (&str, Option<&TraceContext>),
+    method: &Method,
+    path: &str,
+) -> Response {
+    // With a collector the node's own span belongs to the same trace.
+    let trace_id = trace.map(TraceContext::trace_id);
+    let trace_id = trace_id.as_deref();
     let path = path.get(..256).unwrap_or(path);
     let (code, reason) = (
         problem.code().as_str(),
@@ -118,9 +131,9 @@ fn answer(problem: &Problem, request_id: &str, method: &Method, path: &str) -> R
     );
     if problem.code().is_back_pressure() {
         // It comes with every request while it lasts: /readyz and /metrics tell it once.
-        tracing::debug!(request_id, %method, path, code, "request refused");
+        tracing::debug!(request_id, trace_id, %method, path, code, "request refused");
     } else if problem.status().is_server_error() {
-        tracing::error!(request_id, %method, path, code, reason, "request failed");
+        tracing::error!(request_id, trace_id, %method, path, code, reason, "request failed");
     }
     problem.render(request_id)
 }
@@ -183,7 +196,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// The caller's request id where it is harmless text, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let harmless = |value: &&HeaderValue| {
         (1..=REQUEST_ID_BYTES_MAX).contains(&value.len())
             && value

@@ -53,9 +53,9 @@ pub(crate) async fn put(
     let namespace = authorised.namespace();
     let settings: NamespaceSettings = parse(&incoming.json(state.limits.small()).await?)?;
     check_settings(settings.problem())?;
-    let before = state.queue.namespace(namespace).settings;
-    let expected = expectation(conditions, Some(before.revision()))?;
-    state
+    let seen = state.queue.namespace(namespace).settings.revision();
+    let expected = expectation(conditions, Some(seen))?;
+    let before = state
         .queue
         .put_namespace(namespace, settings.clone(), expected)
         .await?;

@@ -136,6 +136,8 @@ codes! {
         "The namespace enqueued too much of late, or holds as many bytes as it may: the detail says which. Wait for the time in Retry-After. Acks, nacks and extends are never limited."
     TooManyFailures "too_many_failures" TOO_MANY_REQUESTS "Too many refused tokens from this address"
         "Wait for the time in Retry-After and send a valid token; valid tokens are never held back."
+    TooManyStreams "too_many_streams" TOO_MANY_REQUESTS "As many event streams are open as may be"
+        "The tokens of one set of namespaces have few event streams at once on a node, and all together have so many. Close one, or try again after Retry-After."
     Internal "internal" INTERNAL_SERVER_ERROR "The server failed"
         "The fault is the server's; its log has the request id. The outcome of the request is unknown."
     LogFull "log_full" SERVICE_UNAVAILABLE "The write-ahead log has no room"
@@ -324,8 +326,8 @@ impl Problem {
         self.0.internal.as_deref()
     }
 
-    /// The answer for the request `request_id`.
-    pub fn render(&self, request_id: &str) -> Response {
+    /// Its text for the request `request_id`.
+    pub(super) fn body(&self, request_id: &str) -> Vec<u8> {
         let wire = Wire {
             kind: format!("/problems/{}", self.0.code.as_str()),
             title: self.0.code.title(),
@@ -336,11 +338,15 @@ impl Problem {
             errors: &self.0.errors,
             results: self.0.results.as_deref(),
         };
-        let body = serde_json::to_vec(&wire).unwrap_or_default();
+        serde_json::to_vec(&wire).unwrap_or_default()
+    }
+
+    /// The answer for the request `request_id`.
+    pub fn render(&self, request_id: &str) -> Response {
         let mut response = Response::builder()
             .status(self.0.status)
             .header(header::CONTENT_TYPE, CONTENT_TYPE)
-            .body(Body::from_vec(body));
+            .body(Body::from_vec(self.body(request_id)));
         let headers = response.headers_mut();
         for (name, value) in &self.0.headers {
             headers.insert(name.clone(), value.clone());

@@ -9,10 +9,12 @@ use serde::Serialize;
 use super::ApiState;
 use super::body::{Incoming, parse};
 use super::caller::{Caller, namespace_name};
+use super::items::QuotaLeft;
 use super::problem::Problem;
 use super::reply::json;
 use crate::model::{Namespace, QuotaPatch};
 use crate::queue::QuotaState;
+use crate::tenant::Usage;
 
 /// A namespace's quota and how much of it is used; a limit that there is not is absent.
 #[derive(Serialize)]
@@ -104,13 +106,20 @@ fn show(state: &ApiState, namespace: &Namespace) -> Result<Response, Problem> {
     json(&QuotaView::from(state.queue.quota(namespace)))
 }
 
-/// `RateLimit-Policy` and `RateLimit` of an answer to an enqueue; none without limits on enqueues.
-pub(crate) fn rate_limit_headers(state: &ApiState, namespace: &Namespace) -> Vec<(HeaderName, HeaderValue)> {
+/// `RateLimit-Policy` and `RateLimit` of an answer to an enqueue, which left `usage` of the rate; none without
+/// limits on enqueues.
+pub(crate) fn rate_limit_headers(
+    state: &ApiState,
+    namespace: &Namespace,
+    usage: Option<Usage>,
+) -> Vec<(HeaderName, HeaderValue)> {
     let quota = state.quotas.of(namespace);
     if quota.rate.is_none() && quota.stored_bytes.is_none() {
         return Vec::new();
     }
-    headers_of(&state.queue.quota(namespace))
+    let mut now = state.queue.quota(namespace);
+    now.rate = usage.or(now.rate);
+    headers_of(&now)
 }
 
 /// `problem` with when to come back and what the limits are.
@@ -118,10 +127,10 @@ pub(crate) fn over_quota(
     state: &ApiState,
     namespace: &Namespace,
     problem: Problem,
-    retry_after: Option<Duration>,
+    limit: QuotaLeft,
 ) -> Problem {
-    let problem = problem.retry_after(retry_after.unwrap_or(Duration::from_secs(1)));
-    rate_limit_headers(state, namespace)
+    let problem = problem.retry_after(limit.retry_after.unwrap_or(Duration::from_secs(1)));
+    rate_limit_headers(state, namespace, limit.usage)
         .into_iter()
         .fold(problem, |problem, (name, value)| problem.with_header(name, value))
 }

@@ -10,7 +10,6 @@ use poem::{EndpointExt, Response, Result, Route};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
-use tokio::sync::Semaphore;
 
 use super::body::{JsonBody, OptionalBody};
 use super::caller::Caller;
@@ -22,6 +21,7 @@ use super::reply::{
     Acts, ActsIf, Answer, Events, Guarded, Looks, Lookup, Open, Ready, Streams, Tagged, Takes, TakesIf,
     TextAnswer, TextOrJson,
 };
+use super::seats::Seats;
 use super::settle::Settle;
 use super::topics::Paging;
 use super::{ApiState, classic, docs, dto, events, items, openapi, ops, settle, topics};
@@ -541,7 +541,7 @@ impl OpsApi {
 /// Those who watch.
 struct EventsApi {
     state: Arc<ApiState>,
-    seats: Arc<Semaphore>,
+    seats: Seats,
 }
 
 #[OpenApi(tag = "Audience::Operations")]
@@ -697,7 +697,7 @@ pub(super) fn mount(beside: Route, state: &Arc<ApiState>) -> BoxEndpoint<'static
         ClusterApi(state()),
         EventsApi {
             state: state(),
-            seats: Arc::new(Semaphore::new(events::STREAMS_MAX)),
+            seats: Seats::default(),
         },
         ClassicApi(state()),
     );

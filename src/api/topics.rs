@@ -103,9 +103,13 @@ pub(crate) async fn put(
     let (authorised, topic) = caller.topic(state, names, Scope::Admin)?;
     let settings: SettingsPatch = parse(&incoming.json(state.limits.small()).await?)?;
     check_settings(settings.problem())?;
-    let before = state.queue.topic(&topic).ok().map(|view| view.settings);
-    let expected = expectation(conditions, before.as_ref().map(SettingsPatch::revision))?;
-    let view = state.queue.put_topic_if(&topic, settings, expected).await?;
+    let seen = state
+        .queue
+        .topic(&topic)
+        .ok()
+        .map(|view| view.settings.revision());
+    let expected = expectation(conditions, seen)?;
+    let (before, view) = state.queue.put_topic_if(&topic, settings, expected).await?;
     let change = (before.map(|before| json!(before)), Some(json!(view.settings)));
     note(state, (caller, &authorised), "topic.put", topic.topic(), change).await;
     detail(&topic, view)
@@ -351,9 +355,12 @@ pub(crate) async fn redrive(
     let home = redrive.to_topic.clone().unwrap_or_else(|| topic.clone());
     let redriven = state.queue.redrive(&topic, redrive).await?;
     if !body.dry_run {
-        let after = json!({
+        let mut after = json!({
             "count": redriven.count, "kept": redriven.kept, "to_topic": body.to_topic, "hook": body.hook,
         });
+        if let Some(error) = &redriven.failed {
+            after["error"] = json!(error.to_string());
+        }
         note(
             state,
             (caller, &authorised),
@@ -362,6 +369,9 @@ pub(crate) async fn redrive(
             (None, Some(after)),
         )
         .await;
+    }
+    if let Some(error) = redriven.failed {
+        return Err(error.into());
     }
     let rehearsals = match hook.filter(|_| body.dry_run) {
         Some(hook) => rehearse_dead(state, &authorised, &home, &hook, &redriven.sample).await?,

@@ -16,7 +16,7 @@ use super::{HookParts, StartError, tenancy};
 use crate::api::{ConfigChange, ConfigEntry, ConfigFault, Configuration, Reload, Reloads};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Change, Config, ConfigError, FolderWatch, JwtSecret, LiveConfig, Origin, folders_of};
-use crate::model::Author;
+use crate::model::{Author, HookLimits};
 use crate::queue::Queue;
 use crate::telemetry::logs::LevelHandle;
 use crate::telemetry::metrics::NodeNumbers;
@@ -58,14 +58,22 @@ pub(super) struct LiveParts {
 }
 
 impl LiveParts {
-    fn take_over(&self, live: &LiveConfig, keys: KeySet, changed: &BTreeMap<String, String>) {
+    fn take_over(
+        &self,
+        live: &LiveConfig,
+        calls: HookLimits,
+        keys: KeySet,
+        changed: &BTreeMap<String, String>,
+    ) {
         // Whoever was verified is looked at anew after this, so that it is not done for nothing.
         if changed.keys().any(|key| key.starts_with("auth.")) {
+            tenancy::tell_of_ignored(&keys);
             self.auth.reload(keys, tenancy::policy(&live.auth));
         }
         self.quotas.configure(tenancy::quota_table(&live.quotas));
         self.queue.set_defaults(live.topics.defaults.clone());
         self.queue.set_limits(live_limits(live));
+        self.hooks.registry.set_call_limits(calls);
         let payload_bytes_max = live.limits.payload_bytes_max;
         self.hooks.chains.set_payload_bytes_max(payload_bytes_max);
         self.hooks.engine.set_payload_bytes_max(payload_bytes_max);
@@ -150,7 +158,10 @@ impl Reloader {
     fn run(&self, trigger: Trigger) -> Result<ConfigChange, Vec<ConfigFault>> {
         let mut state = self.state.lock();
         let now = self.clock.now();
-        match self.read().and_then(|config| self.put_in_force(&state, config)) {
+        match self
+            .read(&state)
+            .and_then(|config| self.put_in_force(&state, config))
+        {
             Ok((config, change)) => {
                 let changed = change.after.keys().filter(|key| *key != KEY_IDS).cloned();
                 state.succeeded(config, changed.collect(), trigger, now);
@@ -163,8 +174,19 @@ impl Reloader {
         }
     }
 
-    fn read(&self) -> Result<Config, Vec<ConfigFault>> {
-        self.origin.read().map_err(|error| faults(&error))
+    fn read(&self, state: &State) -> Result<Config, Vec<ConfigFault>> {
+        let config = self.origin.read().map_err(|error| faults(&error))?;
+        match (&state.live.file, &config.file) {
+            // Taken for an empty one it would lift every quota and limit there is.
+            (Some(gone), None) => Err(vec![ConfigFault {
+                key: None,
+                detail: format!(
+                    "{} is gone, and what it said stays in force; put it back, or an empty one in its place",
+                    gone.display()
+                ),
+            }]),
+            _ => Ok(config),
+        }
     }
 
     /// Everything that can be wrong is found before anything changes.
@@ -182,14 +204,30 @@ impl Reloader {
             change.before.extend(before);
             change.after.insert(entry.key.clone(), entry.value.clone());
         }
-        let keys = JwtSecret::obtain(&config)
+        // Where the node keeps its data does not change while it runs.
+        let in_effect = Config {
+            start: state.started.start.clone(),
+            ..config.clone()
+        };
+        let keys = JwtSecret::obtain(&in_effect)
             .map_err(|error| faults(&error))
             .and_then(|secret| {
                 tenancy::keys(&config.live.auth, &secret).map_err(|error| vec![fault(&error)])
             })?;
         if !change.after.is_empty() {
             let before = self.key_ids();
-            self.parts.take_over(&config.live, keys, &change.after);
+            // The engine's memory is laid out for the largest instance there was at the start.
+            let HookLimits {
+                memory_bytes,
+                table_elements,
+                ..
+            } = state.started.start.hooks.call;
+            let calls = HookLimits {
+                memory_bytes,
+                table_elements,
+                ..config.start.hooks.call
+            };
+            self.parts.take_over(&config.live, calls, keys, &change.after);
             let after = self.key_ids();
             // The values of secrets and of a file of keys are masked or a path; the ids tell what happened.
             if before != after {
@@ -347,6 +385,8 @@ struct Watch {
     noticed: mpsc::Sender<()>,
     folders: BTreeSet<PathBuf>,
     watch: Option<FolderWatch>,
+    /// The system refused the last one, which was told.
+    is_refused: bool,
 }
 
 impl Watch {
@@ -355,10 +395,12 @@ impl Watch {
             noticed,
             folders: BTreeSet::new(),
             watch: None,
+            is_refused: false,
         }
     }
 
-    fn follow(&mut self, folders: BTreeSet<PathBuf>) {
+    fn follow(&mut self, mut folders: BTreeSet<PathBuf>) {
+        folders.retain(|folder| folder.is_dir());
         if folders == self.folders {
             return;
         }
@@ -367,14 +409,21 @@ impl Watch {
             // One that is waiting already is as good as two.
             let _ = noticed.try_send(());
         };
-        self.watch = match FolderWatch::start(&folders, changed) {
-            Ok(watch) => Some(watch),
-            Err(error) => {
-                let every_s = LOOK_EVERY.as_secs();
-                tracing::warn!(%error, every_s, "changes of the configuration are noticed only now and then");
-                None
+        match FolderWatch::start(&folders, changed) {
+            Ok(watch) => {
+                self.watch = Some(watch);
+                self.folders = folders;
+                self.is_refused = false;
             }
-        };
-        self.folders = folders;
+            Err(error) => {
+                // What was watched is not what counts now; it is tried again at the next look.
+                self.watch = None;
+                self.folders.clear();
+                if !std::mem::replace(&mut self.is_refused, true) {
+                    let every_s = LOOK_EVERY.as_secs();
+                    tracing::warn!(%error, every_s, "changes of the configuration are noticed only now and then");
+                }
+            }
+        }
     }
 }

@@ -8,8 +8,8 @@ use poem::Route;
 
 use super::reload::{LiveParts, Reloader};
 use super::shutdown::{Deadline, Signals};
-use super::{Node, StartError, assemble, nodes, tenancy};
-use crate::api::accept::{self, ListenOptions, Stop, Tls};
+use super::{HookParts, Node, StartError, assemble, nodes, tenancy};
+use crate::api::accept::{self, ListenOptions, Refusal, Stop, Tls};
 use crate::api::{self, ApiLimits, ApiState, HooksState};
 use crate::clock::Clock;
 use crate::config::{Config, JwtSecret, Origin, ServerConfig};
@@ -34,8 +34,10 @@ const DRAIN_RESERVE: Duration = Duration::from_secs(2);
 pub async fn run(config: Config, origin: Origin, log_level: LevelHandle) -> Result<(), StartError> {
     let clock = Clock::system();
     let secret = JwtSecret::obtain(&config)?;
+    let keys = tenancy::keys(&config.live.auth, &secret)?;
+    tenancy::tell_of_ignored(&keys);
     let auth = Arc::new(Authenticator::new(
-        tenancy::keys(&config.live.auth, &secret)?,
+        keys,
         tenancy::policy(&config.live.auth),
         clock.clone(),
     ));
@@ -73,13 +75,8 @@ pub async fn run(config: Config, origin: Origin, log_level: LevelHandle) -> Resu
         log_level,
     };
     let reloader = Arc::new(Reloader::new(origin, config.clone(), parts, clock.clone()));
-    let observed = (queue.clone(), hooks.clone(), reloader.clone());
-    let metrics = Metrics::new(api::ROUTES, move || {
-        let mut snapshot = observed.1.shown(api::snapshot(&observed.0));
-        snapshot.node.extend(observed.2.numbers());
-        snapshot
-    })
-    .map_err(|error| StartError::io("cannot set up metrics", error))?;
+    let metrics = Arc::new(metrics(queue.clone(), hooks.clone(), reloader.clone())?);
+    let server = counting(server, metrics.clone());
     let state = ApiState {
         queue: queue.clone(),
         hooks: HooksState::new(
@@ -90,7 +87,7 @@ pub async fn run(config: Config, origin: Origin, log_level: LevelHandle) -> Resu
         auth,
         failures: AuthFailures::new(clock.clone()),
         quotas: quotas.clone(),
-        metrics: Arc::new(metrics),
+        metrics,
         clock,
         limits,
         config: reloader.clone(),
@@ -116,6 +113,22 @@ pub async fn run(config: Config, origin: Origin, log_level: LevelHandle) -> Resu
     };
     hooks.stop().await;
     ended
+}
+
+/// Metrics of everything that runs.
+fn metrics(queue: Queue, hooks: HookParts, reloader: Arc<Reloader>) -> Result<Metrics, StartError> {
+    Metrics::new(api::ROUTES, move || {
+        let mut snapshot = hooks.shown(api::snapshot(&queue));
+        snapshot.node.extend(reloader.numbers());
+        snapshot
+    })
+    .map_err(|error| StartError::io("cannot set up metrics", error))
+}
+
+/// `server`, whose refusals count.
+fn counting(server: accept::Server, metrics: Arc<Metrics>) -> accept::Server {
+    metrics.show_refusals(Refusal::ALL.map(Refusal::as_str));
+    server.telling(move |refusal| metrics.connection_refused(refusal.as_str()))
 }
 
 /// Not ready, then no more connections and requests, then nothing left unstored.

@@ -7,6 +7,7 @@ use super::CliError;
 use super::client::{Client, ClientArgs};
 use super::output::{self, OutputArgs};
 use super::settings::ConfigArgs;
+use crate::app::check_keys;
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
@@ -49,7 +50,8 @@ pub(super) async fn run(command: &ConfigCommand) -> Result<(), CliError> {
 }
 
 fn check(config: &Config) -> Result<(), CliError> {
-    for warning in &config.warnings {
+    let of_keys = check_keys(config)?;
+    for warning in config.warnings.iter().chain(&of_keys) {
         eprintln!("warning: {warning}");
     }
     output::line("the configuration is valid")

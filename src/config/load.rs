@@ -149,6 +149,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, ConfigError> {
         entries,
         warnings,
         files,
+        file: inputs.file.as_ref().map(|(path, _)| path.clone()),
     })
 }
 

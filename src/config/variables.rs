@@ -29,7 +29,7 @@ const SECRETS: [&str; 4] = [
 ];
 
 /// Sections and keys that may change while the process runs.
-const LIVE: [&str; 7] = [
+const LIVE: [&str; 14] = [
     "auth.",
     "topics.",
     "limits.",
@@ -37,6 +37,13 @@ const LIVE: [&str; 7] = [
     "log.level",
     "hooks.cpu_per_second",
     "hooks.cpu_burst",
+    "hooks.item_time",
+    "hooks.batch_time",
+    "hooks.output",
+    "hooks.host_calls",
+    "hooks.log_lines",
+    "hooks.split_items",
+    "hooks.hops",
 ];
 
 /// What a variable means.

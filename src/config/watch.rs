@@ -68,20 +68,43 @@ impl FolderWatch {
     }
 }
 
-/// The folders in which a change of one of `files` shows: each file's own, and that of the file a link leads to.
+/// Most links that are followed from one file; as many as systems follow.
+const LINKS_MAX: usize = 40;
+
+/// The folders in which a change of one of `files` shows: each file's own, that of the file a link leads to, and
+/// those of the links on the way to it, folders as well as files.
 pub fn folders_of(files: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let folder = |path: &Path| match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
     let mut folders = BTreeSet::new();
     for file in files {
-        folders.insert(folder(file));
+        folders.insert(folder_of(file));
         if let Ok(target) = file.canonicalize() {
-            folders.insert(folder(&target));
+            folders.insert(folder_of(&target));
         }
+        add_links(file, &mut LINKS_MAX.clone(), &mut folders);
     }
     folders
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn add_links(path: &Path, left: &mut usize, folders: &mut BTreeSet<PathBuf>) {
+    let mut walked = PathBuf::new();
+    for component in path.components() {
+        let from = walked.clone();
+        walked.push(component);
+        if *left > 0
+            && let Ok(target) = std::fs::read_link(&walked)
+        {
+            *left -= 1;
+            folders.insert(folder_of(&walked));
+            add_links(&from.join(target), left, folders);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +141,31 @@ mod tests {
         // In place.
         std::fs::write(at("mqueue.toml"), "four").unwrap();
         wait();
+    }
+
+    #[test]
+    fn a_link_to_a_folder_shows_where_the_link_is() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in ["etc", "releases", "releases/one"] {
+            std::fs::create_dir(at(folder)).unwrap();
+        }
+        std::fs::write(at("releases/one/mqueue.toml"), "").unwrap();
+        symlink(at("releases/one"), at("releases/latest")).unwrap();
+        symlink("../releases/latest", at("etc/current")).unwrap();
+        let folders = folders_of(&[at("etc/current/mqueue.toml")]);
+        let real = dir.path().canonicalize().unwrap();
+        for folder in [at("etc"), at("etc/current"), real.join("releases/one")] {
+            assert!(folders.contains(&folder), "{} in {folders:?}", folder.display());
+        }
+        let in_releases =
+            |folder: &PathBuf| folder.canonicalize().is_ok_and(|at| at == real.join("releases"));
+        assert!(folders.iter().any(in_releases), "{folders:?}");
+        // Links that lead nowhere end somewhere.
+        symlink("b", at("a")).unwrap();
+        symlink("a", at("b")).unwrap();
+        assert!(folders_of(&[at("a/mqueue.toml")]).contains(dir.path()));
     }
 
     #[test]

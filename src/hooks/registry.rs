@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
@@ -58,7 +59,7 @@ pub struct Registry {
     catalog: Catalog,
     preparer: Arc<dyn Preparer>,
     clock: Clock,
-    limits: LimitsView,
+    limits: Limits,
     state: RwLock<State>,
     /// Held from planning a change to its end.
     writing: tokio::sync::Mutex<()>,
@@ -70,6 +71,12 @@ pub struct Registry {
     failed: Mutex<HashMap<Digest, Monotonic>>,
     runtime: Handle,
     myself: Weak<Self>,
+}
+
+struct Limits {
+    /// What one call may use, unless its manifest asks for less.
+    call: ArcSwap<HookLimits>,
+    namespace: NamespaceHookLimits,
 }
 
 impl std::fmt::Debug for Registry {
@@ -97,8 +104,8 @@ impl Registry {
             preparer,
             activity: Activity::new(clock.clone()),
             clock,
-            limits: LimitsView {
-                call: call_limits,
+            limits: Limits {
+                call: ArcSwap::from_pointee(call_limits),
                 namespace: NamespaceHookLimits::default(),
             },
             state: RwLock::new(state),
@@ -238,6 +245,9 @@ impl Registry {
 
     /// The limits in force.
     pub fn limits(&self) -> LimitsView {
-        self.limits
+        LimitsView {
+            call: **self.limits.call.load(),
+            namespace: self.limits.namespace,
+        }
     }
 }

@@ -29,6 +29,13 @@ impl ItemId {
     pub fn made_at(self) -> Timestamp {
         Timestamp::from_ms((self.0 >> (NODE_BITS + SEQUENCE_BITS)) as i64 + EPOCH_MS)
     }
+
+    /// The largest id that any node makes at `instant`.
+    pub fn last_made_at(instant: Timestamp) -> Self {
+        let ms = (instant.ms() - EPOCH_MS).max(0) as u64;
+        let low = (1 << (NODE_BITS + SEQUENCE_BITS)) - 1;
+        Self((ms << (NODE_BITS + SEQUENCE_BITS)) | low)
+    }
 }
 
 /// A text that is not an item id.
@@ -263,6 +270,17 @@ mod tests {
     fn an_id_tells_when_it_was_made() {
         let clock = Clock::manual(Timestamp::from_ms(EPOCH_MS + 123_456));
         assert_eq!(generator(&clock).next(1).next().unwrap().made_at(), clock.now());
+    }
+
+    #[test]
+    fn the_last_id_of_an_instant_is_between_those_of_it_and_of_the_next() {
+        let clock = Clock::manual(Timestamp::from_ms(EPOCH_MS + 123_456));
+        let ids = generator(&clock);
+        let last = ItemId::last_made_at(clock.now());
+        assert!(ids.next(4_000).all(|id| id <= last));
+        assert_eq!(last.made_at(), clock.now());
+        clock.advance(1);
+        assert!(ids.next(1).next().unwrap() > last);
     }
 
     #[test]

@@ -162,13 +162,21 @@ impl NamespaceSettings {
     pub fn revision(&self) -> u64 {
         revision(self)
     }
+
+    /// These settings as JSON text.
+    pub fn text(&self) -> String {
+        text(self)
+    }
+}
+
+fn text(settings: &impl Serialize) -> String {
+    // Settings always can be written.
+    serde_json::to_string(settings).unwrap_or_default()
 }
 
 /// The first 63 bits of a hash of what `settings` are as JSON.
 fn revision(settings: &impl Serialize) -> u64 {
-    // Settings always can be written; what could not would never match.
-    let text = serde_json::to_vec(settings).unwrap_or_default();
-    let hash = blake3::hash(&text);
+    let hash = blake3::hash(text(settings).as_bytes());
     let mut first = [0; 8];
     first.copy_from_slice(&hash.as_bytes()[..8]);
     u64::from_be_bytes(first) >> 1
@@ -178,6 +186,11 @@ impl SettingsPatch {
     /// As [`NamespaceSettings::revision`].
     pub fn revision(&self) -> u64 {
         revision(self)
+    }
+
+    /// As [`NamespaceSettings::text`].
+    pub fn text(&self) -> String {
+        text(self)
     }
 
     /// `base` with this patch's own fields over it.

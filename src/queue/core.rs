@@ -304,11 +304,16 @@ impl Core {
         if let Some(handle) = self.topics.get(key) {
             return Ok(handle);
         }
+        self.check_catalog()?;
+        let _creating = self.topics.creating(key.namespace()).lock().await;
+        // Somebody else may have made it meanwhile, or the last one that there may be.
+        if let Some(handle) = self.topics.get(key) {
+            return Ok(handle);
+        }
         let most = self.topics_max(key.namespace());
         if self.topics.count_in(key.namespace()) >= most {
             return Err(QueueError::TooManyTopics(most));
         }
-        self.check_catalog()?;
         self.catalog.ensure_topics(std::slice::from_ref(key)).await?;
         Ok(self.topics.insert(key, &TopicRow::default()))
     }

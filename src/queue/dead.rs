@@ -60,10 +60,16 @@ impl Queue {
         let sweep = core.redrive_sweep(topic, &redrive).await?;
         let mut sweeper = Sweeper::new(sweep, 0);
         let until = core.clock.monotonic().plus_ms(CALL_MS);
+        let mut failed = None;
         while !sweeper.is_over() && core.clock.monotonic() <= until {
-            let rest = sweeper.step(core).await?;
-            if !rest.is_zero() {
-                tokio::time::sleep(rest).await;
+            match sweeper.step(core).await {
+                Ok(rest) if rest.is_zero() => {}
+                Ok(rest) => tokio::time::sleep(rest).await,
+                Err(error) if sweeper.swept.done == 0 => return Err(error),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
         let more = sweeper.has_more();
@@ -73,6 +79,7 @@ impl Queue {
             kept: swept.kept,
             sample: swept.sample,
             more,
+            failed,
         })
     }
 }

@@ -16,13 +16,27 @@ use crate::wal::{FrameBuilder, Lsn};
 /// How long an enqueue waits for memory before it is told to come back.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
+/// Items that are within their limits, for a topic that can take some.
+#[derive(Debug)]
+pub struct Checked(Vec<NewItem>);
+
+impl Checked {
+    /// The items.
+    pub fn items(&self) -> &[NewItem] {
+        &self.0
+    }
+
+    /// Keeps the first `count` of them.
+    pub fn truncate(&mut self, count: usize) {
+        self.0.truncate(count);
+    }
+}
+
 impl Queue {
-    /// Accepts `items` of `by` into `topic`; when this returns, every accepted one is as durable as the answer says:
-    /// as asked for, or only logged when its shard does not commit in time.
+    /// As [`Queue::check`] and [`Queue::enqueue_checked`], one after the other.
     ///
     /// # Errors
-    /// [`QueueError::Invalid`] refuses the batch whole. After [`QueueError::LogFailed`] the outcome is
-    /// unknown. Every other error means that nothing was accepted.
+    /// Those of both.
     pub async fn enqueue(
         &self,
         topic: &TopicKey,
@@ -30,11 +44,37 @@ impl Queue {
         durability: Durability,
         by: &Requester,
     ) -> Result<Enqueued, QueueError> {
+        let items = self.check(topic, items).await?;
+        self.enqueue_checked(topic, items, durability, by).await
+    }
+
+    /// Checks what can be told before anything is spent on `items`: whether `topic` takes any now, and each of
+    /// them.
+    ///
+    /// # Errors
+    /// [`QueueError::Invalid`] refuses the batch whole.
+    pub async fn check(&self, topic: &TopicKey, items: Vec<NewItem>) -> Result<Checked, QueueError> {
         let core = &self.core;
         core.check_running()?;
         core.check_tenure().await?;
         core.check_shard(topic)?;
         check_batch(&items, core.live.load().items)?;
+        Ok(Checked(items))
+    }
+
+    /// Accepts `items` of `by` into `topic`; when this returns, every accepted one is as durable as the answer says:
+    /// as asked for, or only logged when its shard does not commit in time.
+    ///
+    /// # Errors
+    /// After [`QueueError::LogFailed`] the outcome is unknown. Every other error means that nothing was accepted.
+    pub async fn enqueue_checked(
+        &self,
+        topic: &TopicKey,
+        Checked(items): Checked,
+        durability: Durability,
+        by: &Requester,
+    ) -> Result<Enqueued, QueueError> {
+        let core = &self.core;
         core.wait_for_room(topic).await?;
         let handle = core.topic_or_new(topic).await?;
         let keyed = core.reserve(topic, &items).await?;

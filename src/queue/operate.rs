@@ -15,7 +15,7 @@ use super::request::{ItemView, Redrive, Requester};
 use super::sweep::{Deed, Sweep, Sweeper, Swept};
 use crate::clock::Monotonic;
 use crate::model::{
-    ItemFilter, ItemState, Namespace, OperationState, Outcome, OutcomeExample, Progress, SettleCause,
+    ItemFilter, ItemId, ItemState, Namespace, OperationState, Outcome, OutcomeExample, Progress, SettleCause,
     TopicKey, TopicName, Work,
 };
 use crate::shard::{Claimed, Ending, OperationOrder, Told};
@@ -83,7 +83,7 @@ struct Run {
     core: Arc<Core>,
     held_by: (u64, u64),
     order: OperationOrder,
-    /// What was done before this node took it over.
+    /// What was done, before this node took it over too.
     progress: Progress,
     kept: u64,
     examples: Vec<OutcomeExample>,
@@ -124,8 +124,12 @@ impl Core {
         let mut run = Run {
             core: self.clone(),
             held_by: (id, claimed.fence),
+            // What a dry run counted before is counted again.
+            progress: match claimed.row.order.dry_run {
+                true => Progress::default(),
+                false => claimed.row.progress,
+            },
             order: claimed.row.order,
-            progress: claimed.row.progress,
             kept: 0,
             examples: Vec::new(),
             heard: self.clock.monotonic(),
@@ -190,7 +194,7 @@ impl Run {
                     dry_run: self.order.dry_run,
                 };
                 let sweep = self.core.redrive_sweep(&key, &redrive).await?;
-                self.progress.total = self.core.hot.counts(&key).dead;
+                self.progress.total = self.progress.looked + self.core.hot.counts(&key).dead;
                 self.sweep(sweep).await
             }
             Work::DeleteTopic { topic } => self.delete_topics(vec![self.key(&topic)]).await,
@@ -200,6 +204,11 @@ impl Run {
 
     fn key(&self, topic: &TopicName) -> TopicKey {
         TopicKey::new(self.order.namespace.clone(), topic.clone())
+    }
+
+    /// The last id that what was there when the work was ordered may have.
+    fn last_ordered(&self) -> ItemId {
+        ItemId::last_made_at(self.order.created_at)
     }
 
     /// `filter` for nothing but what was there when the work was ordered: what comes meanwhile, or dies again,
@@ -231,7 +240,10 @@ impl Run {
             return Ok(());
         }
         self.core.topic(&key)?;
-        let (count, _) = self.core.remove_all(&key, dead).await?;
+        let (count, _) = self
+            .core
+            .remove_all(&key, dead, Some(self.last_ordered()))
+            .await?;
         self.progress.looked = count;
         self.progress.done = count;
         Ok(())
@@ -253,7 +265,7 @@ impl Run {
             ItemState::Leased => 0,
             ItemState::Dead => counts.dead,
         };
-        self.progress.total = states.iter().map(of).sum();
+        self.progress.total = self.progress.looked + states.iter().map(of).sum::<u64>();
         let filter = self.until_order(filter, false);
         for &state in states {
             let cause = match state {
@@ -318,7 +330,7 @@ impl Run {
             return Ok(());
         }
         for topic in topics {
-            match self.core.delete_topic(&topic).await {
+            match self.core.delete_topic(&topic, Some(self.last_ordered())).await {
                 Ok(count) => {
                     self.progress.done += count;
                     self.progress.looked += count;
@@ -350,6 +362,14 @@ impl Run {
         Ok(())
     }
 
+    /// How far it is, as it is told: what was only counted changed nothing.
+    fn told(&self) -> Progress {
+        Progress {
+            done: if self.order.dry_run { 0 } else { self.progress.done },
+            ..self.progress
+        }
+    }
+
     /// Says how far it is, now and then; fails when it is to stop.
     async fn report(&mut self) -> Result<(), Cut> {
         let now = self.core.clock.monotonic();
@@ -360,7 +380,7 @@ impl Run {
         let alive_until = self.core.clock.now().plus_ms(ALIVE_MS);
         let catalog = &self.core.catalog;
         match catalog
-            .report_operation(self.held_by, self.progress, alive_until)
+            .report_operation(self.held_by, self.told(), alive_until)
             .await
         {
             Ok(Told::GoOn) => {
@@ -392,11 +412,7 @@ impl Run {
         let count = self.progress.done;
         let ending = Ending {
             state,
-            // What was only counted changed nothing.
-            progress: Progress {
-                done: if self.order.dry_run { 0 } else { count },
-                ..self.progress
-            },
+            progress: self.told(),
             error,
             outcome: Some(Outcome {
                 count,

@@ -22,10 +22,19 @@ impl Queue {
         by: &Author,
     ) -> Result<OperationRow, QueueError> {
         self.core.check_running()?;
-        if let Some(topic) = work.topic() {
-            self.core
-                .topic(&TopicKey::new(namespace.clone(), topic.clone()))?;
-        }
+        let topic = match work.topic() {
+            Some(topic) => Some(
+                self.core
+                    .topic(&TopicKey::new(namespace.clone(), topic.clone()))?,
+            ),
+            None => None,
+        };
+        // What ends with the work is told of as a deletion at once tells it.
+        let before = match (&work, topic) {
+            (Work::DeleteTopic { .. }, Some(topic)) => Some(topic.row().settings.text()),
+            (Work::DeleteNamespace, _) => Some(self.core.topics.namespace(namespace).text()),
+            _ => None,
+        };
         let order = OperationOrder {
             namespace: namespace.clone(),
             created_by: by.subject.to_string(),
@@ -38,7 +47,7 @@ impl Queue {
             by: by.clone(),
             action: "operation.order",
             target,
-            before: None,
+            before: before.clone(),
             after: Some(order.text()),
         };
         let target = match order.work.topic() {

@@ -18,7 +18,7 @@ pub struct QuotaState {
     pub quota: Quota,
     /// What is stored for the namespace, over the configuration.
     pub stored: Option<QuotaPatch>,
-    /// What is left of the rate on this node.
+    /// What is left of the rate, as far as this node knows of what other nodes spent.
     pub rate: Option<Usage>,
     /// What the namespace holds; none when the hot tier does not count by namespace.
     pub held: Option<Holdings>,
@@ -70,10 +70,13 @@ impl Queue {
     /// Whether as many items of `namespace` are with consumers as may be.
     pub fn is_out_of_leases(&self, namespace: &Namespace) -> bool {
         let core = &self.core;
-        match (core.quotas.of(namespace).leases, core.hot.holdings(namespace)) {
-            (Some(most), Some(held)) => held.leased >= most,
-            _ => false,
-        }
+        // Most have no such quota, and counting what they hold is not free.
+        let Some(most) = core.quotas.of(namespace).leases else {
+            return false;
+        };
+        core.hot
+            .holdings(namespace)
+            .is_some_and(|held| held.leased >= most)
     }
 
     /// Stores the quota of `namespace` over the configuration, or forgets it, in the name of `by`.

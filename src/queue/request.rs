@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::error::QueueError;
 use crate::clock::Timestamp;
 use crate::hooks::Reason;
 use crate::model::{
@@ -410,7 +411,7 @@ pub struct Redrive {
 }
 
 /// What a redrive did, or would do.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Redriven {
     /// How many items came back, or would.
     pub count: u64,
@@ -420,6 +421,8 @@ pub struct Redriven {
     pub sample: Vec<ItemView>,
     /// The call stopped at its limit or its time, and more may match.
     pub more: bool,
+    /// What ended it after some items had come back.
+    pub failed: Option<QueueError>,
 }
 
 /// How the node's parts are.

@@ -8,7 +8,7 @@ use super::error::QueueError;
 use super::request::{NamespaceView, Page, TopicStats, TopicSummary, TopicView};
 use super::topics::TopicHandle;
 use super::uncancelled::uncancelled;
-use crate::model::{Namespace, NamespaceSettings, SettingsPatch, TopicKey, TopicName};
+use crate::model::{ItemId, Namespace, NamespaceSettings, SettingsPatch, TopicKey, TopicName};
 use crate::shard::{Replaced, TopicRow};
 use crate::wal::{FrameBuilder, Lsn};
 
@@ -116,25 +116,27 @@ impl Queue {
         topic: &TopicKey,
         settings: SettingsPatch,
     ) -> Result<TopicView, QueueError> {
-        self.put_topic_if(topic, settings, Expectation::Whatever).await
+        let (_, view) = self.put_topic_if(topic, settings, Expectation::Whatever).await?;
+        Ok(view)
     }
 
-    /// As [`Queue::put_topic`], if the topic's own settings are as `expected`.
+    /// As [`Queue::put_topic`], if the topic's own settings are as `expected`. Returns what they were too, unless the
+    /// topic is new.
     pub async fn put_topic_if(
         &self,
         topic: &TopicKey,
         settings: SettingsPatch,
         expected: Expectation,
-    ) -> Result<TopicView, QueueError> {
+    ) -> Result<(Option<SettingsPatch>, TopicView), QueueError> {
         check(settings.problem())?;
         let _editing = self.core.topics.editing.lock().await;
-        let known = self.core.topics.get(topic);
-        let revision = expected.check(known.map(|handle| handle.row().settings.revision()))?;
+        let before = self.core.topics.get(topic).map(|handle| handle.row().settings);
+        let revision = expected.check(before.as_ref().map(SettingsPatch::revision))?;
         let handle = self.core.topic_declared(topic).await?;
         let catalog = &self.core.catalog;
         done(catalog.put_settings(topic, &settings, revision).await?)?;
         self.core.topics.set_topic(&handle, settings);
-        self.topic(topic)
+        Ok((before, self.topic(topic)?))
     }
 
     /// Stops or resumes deliveries of a topic; enqueues and settlements go on.
@@ -150,18 +152,18 @@ impl Queue {
     /// Removes every live item that was accepted before this call, leased ones included; returns how many.
     pub async fn purge(&self, topic: &TopicKey) -> Result<u64, QueueError> {
         self.core.topic(topic)?;
-        Ok(self.core.remove_all(topic, false).await?.0)
+        Ok(self.core.remove_all(topic, false, None).await?.0)
     }
 
     /// Removes every dead letter there is now; returns how many.
     pub async fn discard_dead(&self, topic: &TopicKey) -> Result<u64, QueueError> {
         self.core.topic(topic)?;
-        Ok(self.core.remove_all(topic, true).await?.0)
+        Ok(self.core.remove_all(topic, true, None).await?.0)
     }
 
     /// Removes a topic with everything in it; returns how many items that were. It may appear again.
     pub async fn delete_topic(&self, topic: &TopicKey) -> Result<u64, QueueError> {
-        self.core.delete_topic(topic).await
+        self.core.delete_topic(topic, None).await
     }
 
     /// Every namespace that has topics or settings of its own, in order.
@@ -181,20 +183,21 @@ impl Queue {
     }
 
     /// Replaces a namespace's own settings, if they are as `expected`. A namespace without any is the same as
-    /// one whose settings are empty.
+    /// one whose settings are empty. Returns what they were.
     pub async fn put_namespace(
         &self,
         namespace: &Namespace,
         settings: NamespaceSettings,
         expected: Expectation,
-    ) -> Result<(), QueueError> {
+    ) -> Result<NamespaceSettings, QueueError> {
         check(settings.problem())?;
         let _editing = self.core.topics.editing.lock().await;
-        let revision = expected.check(Some(self.core.topics.namespace(namespace).revision()))?;
+        let before = self.core.topics.namespace(namespace);
+        let revision = expected.check(Some(before.revision()))?;
         let catalog = &self.core.catalog;
         done(catalog.put_namespace(namespace, &settings, revision).await?)?;
         self.core.topics.set_namespace(namespace, settings);
-        Ok(())
+        Ok(before)
     }
 }
 
@@ -206,11 +209,16 @@ impl Core {
         own.min(self.live.load().topics_per_namespace_max)
     }
 
-    /// Removes a topic with everything in it; returns how many items that were.
-    pub(super) async fn delete_topic(self: &Arc<Self>, topic: &TopicKey) -> Result<u64, QueueError> {
+    /// Removes a topic with everything in it; returns how many items that were. With `bound` items whose ids are
+    /// larger stay, and then the topic appears again, without settings of its own.
+    pub(super) async fn delete_topic(
+        self: &Arc<Self>,
+        topic: &TopicKey,
+        bound: Option<ItemId>,
+    ) -> Result<u64, QueueError> {
         let handle = self.topic(topic)?;
-        let (live, _) = self.remove_all(topic, false).await?;
-        let (dead, lsn) = self.remove_all(topic, true).await?;
+        let (live, _) = self.remove_all(topic, false, bound).await?;
+        let (dead, lsn) = self.remove_all(topic, true, bound).await?;
         // The topic leaves memory only when the shard has nothing left to be told about it.
         self.flush[usize::from(self.shard_number(topic))]
             .store_up_to(lsn)
@@ -219,7 +227,7 @@ impl Core {
         handle.set_deleted();
         self.topics.remove(topic);
         if !self.forget(topic).await? {
-            // An item came in meanwhile: the topic has appeared again.
+            // An item came in meanwhile, or since the order: the topic has appeared again.
             self.hot.set_paused(topic, false).await?;
             self.topics.insert(topic, &TopicRow::default());
         }
@@ -242,18 +250,21 @@ impl Core {
         Ok(false)
     }
 
-    /// Removes every live, or every dead, item of a topic; returns how many, and where the log says so.
+    /// Removes every live, or every dead, item of a topic, or those whose ids are at most `bound`; returns how
+    /// many, and where the log says so.
     pub(super) async fn remove_all(
         self: &Arc<Self>,
         topic: &TopicKey,
         dead: bool,
+        bound: Option<ItemId>,
     ) -> Result<(u64, Lsn), QueueError> {
         let (core, topic) = (self.clone(), topic.clone());
         uncancelled(async move {
             // No item accepted before this id was made has a higher one.
-            let Some(up_to) = core.ids.next(1).next() else {
+            let Some(now) = core.ids.next(1).next() else {
                 return Ok((0, Lsn(0)));
             };
+            let up_to = bound.map_or(now, |bound| bound.min(now));
             if let Some(handle) = core.topics.get(&topic) {
                 handle.note_purge(up_to);
             }

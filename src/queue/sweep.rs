@@ -49,7 +49,7 @@ pub(super) struct Sweep {
 /// How far a sweep is.
 #[derive(Default)]
 pub(super) struct Swept {
-    /// How many items were looked at.
+    /// How many items were dealt with, those that did not fit included.
     pub(super) looked: u64,
     /// How many were changed, or would have been.
     pub(super) done: u64,
@@ -107,9 +107,10 @@ impl Sweeper {
         }
         let room = SAMPLE.saturating_sub(self.swept.sample.len());
         self.swept.sample.extend(group.iter().take(room).cloned());
+        let looked = group.len() as u64;
         let handle = &self.sweep.handle;
         let (done, kept) = match &self.sweep.deed {
-            Deed::Count => return self.counted(group.len() as u64),
+            Deed::Count => (group.len(), 0),
             Deed::Discard(cause) => {
                 let ids: Vec<_> = group.iter().map(|view| view.item.id).collect();
                 (core.discard(handle, &ids, *cause).await?, 0)
@@ -120,15 +121,14 @@ impl Sweeper {
                     .await?
             }
         };
+        self.swept.looked += looked;
         self.swept.done += done as u64;
         self.swept.kept += kept as u64;
+        if matches!(self.sweep.deed, Deed::Count) {
+            return Ok(Duration::ZERO);
+        }
         let rate = self.sweep.rate_per_s.map_or(f64::INFINITY, f64::from).max(1.0);
         Ok(Duration::from_secs_f64((done + kept) as f64 / rate))
-    }
-
-    fn counted(&mut self, count: u64) -> Result<Duration, QueueError> {
-        self.swept.done += count;
-        Ok(Duration::ZERO)
     }
 
     /// Reads the next page and keeps what fits.
@@ -137,10 +137,11 @@ impl Sweeper {
         let (topic, state) = (&self.sweep.handle.key, self.sweep.state);
         let page = core.browse(topic, state, Some(from), STEP).await?;
         self.from = page.next;
-        self.swept.looked += page.entries.len() as u64;
         let filter = &self.sweep.filter;
+        let seen = page.entries.len();
         let fitting = page.entries.into_iter().filter(|view| fits(filter, view));
         self.found.extend(fitting);
+        self.swept.looked += (seen - self.found.len()) as u64;
         Ok(())
     }
 

@@ -14,6 +14,9 @@ use crate::clock::Timestamp;
 use crate::model::{ItemId, Namespace, NamespaceSettings, Settings, SettingsPatch, TopicKey, TopicName};
 use crate::shard::{CatalogContents, TopicRow};
 
+/// In how many namespaces topics can be made at the same moment.
+const CREATING: usize = 64;
+
 /// All topics of all namespaces.
 #[derive(Debug)]
 pub(super) struct Topics {
@@ -24,6 +27,9 @@ pub(super) struct Topics {
     pub(super) created: Notify,
     /// Held while a topic's row is read, changed and stored, so that no change overwrites another.
     pub(super) editing: tokio::sync::Mutex<()>,
+    /// Held, one of them for a namespace, while a topic of it is made, so that no more of them are made than it
+    /// may have. A flood of new topics in one namespace keeps few others waiting.
+    creating: [tokio::sync::Mutex<()>; CREATING],
     /// The number of the catalog's last change that is known here.
     pub(super) seen: AtomicU64,
 }
@@ -222,6 +228,7 @@ impl Topics {
             defaults: ArcSwap::from_pointee(defaults),
             created: Notify::new(),
             editing: tokio::sync::Mutex::new(()),
+            creating: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             seen: AtomicU64::new(contents.generation),
         };
         for (key, row) in &contents.topics {
@@ -246,6 +253,15 @@ impl Topics {
 
     pub(super) fn remove(&self, key: &TopicKey) {
         self.known.write().remove(key);
+    }
+
+    /// What is held while a topic of `namespace` is made.
+    pub(super) fn creating(&self, namespace: &Namespace) -> &tokio::sync::Mutex<()> {
+        let bytes = namespace.as_str().bytes();
+        let place = bytes.fold(0_usize, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        &self.creating[place % CREATING]
     }
 
     /// Every topic, in no order.

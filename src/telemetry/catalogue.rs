@@ -219,6 +219,12 @@ pub const METRICS: &[Described] = &[
         "a flood",
     ),
     counter(
+        "mqueue_connections_refused_total",
+        &["reason"],
+        "Connections closed, and requests answered, before any route saw them: `full` and `full_for_address` (as many connections as may be), `tls`, `silent` (a head too late, an answer not taken), `parse` (no HTTP), `too_large` (a head)",
+        "growing: a client at fault, or an attack",
+    ),
+    counter(
         "mqueue_http_requests_total",
         &["route", "status"],
         "Requests answered, by route and class of status",

@@ -146,6 +146,7 @@ pub struct Metrics {
     requests: Vec<RouteMetrics>,
     auth_failures: IntCounter,
     over_quota: IntCounter,
+    refused: IntCounterVec,
     source: Source,
     latest: Arc<Mutex<Snapshot>>,
     /// Observable instruments live as long as their provider.
@@ -212,7 +213,14 @@ impl Metrics {
                 .map_err(MetricsError::of)?;
             Ok(counter)
         };
+        let refused = "mqueue_connections_refused_total";
+        let refused = IntCounterVec::new(Opts::new(refused, help(refused)), &["reason"]);
+        let refused = refused.map_err(MetricsError::of)?;
+        registry
+            .register(Box::new(refused.clone()))
+            .map_err(MetricsError::of)?;
         Ok(Self {
+            refused,
             requests: request_metrics(&registry, routes)?,
             auth_failures: counter("mqueue_auth_failures_total")?,
             over_quota: counter("mqueue_over_quota_items_total")?,
@@ -253,6 +261,18 @@ impl Metrics {
     /// Counts a token that was refused.
     pub fn auth_failure(&self) {
         self.auth_failures.inc();
+    }
+
+    /// Shows reasons for which connections are refused, before the first is.
+    pub fn show_refusals(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        for reason in reasons {
+            self.refused.with_label_values(&[reason]);
+        }
+    }
+
+    /// Counts a connection, or a request on one, that was refused before any route saw it.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts items refused because of a quota.

@@ -9,10 +9,11 @@ use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use parking_lot::Mutex;
 
 use super::Ticks;
 use super::quota::{Grant, Usage};
-use crate::model::Rate;
+use crate::model::{Rate, SharedGrant};
 
 /// What a namespace spent of its rate.
 pub(super) struct Bucket {
@@ -21,6 +22,8 @@ pub(super) struct Bucket {
     /// What the last decision left, and when it fell: governor tells it only while deciding.
     left: AtomicU64,
     decided_ms: AtomicU64,
+    /// What was left of the rate that all nodes share when it was last asked, and when that was, in milliseconds.
+    shared: Mutex<Option<(u32, u64)>>,
 }
 
 impl Bucket {
@@ -35,6 +38,7 @@ impl Bucket {
             limiter: RateLimiter::new(quota, InMemoryState::default(), clock.clone()),
             left: AtomicU64::new(u64::from(rate.burst.get())),
             decided_ms: AtomicU64::new(ms(clock.now())),
+            shared: Mutex::default(),
         }
     }
 
@@ -78,7 +82,7 @@ impl Bucket {
     pub(super) fn succeeded_by(&self, rate: Rate, clock: &Ticks) -> Self {
         let next = Self::new(rate, clock);
         let burst = rate.burst.get();
-        let spent = (self.rate.burst.get() - self.usage(clock).remaining).min(burst);
+        let spent = (self.rate.burst.get() - self.own_usage(clock).remaining).min(burst);
         if let Some(cells) = NonZeroU32::new(spent)
             && matches!(next.limiter.check_n(cells), Ok(Ok(_)))
         {
@@ -92,12 +96,39 @@ impl Bucket {
         self.decided_ms.store(ms(clock.now()), Ordering::Relaxed);
     }
 
-    /// What is left.
+    /// Notes what the rate that all nodes share said; nothing when it did not answer, and this one decided alone.
+    pub(super) fn note_shared(&self, answer: Option<SharedGrant>, clock: &Ticks) {
+        *self.shared.lock() = answer.map(|grant| (grant.remaining, ms(clock.now())));
+    }
+
+    /// What is left: of this node's share, or of what all nodes have where that is less.
     pub(super) fn usage(&self, clock: &Ticks) -> Usage {
+        let own = self.own_usage(clock);
+        match *self.shared.lock() {
+            Some((left, at_ms)) => {
+                let shared = self.refilled(u64::from(left), at_ms, clock);
+                if shared.remaining < own.remaining {
+                    shared
+                } else {
+                    own
+                }
+            }
+            None => own,
+        }
+    }
+
+    /// What is left of this node's own cells.
+    fn own_usage(&self, clock: &Ticks) -> Usage {
+        let (left, at_ms) = (&self.left, &self.decided_ms);
+        self.refilled(left.load(Ordering::Relaxed), at_ms.load(Ordering::Relaxed), clock)
+    }
+
+    /// What there is now of `left` at `at_ms`, when nothing was spent since.
+    fn refilled(&self, left: u64, at_ms: u64, clock: &Ticks) -> Usage {
         let burst = u64::from(self.rate.burst.get());
-        let since_ms = ms(clock.now()).saturating_sub(self.decided_ms.load(Ordering::Relaxed));
+        let since_ms = ms(clock.now()).saturating_sub(at_ms);
         let back = since_ms.saturating_mul(u64::from(self.rate.per_minute.get())) / 60_000;
-        let remaining = (self.left.load(Ordering::Relaxed).saturating_add(back)).min(burst);
+        let remaining = left.saturating_add(back).min(burst);
         Usage {
             rate: self.rate,
             remaining: remaining as u32,

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::auth::Scope;
 use crate::clock::Timestamp;
@@ -57,6 +57,7 @@ pub(super) struct PinnedKey {
 pub struct KeySet {
     named: HashMap<String, PinnedKey>,
     nameless: Vec<PinnedKey>,
+    ignored: Vec<KeyError>,
 }
 
 impl std::fmt::Debug for KeySet {
@@ -90,28 +91,34 @@ impl KeySet {
         Ok(self)
     }
 
-    /// Adds every key of a JSON web key set (RFC 7517), given as its text.
+    /// Adds the keys of a JSON web key set (RFC 7517), given as its text. Those that cannot verify tokens here are
+    /// passed over, as its section 5 has it: sets are often shared with other uses.
     ///
     /// # Errors
-    /// When the text is no key set, or a key in it is unsupported, too short or named twice.
+    /// When the text is no key set, no key in it can be used, or two have one name.
     pub fn with_jwks(mut self, text: &str) -> Result<Self, KeyError> {
-        let set: JwkSet = serde_json::from_str(text).map_err(|e| KeyError::Syntax(e.to_string()))?;
-        for (index, jwk) in set.keys.iter().enumerate() {
-            let unsupported = |detail: &str| KeyError::Unsupported {
-                index,
-                detail: detail.to_owned(),
-            };
-            if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
-                return Err(unsupported("its use is not \"sig\""));
+        let set: Set = serde_json::from_str(text).map_err(|e| KeyError::Syntax(e.to_string()))?;
+        let mut ignored = Vec::new();
+        let mut used = 0;
+        for (index, jwk) in set.keys.into_iter().enumerate() {
+            match usable(index, jwk) {
+                Ok((name, key)) => {
+                    self.add(name, key)?;
+                    used += 1;
+                }
+                Err(error) => ignored.push(error),
             }
-            let algorithm = pinned_algorithm(jwk).map_err(unsupported)?;
-            if algorithm == Algorithm::HS256 {
-                check_oct(jwk)?;
-            }
-            let key = DecodingKey::from_jwk(jwk).map_err(|_| unsupported("its numbers are not readable"))?;
-            self.add(jwk.common.key_id.clone(), PinnedKey { algorithm, key })?;
         }
+        if used == 0 && !ignored.is_empty() {
+            return Err(ignored.swap_remove(0));
+        }
+        self.ignored.extend(ignored);
         Ok(self)
+    }
+
+    /// Why keys of the set were passed over.
+    pub fn ignored(&self) -> &[KeyError] {
+        &self.ignored
     }
 
     /// Whether no key is in force, so that no token can be valid.
@@ -145,6 +152,32 @@ impl KeySet {
         }
         Ok(())
     }
+}
+
+/// A JSON web key set whose keys may be of kinds that nobody here knows.
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<serde_json::Value>,
+}
+
+/// The key at `index` of a set, with its name where it has one.
+fn usable(index: usize, jwk: serde_json::Value) -> Result<(Option<String>, PinnedKey), KeyError> {
+    let unsupported = |detail: &str| KeyError::Unsupported {
+        index,
+        detail: detail.to_owned(),
+    };
+    // What serde says of a field may repeat it, and a symmetric key is a secret.
+    let jwk: Jwk =
+        serde_json::from_value(jwk).map_err(|_| unsupported("its type is unknown or a member missing"))?;
+    if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
+        return Err(unsupported("its use is not \"sig\""));
+    }
+    let algorithm = pinned_algorithm(&jwk).map_err(unsupported)?;
+    if algorithm == Algorithm::HS256 {
+        check_oct(&jwk)?;
+    }
+    let key = DecodingKey::from_jwk(&jwk).map_err(|_| unsupported("its numbers are not readable"))?;
+    Ok((jwk.common.key_id, PinnedKey { algorithm, key }))
 }
 
 /// The key id of tokens that are signed with `secret`. It tells secrets apart and nothing about them.
@@ -267,6 +300,12 @@ mod tests {
             .unwrap();
         assert_eq!(keys.candidates(Some("e"))[0].algorithm, Algorithm::EdDSA);
         assert!(keys.candidates(None).is_empty());
+        // What is of no use here is passed over, as long as something is left.
+        let shared = format!(
+            r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","use":"enc","x":"AA"}},{{"kty":"AKP","alg":"ML-DSA-44"}},{ed}]}}"#
+        );
+        let keys = KeySet::default().with_jwks(&shared).unwrap();
+        assert_eq!((keys.ids(), keys.ignored().len()), (vec!["e".to_owned()], 2));
         let twice = KeySet::default().with_jwks(&format!(r#"{{"keys":[{ed},{ed}]}}"#));
         assert_eq!(twice.unwrap_err(), KeyError::DuplicateKid("e".into()));
     }

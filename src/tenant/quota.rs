@@ -173,7 +173,9 @@ impl Quotas {
             // What this node alone spent too fast, the cluster need not be asked for.
             Some(shared) if local.granted > 0 => {
                 let asked = u32::try_from(local.granted).unwrap_or(u32::MAX);
-                match shared.take(namespace, bucket.rate, asked).await {
+                let answer = shared.take(namespace, bucket.rate, asked).await;
+                bucket.note_shared(answer, &self.clock);
+                match answer {
                     Some(shared) => local.limited_to(shared),
                     None => local,
                 }
@@ -182,7 +184,8 @@ impl Quotas {
         }
     }
 
-    /// What is left of the rate of `namespace`; nothing when it has none.
+    /// What is left of the rate of `namespace`, as far as this node knows of what others spent; nothing when it
+    /// has none.
     pub fn usage(&self, namespace: &Namespace) -> Option<Usage> {
         let rate = self.of(namespace).rate?;
         Some(match self.current(namespace, rate) {

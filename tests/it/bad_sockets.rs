@@ -120,10 +120,14 @@ async fn requests_that_could_be_read_in_two_ways_are_refused() {
     ];
     for request in &cases {
         let heard = exchange(&server, request.as_bytes()).await;
-        let refused = heard
-            .status()
-            .is_none_or(|status| matches!(status, 400 | 413 | 415 | 501 | 505));
+        let refused = matches!(heard.status(), Some(400 | 413 | 415));
         assert!(refused, "{request:?} was answered {}", heard.text);
+        assert_eq!(
+            heard.problem()["status"],
+            heard.status().unwrap(),
+            "{}",
+            heard.text
+        );
     }
     assert_eq!(accepted(&server).await, 0, "a request that was refused was done");
     let fine = exchange(
@@ -230,12 +234,58 @@ async fn heads_that_are_too_large_are_refused() {
     let path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000));
     for request in [head(&many), head(&long), path] {
         let heard = exchange(&server, request.as_bytes()).await;
-        let refused = heard
-            .status()
-            .is_none_or(|status| matches!(status, 400 | 414 | 431));
-        assert!(refused, "{} was answered {}", &request[..40], heard.text);
+        assert_eq!(
+            heard.status(),
+            Some(431),
+            "{} was answered {}",
+            &request[..40],
+            heard.text
+        );
+        assert_eq!(heard.problem()["code"], "headers_too_large");
     }
     assert_eq!(server.client_with(None).get("/health").await.text, "OK");
+    refused(&server, "too_large", 3).await;
+}
+
+/// Waits until so many refusals for `reason` are counted.
+async fn refused(server: &Server, reason: &str, count: u64) {
+    let line = format!("mqueue_connections_refused_total{{reason=\"{reason}\"}} {count}");
+    let mut text = String::new();
+    for _ in 0..600 {
+        text = server.client().get("/metrics").await.text;
+        if text.lines().any(|shown| shown == line) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{line} is missing in\n{text}");
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_answered_whole_behind_another_answer_too() {
+    let server = Server::start().await;
+    let mut socket = connect(&server).await;
+    socket
+        .write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut first = Vec::new();
+    while !first.ends_with(b"live") {
+        let mut bytes = [0; 512];
+        let read = timeout(PATIENCE, socket.read(&mut bytes)).await.unwrap().unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&first));
+        first.extend(&bytes[..read]);
+    }
+    socket.write_all(b"nonsense\r\n\r\n").await.unwrap();
+    let heard = Heard::until_closed(&mut socket).await;
+    assert_eq!(heard.status(), Some(400), "{}", heard.text);
+    let problem = heard.problem();
+    assert_eq!(
+        (&problem["code"], &problem["status"]),
+        (&json!("bad_request"), &json!(400))
+    );
+    assert!(heard.text.contains(problem["request_id"].as_str().unwrap()));
+    refused(&server, "parse", 1).await;
 }
 
 #[tokio::test]
@@ -270,6 +320,7 @@ async fn a_head_that_drips_is_given_up() {
         "{}",
         silent.text
     );
+    refused(&server, "silent", 2).await;
 }
 
 #[tokio::test]

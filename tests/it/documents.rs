@@ -39,7 +39,8 @@ fn errors() -> String {
          `/problems/<code>`, which is `#<code>` on this page), \
          `title`, `status`, `detail` (what to change this time), `code` (stable, for programs), `request_id` \
          (also in the `X-Request-Id` header and in the server's log), `errors` (the fields that are wrong) and, \
-         when a whole batch was refused, `results` (one per item). 429 and 503 carry `Retry-After`.\n\n\
+         when a whole batch was refused, `results` (one per item). 429 and 503 carry `Retry-After`. One answer is none: \
+         over HTTP/2 a head above 16 KiB is refused by the protocol's own layer, with 431 and no body.\n\n\
          This page is generated from the table in `src/api/problem.rs`.\n\n\
          | status | code | title | what it means, and what to do |\n|---|---|---|---|\n",
     );
@@ -48,7 +49,11 @@ fn errors() -> String {
     for code in codes {
         let (status, title, meaning) = (code.status().as_u16(), code.title(), code.meaning());
         let code = code.as_str();
-        writeln!(text, "| {status} | <a id=\"{code}\"></a>`{code}` | {title} | {meaning} |").unwrap();
+        writeln!(
+            text,
+            "| {status} | <a id=\"{code}\"></a>`{code}` | {title} | {meaning} |"
+        )
+        .unwrap();
     }
     text
 }

@@ -43,6 +43,7 @@ async fn quiet_rounds(client: &Client) -> Histogram<u64> {
 /// What the loud tenant got and was refused.
 #[derive(Debug, Default)]
 struct Got {
+    offered: u64,
     accepted: u64,
     refused: u64,
     others: u64,
@@ -63,6 +64,7 @@ async fn flood(client: Client, number: usize, stop: CancellationToken) -> Got {
                 .filter(|result| result["status"] == "accepted")
                 .count() as u64
         });
+        got.offered += QUOTA / 6;
         got.accepted += accepted;
         match reply.status {
             200 => {}
@@ -128,6 +130,7 @@ async fn a_flooding_tenant_costs_the_other_no_request() {
     let mut got = Got::default();
     for flood in floods {
         let part = flood.await.unwrap();
+        got.offered += part.offered;
         got.accepted += part.accepted;
         got.refused += part.refused;
         got.others += part.others;
@@ -148,6 +151,11 @@ async fn a_flooding_tenant_costs_the_other_no_request() {
     assert!(
         got.refused > 0 && braked > 0,
         "{got:?}, {braked} of {rattled} braked"
+    );
+    let hundredfold = 100 * QUOTA * lasted.as_millis() as u64 / 60_000;
+    assert!(
+        got.offered >= hundredfold,
+        "{got:?} in {lasted:?}, not {hundredfold}"
     );
     let allowed = QUOTA + QUOTA * (lasted.as_secs() + 1) / 60;
     assert!(got.accepted <= allowed + allowed / 20, "{got:?} in {lasted:?}");

@@ -66,14 +66,21 @@ async fn a_changed_file_is_in_force_and_a_wrong_one_changes_nothing() {
     assert_eq!(per_minute().await, 100);
     replace(
         &file,
-        "[quotas.namespaces]\ndefault = 200\n[hot]\nflush_chunk = 7\n[topics]\nlease = '77s'\n[limits]\nbatch_items_max = 3\n",
+        "[quotas.namespaces]\ndefault = 200\n[hot]\nflush_chunk = 7\n[topics]\nlease = '77s'\n[limits]\nbatch_items_max = 3\n[hooks]\nhost_calls = 9\n",
     );
     let seen = until(&client, "the reload", |seen| seen["succeeded"] == 1).await;
     assert_eq!(per_minute().await, 200);
     assert_eq!(
         seen["last"]["changed"],
-        json!(["limits.batch_items_max", "quotas.namespaces", "topics.lease"])
+        json!([
+            "hooks.host_calls",
+            "limits.batch_items_max",
+            "quotas.namespaces",
+            "topics.lease"
+        ])
     );
+    let of_calls = client.get("/v1/hooks/limits").await.ok();
+    assert_eq!(of_calls["call"]["host_calls"], 9, "{of_calls}");
     assert_eq!(seen["restart_needed"], json!(["hot.flush_chunk"]));
     let namespace = client.get("/v1/namespaces/default").await.ok();
     assert_eq!(namespace["effective"]["lease_ms"], 77_000);
@@ -309,6 +316,61 @@ async fn a_new_secret_signs_and_the_old_one_is_still_heard() {
         );
         assert!(!change.to_string().contains("canary"), "{change}");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_lifts_no_quota() {
+    let text = "[quotas.namespaces]\ndefault = 100\n";
+    let server = Server::setup().file(text).start().await;
+    let (client, file) = (server.client(), server.dir().join("mqueue.toml"));
+    let limited = async || client.get("/v1/namespaces/default/quota").await.ok()["limited"].clone();
+    std::fs::remove_file(&file).unwrap();
+    let seen = until(&client, "the fault", |seen| seen["failed"] == 1).await;
+    let fault = seen["last"]["faults"][0]["detail"].as_str().unwrap();
+    assert!(fault.contains("mqueue.toml is gone"), "{fault}");
+    client
+        .post("/v1/config/reload", json!({}))
+        .await
+        .problem(422, "config_invalid");
+    assert_eq!(
+        (limited().await, &part(&client).await["ok"]),
+        (json!(true), &json!(false))
+    );
+    // What was asked for is noted though it changed nothing.
+    let noted = changes(&client, 1).await;
+    assert_eq!(noted[0]["actor"], "tester");
+    assert!(
+        noted[0]["after"]["faults"][0]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("gone")
+    );
+    // An empty one says that nothing is limited.
+    replace(&file, "");
+    until(&client, "the repair", |seen| seen["last"]["ok"] == true).await;
+    assert_eq!(limited().await, false);
+}
+
+#[tokio::test]
+async fn another_data_folder_counts_at_the_next_start_and_brings_no_other_secret_before() {
+    let server = Server::setup()
+        .without_secret()
+        .without_data_dir()
+        .file("[storage]\ndata_dir = 'data'\n")
+        .start()
+        .await;
+    let minted = server.local_command().arg("token").output().unwrap();
+    assert!(minted.status.success(), "{minted:?}");
+    let token = String::from_utf8(minted.stdout).unwrap().trim().to_owned();
+    let client = server.client_with(Some(token));
+    replace(
+        &server.dir().join("mqueue.toml"),
+        "[storage]\ndata_dir = 'elsewhere'\n[auth]\nleeway = '7s'\n",
+    );
+    let seen = until(&client, "the reload", |seen| seen["succeeded"] == 1).await;
+    assert_eq!(seen["last"]["changed"], json!(["auth.leeway"]));
+    assert_eq!(seen["restart_needed"], json!(["storage.data_dir"]));
+    assert!(!server.dir().join("elsewhere").exists());
 }
 
 #[tokio::test]

@@ -169,6 +169,74 @@ async fn consumers_get_no_more_leases_than_the_namespace_may_have() {
 }
 
 #[tokio::test]
+async fn the_log_tells_the_trace_of_a_refused_request() {
+    let server = Server::setup()
+        .set("quotas.namespaces", "default:1:1")
+        .set("log.level", "debug")
+        .start()
+        .await;
+    let topic = server.client().topic("t");
+    assert_eq!(accepted(&statuses(&topic, ten()).await), 1);
+    let request = topic.client.request(reqwest::Method::POST, &topic.at("enqueue"));
+    let request = request.json(&json!({ "items": ten() }));
+    let traced = request.header(
+        "traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    );
+    topic.client.send(traced).await.problem(429, "quota_exceeded");
+    let line = server.log();
+    let line = line.wait_for(|line| (line["message"] == "request refused").then(|| line.clone()));
+    assert_eq!(line.await["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_whole_spends_nothing() {
+    let server = Server::setup()
+        .set("quotas.namespaces", "default:60:4")
+        .start()
+        .await;
+    let topic = server.client().topic("t");
+    // The last one is wrong, be it within the quota or over it.
+    for count in [2, 9] {
+        let mut items = vec![json!({"text": "x"}); count];
+        items.push(json!({"text": "x", "ttl_ms": -1}));
+        topic
+            .client
+            .post(&topic.at("enqueue"), json!({ "items": items }))
+            .await
+            .problem(422, "invalid_field");
+    }
+    assert_eq!(quota(&topic.client).await["remaining"], 4);
+    assert_eq!(accepted(&statuses(&topic, ten()).await), 4);
+}
+
+#[tokio::test]
+async fn a_flood_of_new_topics_makes_no_more_than_there_may_be() {
+    let server = Server::setup()
+        .set("topics.per_namespace_max", "50")
+        .start()
+        .await;
+    let client = server.client();
+    let asks = (0..200).map(|n| {
+        let topic = client.topic(&format!("t{n}"));
+        tokio::spawn(async move {
+            let items = json!({"items": [{"text": "x"}]});
+            topic.client.post(&topic.at("enqueue"), items).await.status
+        })
+    });
+    let mut made = 0;
+    for ask in asks.collect::<Vec<_>>() {
+        match ask.await.unwrap() {
+            200 => made += 1,
+            409 => {}
+            other => panic!("{other}"),
+        }
+    }
+    let page = client.get("/v1/namespaces/default/topics?limit=1000").await.ok();
+    assert_eq!((made, list(&page["topics"]).len()), (50, 50));
+}
+
+#[tokio::test]
 async fn an_operator_sets_a_quota_that_outlives_reloads_and_restarts() {
     let mut server = Server::setup()
         .set("quotas.namespaces", "default:60:4")

@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     file: Option<String>,
     /// Its secret is in its environment.
     secret_given: bool,
+    /// Its data folder is in its environment.
+    data_dir_given: bool,
 }
 
 /// A server process. At its end the process is gone, and its log is free of panics, secrets and raw
@@ -40,6 +42,7 @@ pub(crate) struct Server {
     process: Option<Process>,
     arguments: Vec<String>,
     secret_given: bool,
+    data_dir_given: bool,
     dir: TempDir,
     _postgres: Option<Postgres>,
     /// The log of every process this was so far.
@@ -77,6 +80,12 @@ impl Setup {
         self
     }
 
+    /// The same without a data folder in its environment, which goes before files.
+    pub(crate) fn without_data_dir(mut self) -> Self {
+        self.data_dir_given = false;
+        self
+    }
+
     /// Whether it was told where its shards are.
     fn has_shards(&self) -> bool {
         let is_told = |argument: &String| argument.starts_with("storage.database_urls=");
@@ -95,6 +104,7 @@ impl Setup {
             process: None,
             arguments: self.arguments,
             secret_given: self.secret_given,
+            data_dir_given: self.data_dir_given,
             dir: tempfile::tempdir().unwrap(),
             _postgres: postgres,
             logs: Vec::new(),
@@ -114,6 +124,7 @@ impl Server {
             arguments: vec!["serve".into(), "--listen".into(), "127.0.0.1:0".into()],
             file: None,
             secret_given: true,
+            data_dir_given: true,
         };
         if is_on_redis() {
             setup = setup
@@ -137,6 +148,7 @@ impl Server {
             arguments: self.arguments.clone(),
             file: None,
             secret_given: self.secret_given,
+            data_dir_given: self.data_dir_given,
         };
         let setup = setup.set("node.id", id);
         if setup.has_shards() {
@@ -258,6 +270,9 @@ impl Server {
         let mut command = command(self.dir.path());
         if !self.secret_given {
             command.env_remove("JWT_SECRET");
+        }
+        if !self.data_dir_given {
+            command.env_remove("MQUEUE_DATA_DIR");
         }
         command
     }

@@ -10,10 +10,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::Refused;
+use super::refusal::instead_of;
+
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Least silence allowed while a request is in flight: longer than the longest poll.
 const BUSY_SILENCE_MIN: Duration = Duration::from_secs(60);
+/// Most bytes that are read after a refusal, and dropped.
+const UNREAD_BYTES_MAX: usize = 1 << 20;
 /// Stands for "no head is being read".
 const NOT_READING: u64 = u64::MAX;
 
@@ -27,6 +32,7 @@ pub(super) struct Activity {
     in_flight: AtomicUsize,
     requests: AtomicUsize,
     http2: AtomicBool,
+    refused: AtomicBool,
 }
 
 impl Activity {
@@ -40,6 +46,7 @@ impl Activity {
             in_flight: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             http2: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
         })
     }
 
@@ -83,6 +90,19 @@ impl Activity {
         }
     }
 
+    /// Whether what came was refused, and that was counted.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is between requests, with nothing under way.
+    pub(super) fn is_idle(&self) -> bool {
+        let reads_head = self.reading_since.load(Ordering::Relaxed) != NOT_READING;
+        self.requests.load(Ordering::Relaxed) > 0
+            && self.in_flight.load(Ordering::Relaxed) == 0
+            && (!reads_head || self.http2.load(Ordering::Relaxed))
+    }
+
     /// Returns once the connection has been silent for too long: `header` for a head that began or never
     /// came, `idle` between requests.
     pub(super) async fn silence(&self, header: Duration, idle: Duration) {
@@ -107,16 +127,79 @@ impl Drop for InFlight {
     }
 }
 
-/// A stream that notes when bytes move.
+/// A stream that notes when bytes move, and says in full what hyper only hints at.
 pub(super) struct Tracked<S> {
     stream: S,
     activity: Arc<Activity>,
+    refused: Refused,
+    refusal: Option<FullRefusal>,
+}
+
+/// The problem that is sent in place of hyper's own answer, which is the last of its connection.
+struct FullRefusal {
+    text: Vec<u8>,
+    written: usize,
+    /// What is still read of the rest: a connection closed over unread bytes is reset, and the answer lost.
+    unread: usize,
 }
 
 impl<S> Tracked<S> {
-    /// Notes the bytes of `stream` in `activity`.
-    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+    /// Notes the bytes of `stream` in `activity`, and tells `refused` of heads that hyper cannot read.
+    pub(super) fn new(stream: S, activity: Arc<Activity>, refused: Refused) -> Self {
+        Self {
+            stream,
+            activity,
+            refused,
+            refusal: None,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Tracked<S> {
+    /// Writes the problem in place of hyper's `answer`, when that is one; else nothing.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>, answer: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.refusal.is_none()
+            && self.activity.in_flight.load(Ordering::Relaxed) == 0
+            && let Some((refusal, text)) = instead_of(answer)
+        {
+            self.activity.refused.store(true, Ordering::Relaxed);
+            (self.refused)(refusal);
+            self.refusal = Some(FullRefusal {
+                text,
+                written: 0,
+                unread: UNREAD_BYTES_MAX,
+            });
+        }
+        let refusal = self.refusal.as_mut()?;
+        while refusal.written < refusal.text.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &refusal.text[refusal.written..]) {
+                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(count)) => refusal.written += count,
+                other => return Some(other),
+            }
+        }
+        Some(Poll::Ready(Ok(answer.len())))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Tracked<S> {
+    /// Reads on after a refusal, until the peer has closed too or sent more than anybody reads.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(refusal) = self.refusal.as_mut() else {
+            return Poll::Ready(());
+        };
+        let mut sink = [0; 4_096];
+        while refusal.unread > 0 {
+            let mut buf = ReadBuf::new(&mut sink);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    refusal.unread = refusal.unread.saturating_sub(buf.filled().len());
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -132,9 +215,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tracked<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if let Some(polled) = this.poll_refusal(cx, buf) {
+            return polled;
+        }
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
         if polled.is_ready() {
             this.activity.moved(false);
@@ -147,7 +233,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_shutdown(cx) {
+            Poll::Ready(Ok(())) => this.poll_drain(cx).map(Ok),
+            other => other,
+        }
     }
 
     fn poll_write_vectored(
@@ -156,6 +246,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        let first = bufs.first().map_or(&[][..], |first| first);
+        if let Some(polled) = this.poll_refusal(cx, first) {
+            return polled;
+        }
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         if polled.is_ready() {
             this.activity.moved(false);

@@ -19,8 +19,9 @@ use poem::{Addr, Endpoint, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::Shared;
 use super::activity::{Activity, InFlight, Tracked};
+use super::{Refusal, Shared};
+use crate::api::fast::outlives_its_caller;
 
 /// Largest read buffer, and so largest head over HTTP/1, in bytes; a token alone may have 8 KiB.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -47,8 +48,14 @@ where
             let handshake = tokio::time::timeout(shared.header_timeout, tls.accept(socket)).await;
             match handshake {
                 Ok(Ok(stream)) => requests(shared, stream, peer, Scheme::HTTPS).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "TLS handshake failed");
+                    (shared.refused)(Refusal::Tls);
+                }
+                Err(_) => {
+                    tracing::debug!(%peer, "TLS handshake took too long");
+                    (shared.refused)(Refusal::Tls);
+                }
             }
         }
     }
@@ -60,7 +67,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Activity::new();
-    let io = TokioIo::new(Tracked::new(stream, activity.clone()));
+    let io = TokioIo::new(Tracked::new(stream, activity.clone(), shared.refused.clone()));
     let service = {
         let (shared, activity) = (shared.clone(), activity.clone());
         service_fn(move |request: http::Request<Incoming>| {
@@ -69,7 +76,13 @@ where
             let remote = RemoteAddr(Addr::SocketAddr(peer));
             let request = Request::from((request, local, remote, scheme.clone()));
             let shared = shared.clone();
-            async move { Ok::<_, Infallible>(answer(&shared, request, mark).await) }
+            async move {
+                Ok::<_, Infallible>(if outlives_its_caller(request.method(), request.uri().path()) {
+                    answer_to_the_end(shared, request, mark).await
+                } else {
+                    answer(&shared, request, mark).await
+                })
+            }
         })
     };
     let builder = builder();
@@ -81,11 +94,17 @@ where
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%peer, %error, "connection ended");
+                    if let Some(refusal) = Refusal::of(&*error).filter(|_| !activity.is_refused()) {
+                        (shared.refused)(refusal);
+                    }
                 }
                 return;
             }
             () = activity.silence(shared.header_timeout, shared.idle_timeout) => {
                 tracing::debug!(%peer, "connection closed: silent for too long");
+                if !activity.is_idle() && !activity.is_refused() {
+                    (shared.refused)(Refusal::Silent);
+                }
                 return;
             }
             () = shared.stop.now.cancelled(), if !stopping => {
@@ -114,6 +133,33 @@ fn builder() -> Builder<TokioExecutor> {
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     builder
+}
+
+/// As [`answer`], to its end though the peer hangs up: a change would be made by half, and nobody told of it.
+async fn answer_to_the_end<E>(
+    shared: Arc<Shared<E>>,
+    request: Request,
+    mark: InFlight,
+) -> http::Response<Guarded>
+where
+    E: Endpoint<Output = Response> + 'static,
+{
+    let (tasks, abort) = (shared.tasks.clone(), shared.abort.clone());
+    let work = tasks.spawn(async move {
+        tokio::select! {
+            response = answer(&shared, request, mark) => Some(response),
+            () = abort.cancelled() => None,
+        }
+    });
+    match work.await {
+        Ok(Some(response)) => response,
+        // The connection is cut as well.
+        Ok(None) => std::future::pending().await,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
+    }
 }
 
 async fn answer<E>(shared: &Shared<E>, request: Request, mark: InFlight) -> http::Response<Guarded>

@@ -11,7 +11,7 @@ use super::{Registry, RegistryError, Result};
 use crate::clock::Timestamp;
 use crate::hooks::Bound;
 use crate::hooks::engine::UploadError;
-use crate::model::{Author, Binding, Digest, Namespace};
+use crate::model::{Author, Binding, Digest, HookLimits, Namespace};
 use crate::shard::{AuditRow, HookChange, ShardError};
 
 /// How often a plan is made anew because another node changed something first.
@@ -134,7 +134,7 @@ impl Registry {
         {
             let mut state = self.state.write();
             for change in changes {
-                state.apply(change, &self.limits.call);
+                state.apply(change, &self.limits.call.load());
                 touched.insert(namespace_of(change).clone());
             }
             state.generation = generation;
@@ -149,7 +149,7 @@ impl Registry {
         let contents = self.catalog.hooks().await?;
         let touched: BTreeSet<Namespace> = {
             let mut state = self.state.write();
-            let new = State::load(contents, &state, &self.limits.call);
+            let new = State::load(contents, &state, &self.limits.call.load());
             let touched = new.tenants.keys().chain(state.tenants.keys()).cloned().collect();
             *state = new;
             touched
@@ -158,6 +158,23 @@ impl Registry {
             self.publish(&namespace);
         }
         Ok(())
+    }
+
+    /// From now on a call may use `limits`, unless its manifest asks for less. Calls under way end as they began.
+    pub fn set_call_limits(&self, limits: HookLimits) {
+        if **self.limits.call.load() == limits {
+            return;
+        }
+        let namespaces: Vec<Namespace> = {
+            // Under the lock: whoever reads the limits and makes versions of them holds it, too.
+            let mut state = self.state.write();
+            self.limits.call.store(Arc::new(limits));
+            state.limit(&limits);
+            state.tenants.keys().cloned().collect()
+        };
+        for namespace in namespaces {
+            self.publish(&namespace);
+        }
     }
 
     /// Looks whether another node changed something, and takes it over once the modules it needs are compiled
@@ -170,7 +187,7 @@ impl Registry {
             return Ok(false);
         }
         let contents = self.catalog.hooks().await?;
-        let state = State::load(contents, &self.state.read(), &self.limits.call);
+        let state = State::load(contents, &self.state.read(), &self.limits.call.load());
         for (namespace, tenant) in &state.tenants {
             for binding in tenant.bindings.values().filter(|binding| binding.enabled) {
                 for (_, version) in versions_of(binding) {

@@ -139,26 +139,40 @@ impl State {
         *last = number.max(*last);
     }
 
+    /// Makes every version anew under other limits.
+    pub(super) fn limit(&mut self, limits: &HookLimits) {
+        let hooks = self
+            .tenants
+            .values_mut()
+            .flat_map(|tenant| tenant.hooks.values_mut());
+        for stored in hooks.flat_map(|hook| hook.versions.values_mut()) {
+            stored.version = version_of(&stored.row, limits);
+        }
+    }
+
     fn add(&mut self, row: HookVersionRow, known: Option<Arc<Version>>, limits: &HookLimits) {
-        let version = known.unwrap_or_else(|| {
-            Arc::new(Version {
-                namespace: row.namespace.clone(),
-                hook: HookRef {
-                    hook: row.hook.clone(),
-                    version: row.version,
-                },
-                digest: row.digest,
-                manifest: row.manifest.clone(),
-                limits: limits.lowered(&row.manifest.limits),
-                config: row.config.clone(),
-                secrets: row.secrets.clone(),
-            })
-        });
+        let version = known.unwrap_or_else(|| version_of(&row, limits));
         self.note_number(row.namespace.clone(), row.hook.clone(), row.version);
         let tenant = self.tenants.entry(row.namespace.clone()).or_default();
         let hook = tenant.hooks.entry(row.hook.clone()).or_default();
         hook.versions.insert(row.version, Stored { row, version });
     }
+}
+
+/// A version as it is run under `limits`, unless its manifest asks for less.
+fn version_of(row: &HookVersionRow, limits: &HookLimits) -> Arc<Version> {
+    Arc::new(Version {
+        namespace: row.namespace.clone(),
+        hook: HookRef {
+            hook: row.hook.clone(),
+            version: row.version,
+        },
+        digest: row.digest,
+        manifest: row.manifest.clone(),
+        limits: limits.lowered(&row.manifest.limits),
+        config: row.config.clone(),
+        secrets: row.secrets.clone(),
+    })
 }
 
 impl Tenant {

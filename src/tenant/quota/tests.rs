@@ -237,6 +237,24 @@ async fn a_shared_rate_holds_for_all_nodes_together() {
 }
 
 #[tokio::test]
+async fn a_node_shows_what_the_others_left() {
+    let (nodes, clock) = cluster(false);
+    assert_eq!(granted(&nodes[0], "a", 590).await, 590);
+    let grant = nodes[1].take(&ns("a"), 4).await;
+    assert_eq!((grant.granted, grant.usage.unwrap().remaining), (4, 6));
+    let seen = nodes[1].usage(&ns("a")).unwrap();
+    assert_eq!((seen.remaining, seen.reset), (6, Duration::from_millis(59_400)));
+    let refused = nodes[1].take(&ns("a"), 10).await;
+    assert_eq!((refused.granted, refused.usage.unwrap().remaining), (6, 0));
+    // What comes back comes back for all.
+    clock.advance(500);
+    assert_eq!(nodes[1].usage(&ns("a")).unwrap().remaining, 5);
+    // The rate was changed: this node's own share is as it was.
+    nodes[1].configure(table(&[("a", rate(600, 700))]));
+    assert_eq!(nodes[1].usage(&ns("a")).unwrap().remaining, 700 - 9);
+}
+
+#[tokio::test]
 async fn nodes_that_cannot_reach_the_shared_rate_enforce_their_own() {
     let (nodes, _) = cluster(true);
     assert_eq!(granted(&nodes[0], "a", 1_000).await, 600);

@@ -2,8 +2,10 @@
 
 use mqueue::tenant::Scope;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use crate::client::{lease, list};
+use crate::client::{Client, lease, list};
 use crate::server::{Server, token};
 
 const AUDIT: &str = "/v1/namespaces/default/audit";
@@ -101,6 +103,78 @@ async fn a_refused_act_leaves_no_trace_and_a_request_is_found_by_its_id() {
     let log = client.get(AUDIT).await.ok();
     assert_eq!(list(&log["entries"]).len(), 1, "{log}");
     assert_eq!(log["entries"][0]["request_id"], "ticket-4711");
+}
+
+#[tokio::test]
+async fn what_is_deleted_in_the_background_is_noted_as_it_was() {
+    let server = Server::start().await;
+    let client = server.client();
+    client
+        .put("/v1/namespaces/default", json!({"priority": 7}))
+        .await
+        .ok();
+    client
+        .put(&client.topic("t").path, json!({"max_attempts": 3}))
+        .await
+        .ok();
+    let order = json!({"kind": "delete_topic", "topic": "t", "confirm": "t"});
+    client.post("/v1/namespaces/default/operations", order).await;
+    client.delete("/v1/namespaces/default?confirm=default").await;
+    let log = client.get(&format!("{AUDIT}?action=operation.order")).await.ok();
+    let before: Vec<_> = list(&log["entries"])
+        .iter()
+        .map(|entry| &entry["before"])
+        .collect();
+    assert_eq!(
+        before,
+        [&json!({"max_attempts": 3}), &json!({"priority": 7})],
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn an_act_whose_client_hangs_up_is_done_and_noted_whole() {
+    const TOPICS: usize = 40;
+    let mut server = Server::start().await;
+    let client = server.client();
+    let names: Vec<String> = (0..TOPICS).map(|n| format!("t{n}")).collect();
+    for name in &names {
+        client
+            .put(&format!("/v1/namespaces/default/topics/{name}"), json!({}))
+            .await
+            .ok();
+    }
+    let token = token(None, &Scope::ALL);
+    for name in &names {
+        let mut socket = TcpStream::connect(server.address()).await.unwrap();
+        let pause = format!(
+            "POST /v1/namespaces/default/topics/{name}/pause HTTP/1.1\r\nHost: x\r\n\
+             Authorization: Bearer {token}\r\nContent-Length: 0\r\n\r\n"
+        );
+        socket.write_all(pause.as_bytes()).await.unwrap();
+    }
+    let mut noted = 0;
+    for _ in 0..600 {
+        let log = client
+            .get(&format!("{AUDIT}?action=topic.pause&limit=500"))
+            .await
+            .ok();
+        noted = list(&log["entries"]).len();
+        if noted == TOPICS {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(noted, TOPICS);
+    let paused = async |client: &Client| {
+        let page = client.get("/v1/namespaces/default/topics?limit=1000").await.ok();
+        let topics = list(&page["topics"]).iter();
+        topics.filter(|topic| topic["paused"] == true).count()
+    };
+    assert_eq!(paused(&client).await, TOPICS, "in memory");
+    server.kill().await;
+    server.start_again().await;
+    assert_eq!(paused(&server.client()).await, TOPICS, "in the catalog");
 }
 
 #[tokio::test]

@@ -89,12 +89,52 @@ async fn streams_are_bounded_and_need_a_token() {
     let server = Server::start().await;
     let nobody = server.client_with(None);
     nobody.get("/v1/events").await.problem(401, "unauthorized");
-    let client = server.client();
+    // Whatever a tenant's tokens do, others get in: another tenant, and whoever runs the servers.
+    let of = |name: &str| server.client_with(Some(token(Some(&[name]), &[Scope::Dequeue])));
+    let shop = of("shop");
     let mut open = vec![];
-    for _ in 0..64 {
-        open.push(Stream::open(&client).await);
+    for _ in 0..8 {
+        open.push(Stream::open(&shop).await);
     }
-    client.get("/v1/events").await.problem(503, "overloaded");
+    let refused = shop.get("/v1/events").await;
+    let problem = refused.problem(429, "too_many_streams");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("of these namespaces"),
+        "{problem}"
+    );
+    assert_eq!(refused.header("retry-after"), "5");
+    open.push(Stream::open(&of("other")).await);
+    for n in 0..39 {
+        open.push(Stream::open(&of(&format!("tenant-{n}"))).await);
+    }
+    of("late")
+        .get("/v1/events")
+        .await
+        .problem(429, "too_many_streams");
+    let operator = server.client();
+    for _ in 0..8 {
+        open.push(Stream::open(&operator).await);
+    }
+    operator.get("/v1/events").await.problem(429, "too_many_streams");
+    // A seat is free again once its stream has ended.
+    drop(open);
+    for _ in 0..600 {
+        if shop
+            .request(Method::GET, "/v1/events")
+            .send()
+            .await
+            .unwrap()
+            .status()
+            == 200
+        {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("no seat comes free");
 }
 
 #[tokio::test]

@@ -190,6 +190,10 @@ async fn a_slow_operation_is_cancelled_and_keeps_what_it_did() {
         (&running["state"], &running["total"]),
         (&json!("running"), &json!(200))
     );
+    assert!(
+        running["looked"].as_u64() < Some(100),
+        "what waits for its turn is not done: {running}"
+    );
     topic.client.delete(&path).await.ok();
     let cancelled = ended(&topic.client, &path).await;
     assert_eq!(cancelled["state"], "cancelled");
@@ -247,6 +251,57 @@ async fn a_namespace_has_only_so_many_operations_and_one_runs() {
 }
 
 #[tokio::test]
+async fn what_comes_after_an_order_is_not_meant_by_it() {
+    let server = Server::start().await;
+    let client = server.client();
+    let (slow, purged, deleted) = (
+        client.topic("slow"),
+        client.topic("purged"),
+        client.topic("deleted"),
+    );
+    dead(&slow, 100).await;
+    dead(&deleted, 2).await;
+    for topic in [&purged, &deleted] {
+        topic
+            .enqueue(json!([{"text": "before"}, {"text": "before too"}]))
+            .await;
+    }
+    // A namespace's operations take turns: the others wait for this one.
+    let first = order(
+        &client,
+        json!({"kind": "redrive", "topic": "slow", "rate_per_s": 1}),
+    )
+    .await;
+    let purge = order(&client, json!({"kind": "purge", "topic": "purged"})).await;
+    let delete = json!({"kind": "delete_topic", "topic": "deleted", "confirm": "deleted"});
+    let delete = order(&client, delete).await;
+    let ordered = client.get(&delete).await.ok()["created_at"].clone();
+    for topic in [&purged, &deleted] {
+        // Both count in milliseconds.
+        loop {
+            let ids = topic.enqueue(json!([{"text": "after"}])).await;
+            let item = topic
+                .client
+                .get(&topic.at(&format!("items/{}", ids[0])))
+                .await
+                .ok();
+            if item["enqueued_at"].as_str() > ordered.as_str() {
+                break;
+            }
+        }
+    }
+    client.delete(&first).await.ok();
+    assert_eq!(ended(&client, &purge).await["done"], 2);
+    assert_eq!(ended(&client, &delete).await["state"], "succeeded");
+    for topic in [&purged, &deleted] {
+        let mut texts = topic.take(100).await;
+        texts.dedup();
+        assert_eq!(texts, ["after"], "{}", topic.path);
+        assert_eq!(topic.counts().await[3], 0);
+    }
+}
+
+#[tokio::test]
 async fn an_operation_goes_on_after_kill_9_and_every_item_comes_back_once() {
     let mut server = Server::start().await;
     let topic = server.client().topic("t");
@@ -262,6 +317,8 @@ async fn an_operation_goes_on_after_kill_9_and_every_item_comes_back_once() {
     let topic = server.client().topic("t");
     let finished = ended(&topic.client, &path).await;
     assert_eq!(finished["state"], "succeeded", "{finished}");
+    // What was done before counts in both.
+    assert_eq!(finished["looked"], finished["total"], "{finished}");
     assert_eq!(topic.counts().await, [60, 0, 0, 0]);
     let mut texts = topic.take(100).await;
     texts.sort();

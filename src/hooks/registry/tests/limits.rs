@@ -36,6 +36,35 @@ async fn four_bindings_may_meet_in_a_topic() {
 }
 
 #[tokio::test]
+async fn other_limits_are_in_force_at_once_where_the_manifest_asks_for_no_less() {
+    let f = Fixture::new().await;
+    f.add("h", "one").await;
+    f.bind(draft("b", "h", 1)).await;
+    let before = f.in_force();
+    let limits = HookLimits {
+        item_ms: 7,
+        host_calls: 3,
+        ..f.registry.limits().call
+    };
+    f.registry.set_call_limits(limits);
+    assert_eq!(f.registry.limits().call, limits);
+    let now = f.in_force();
+    assert_eq!(
+        (now[0].active.limits.item_ms, now[0].active.limits.host_calls),
+        (7, 3)
+    );
+    // What the chains hold of before is not changed under them.
+    assert_ne!(before[0].active.limits.item_ms, 7);
+    let version = f.registry.version(&ns(), &name("h"), 1).unwrap();
+    assert!(Arc::ptr_eq(&version, &now[0].active));
+    // Versions to come are under them too, and those another node adds.
+    assert_eq!(f.add("h", "two").await, 2);
+    f.registry.reload().await.unwrap();
+    let version = f.registry.version(&ns(), &name("h"), 2).unwrap();
+    assert_eq!(version.limits.item_ms, 7);
+}
+
+#[tokio::test]
 async fn the_oldest_unused_version_makes_room() {
     let f = Fixture::new().await;
     f.add("h", "0").await;
