@@ -7,7 +7,7 @@ use super::caller::Caller;
 use super::problem::{Code, Problem};
 use super::reply;
 use crate::model::{DURATION_BOUNDS_US, DurationCounts, Namespace};
-use crate::queue::{Activity, Circuit, PartHealth, Queue, QuotaState, ShardView};
+use crate::queue::{Activity, Circuit, Health, PartHealth, Queue, QuotaState, ShardView};
 use crate::telemetry::metrics::{
     DurationNumbers, NodeNumbers, OperationNumbers, QuotaNumbers, ShardNumbers, Snapshot, TopicNumbers,
 };
@@ -33,19 +33,26 @@ pub(crate) fn live(state: &ApiState) -> Result<Response, Problem> {
     }
 }
 
-/// `GET /readyz`: whether the node accepts items; each part in words for holders of a token.
-pub(crate) fn ready(state: &ApiState, caller: &Caller, verbose: bool) -> Result<Response, Problem> {
+/// How every part of the node is, as `/readyz?verbose` and the stream of events tell it.
+pub(crate) fn health_of(state: &ApiState) -> Health {
     let mut health = state.queue.health();
     let (ok, detail) = state.hooks.registry.health();
-    // Hooks that cannot be looked up or taken over leave what was in force: the node is as ready as before.
+    // Hooks that cannot be looked up or taken over leave what was in force, and so does a configuration that
+    // was refused: the node is as ready as before.
     health.parts.push(PartHealth {
         part: "hooks".into(),
         ok,
         detail,
     });
+    health.parts.push(state.config.reloads().part());
+    health
+}
+
+/// `GET /readyz`: whether the node accepts items; each part in words for holders of a token.
+pub(crate) fn ready(state: &ApiState, caller: &Caller, verbose: bool) -> Result<Response, Problem> {
+    let health = health_of(state);
     if verbose {
         caller.principal(state)?;
-        health.parts.push(state.config.reloads().part());
         if !health.ready {
             let ill = health.parts.iter().filter(|part| !part.ok);
             let ill: Vec<String> = ill
@@ -70,7 +77,7 @@ pub(crate) fn ready(state: &ApiState, caller: &Caller, verbose: bool) -> Result<
 pub(crate) fn metrics(state: &ApiState, caller: &Caller) -> Result<Response, Problem> {
     let open = state.limits.metrics_open_on_loopback && caller.is_local() && !caller.has_token();
     if !open && !caller.principal(state)?.opens_everything() {
-        return Err(Denied::Namespace.into());
+        return Err(Denied::Everything.into());
     }
     let text = state
         .metrics
@@ -145,7 +152,9 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
             enqueued_total: stats.totals.enqueued,
             delivered_total: stats.totals.delivered,
             acked_total: stats.totals.acked,
-            failed_total: stats.totals.failed,
+            failed_by_nack_total: stats.totals.failed_by_nack,
+            failed_by_reject_total: stats.totals.failed_by_reject,
+            failed_by_time_total: stats.totals.failed_by_time,
             dead_total: stats.totals.dead,
             expired_total: stats.totals.expired,
             filtered_total: stats.totals.filtered,
@@ -153,8 +162,11 @@ pub fn snapshot(queue: &Queue) -> Snapshot {
         });
     let (log, did) = (queue.wal_status(), queue.activity());
     let truth = |yes: bool| if yes { 1.0 } else { 0.0 };
+    let health = queue.health();
+    let is_hot_well = health.parts.iter().all(|part| part.ok || part.part != "redis");
     let node = NodeNumbers::from([
-        ("mqueue_ready", truth(queue.health().ready)),
+        ("mqueue_ready", truth(health.ready)),
+        ("mqueue_hot_tier_healthy", truth(is_hot_well)),
         ("mqueue_wal_healthy", truth(log.health == WalHealth::Healthy)),
         ("mqueue_wal_segments", log.segments as f64),
         ("mqueue_wal_bytes", log.bytes as f64),

@@ -299,8 +299,14 @@ pub struct TopicTotals {
     pub delivered: u64,
     /// Items acked.
     pub acked: u64,
-    /// Deliveries nacked, or whose lease ended.
+    /// Deliveries nacked or rejected, or whose lease ended.
     pub failed: u64,
+    /// Those of them that were nacked.
+    pub failed_by_nack: u64,
+    /// Those of them that were rejected.
+    pub failed_by_reject: u64,
+    /// Those of them whose lease ended.
+    pub failed_by_time: u64,
     /// Items that became dead letters.
     pub dead: u64,
     /// Items whose time to live passed.

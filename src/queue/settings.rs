@@ -97,6 +97,7 @@ impl Queue {
         let counts = self.core.hot.counts(&handle.key);
         let mut totals = handle.counters.totals();
         totals.failed += counts.leases_expired;
+        totals.failed_by_time = counts.leases_expired;
         let now = self.core.clock.now();
         TopicStats {
             ready: counts.ready,

@@ -33,7 +33,8 @@ struct Outcome {
     handle: Arc<TopicHandle>,
     finishes: Vec<Finish>,
     acked: usize,
-    failed: usize,
+    nacked: usize,
+    rejected: usize,
     dead: usize,
     /// How long it took from when the acked items were due, in microseconds.
     turnarounds_us: Vec<u64>,
@@ -126,7 +127,8 @@ impl Core {
                 self.applied(async move {
                     for outcome in outcomes {
                         count(&outcome.handle.counters.acked, outcome.acked);
-                        count(&outcome.handle.counters.failed, outcome.failed);
+                        count(&outcome.handle.counters.nacked, outcome.nacked);
+                        count(&outcome.handle.counters.turned_down, outcome.rejected);
                         count(&outcome.handle.counters.dead, outcome.dead);
                         outcome.handle.traces.settle(&outcome.finishes);
                         work.note_turnarounds(outcome.turnarounds_us);
@@ -253,7 +255,7 @@ impl Core {
         let mut turnarounds_us = Vec::new();
         let mut leases_ms = Vec::new();
         let mut patches = Vec::new();
-        let mut failed = 0;
+        let (mut nacked, mut rejected) = (0, 0);
         for ((index, action), held) in actions.into_iter().zip(held) {
             let queued = match held {
                 Held::Yes(queued) => queued,
@@ -264,8 +266,10 @@ impl Core {
                 Held::Lost | Held::Busy(_) | Held::Unknown => continue,
             };
             results[index].status = SettleStatus::Ok;
-            if matches!(action.verb, Verb::Nack { .. } | Verb::Reject { .. }) {
-                failed += 1;
+            match action.verb {
+                Verb::Nack { .. } => nacked += 1,
+                Verb::Reject { .. } => rejected += 1,
+                _ => {}
             }
             if !matches!(action.verb, Verb::Extend { .. }) {
                 leases_ms.extend(queued.standing.leased_ms(now));
@@ -301,7 +305,8 @@ impl Core {
             handle,
             finishes: gone.chain(stays).collect(),
             acked: count,
-            failed,
+            nacked,
+            rejected,
             dead,
             turnarounds_us,
             leases_ms,

@@ -61,7 +61,8 @@ pub(super) struct Counters {
     pub(super) enqueued: AtomicU64,
     pub(super) delivered: AtomicU64,
     pub(super) acked: AtomicU64,
-    pub(super) failed: AtomicU64,
+    pub(super) nacked: AtomicU64,
+    pub(super) turned_down: AtomicU64,
     pub(super) dead: AtomicU64,
     pub(super) expired: AtomicU64,
     pub(super) filtered: AtomicU64,
@@ -71,11 +72,15 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn totals(&self) -> TopicTotals {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (nacked, turned_down) = (read(&self.nacked), read(&self.turned_down));
         TopicTotals {
             enqueued: read(&self.enqueued),
             delivered: read(&self.delivered),
             acked: read(&self.acked),
-            failed: read(&self.failed),
+            failed: nacked + turned_down,
+            failed_by_nack: nacked,
+            failed_by_reject: turned_down,
+            failed_by_time: 0,
             dead: read(&self.dead),
             expired: read(&self.expired),
             filtered: read(&self.filtered),

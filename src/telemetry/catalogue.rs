@@ -81,13 +81,13 @@ pub const METRICS: &[Described] = &[
     gauge(
         "mqueue_items",
         &["namespace", "topic", "state"],
-        "Items held, by state: ready, scheduled, leased, dead",
+        "Items held, by state: ready, scheduled, leased, dead. Over a shared Redis each node tells those of all nodes: take the largest, not the sum",
         "`ready` growing, `dead` above 0",
     ),
     gauge(
         "mqueue_oldest_ready_age_seconds",
         TOPIC,
-        "How long the item that would go out next has been due",
+        "How long the item that would go out next has been due; over a shared Redis on all nodes",
         "above what your work may wait",
     ),
     gauge(
@@ -118,8 +118,8 @@ pub const METRICS: &[Described] = &[
     counter("mqueue_items_acked_total", TOPIC, "Items acked", ""),
     counter(
         "mqueue_deliveries_failed_total",
-        TOPIC,
-        "Deliveries nacked or rejected, or whose lease ended",
+        &["namespace", "topic", "reason"],
+        "Deliveries that failed, by why: `nack`, `reject`, `lease_ended`; the last over a shared Redis on all nodes",
         "growing",
     ),
     counter(
@@ -161,13 +161,13 @@ pub const METRICS: &[Described] = &[
     gauge(
         "mqueue_quota_limit",
         &["namespace", "quota"],
-        "What a namespace with quotas of its own may have: `enqueue` (the burst), `stored_bytes`, `leases`",
+        "What a namespace with quotas of its own may have: `enqueue` (the burst), `stored_bytes`, `leases`; the first 200 namespaces by name",
         "",
     ),
     gauge(
         "mqueue_quota_used",
         &["namespace", "quota"],
-        "What a namespace with quotas of its own has",
+        "What a namespace with quotas of its own has; `stored_bytes` and `leases` over a shared Redis on all nodes",
         "near the limit",
     ),
     gauge(
@@ -229,6 +229,12 @@ pub const METRICS: &[Described] = &[
         &["route"],
         "Time from the request's head to the answer's, long polls included; of the route `enqueue`, how long until an item is durable",
         "`enqueue` above a few syncs",
+    ),
+    gauge(
+        "mqueue_hot_tier_healthy",
+        &[],
+        "1 while what holds hot items works, always without Redis; 0 while Redis is away, is full or is filled again",
+        "0",
     ),
     gauge("mqueue_wal_healthy", &[], "1 while the log takes records", "0"),
     gauge(

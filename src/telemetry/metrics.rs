@@ -76,8 +76,12 @@ pub struct TopicNumbers {
     pub delivered_total: u64,
     /// Items acked since start.
     pub acked_total: u64,
-    /// Deliveries that failed since start.
-    pub failed_total: u64,
+    /// Deliveries that consumers nacked since start.
+    pub failed_by_nack_total: u64,
+    /// Deliveries that consumers rejected since start.
+    pub failed_by_reject_total: u64,
+    /// Deliveries whose lease ended since start.
+    pub failed_by_time_total: u64,
     /// Items that died since start.
     pub dead_total: u64,
     /// Items whose time to live passed since start.
@@ -103,7 +107,9 @@ impl TopicNumbers {
         self.enqueued_total += other.enqueued_total;
         self.delivered_total += other.delivered_total;
         self.acked_total += other.acked_total;
-        self.failed_total += other.failed_total;
+        self.failed_by_nack_total += other.failed_by_nack_total;
+        self.failed_by_reject_total += other.failed_by_reject_total;
+        self.failed_by_time_total += other.failed_by_time_total;
         self.dead_total += other.dead_total;
         self.expired_total += other.expired_total;
         self.filtered_total += other.filtered_total;
@@ -365,14 +371,29 @@ fn observe_topics(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
             }
         })
         .build();
+    let source = latest.clone();
+    meter
+        .u64_observable_counter(stem("mqueue_deliveries_failed_total"))
+        .with_description(help("mqueue_deliveries_failed_total"))
+        .with_callback(move |observer| {
+            for topic in &source.lock().topics {
+                for (reason, value) in [
+                    ("nack", topic.failed_by_nack_total),
+                    ("reject", topic.failed_by_reject_total),
+                    ("lease_ended", topic.failed_by_time_total),
+                ] {
+                    observer.observe(value, &labels(topic, Some(KeyValue::new("reason", reason))));
+                }
+            }
+        })
+        .build();
     type Read = fn(&TopicNumbers) -> u64;
-    let counters: [(&'static str, Read); 8] = [
+    let counters: [(&'static str, Read); 7] = [
         ("mqueue_items_enqueued_total", |t| t.enqueued_total),
         ("mqueue_items_rejected_total", |t| t.rejected_total),
         ("mqueue_items_filtered_total", |t| t.filtered_total),
         ("mqueue_items_delivered_total", |t| t.delivered_total),
         ("mqueue_items_acked_total", |t| t.acked_total),
-        ("mqueue_deliveries_failed_total", |t| t.failed_total),
         ("mqueue_items_dead_total", |t| t.dead_total),
         ("mqueue_items_expired_total", |t| t.expired_total),
     ];
@@ -405,6 +426,7 @@ mod tests {
             topic: format!("t{n}"),
             ready: n,
             enqueued_total: 2 * n,
+            failed_by_nack_total: 3 * n,
             ..TopicNumbers::default()
         }
     }
@@ -444,6 +466,7 @@ mod tests {
         for line in [
             r#"mqueue_items{namespace="a",state="ready",topic="t7"} 7"#,
             r#"mqueue_items_enqueued_total{namespace="a",topic="t7"} 14"#,
+            r#"mqueue_deliveries_failed_total{namespace="a",reason="nack",topic="t7"} 21"#,
             r#"mqueue_http_requests_total{route="enqueue",status="2xx"} 1"#,
             r#"mqueue_http_requests_total{route="enqueue",status="5xx"} 1"#,
             r#"mqueue_http_request_duration_seconds_bucket{route="enqueue",le="0.0005"} 1"#,

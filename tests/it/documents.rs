@@ -35,16 +35,24 @@ fn is_current(name: &str, current: &str, rewrite: &str) {
 fn errors() -> String {
     let mut text = String::from(
         "# Problems\n\nEvery answer that is not a success is an RFC 9457 problem, `application/problem+json`, \
-         with these members: `type` (where the problem is explained on the server itself: `/problems/<code>`), \
+         with these members: `type` (where the problem is explained on the server itself, as here: \
+         `/problems/<code>`, which is `#<code>` on this page), \
          `title`, `status`, `detail` (what to change this time), `code` (stable, for programs), `request_id` \
          (also in the `X-Request-Id` header and in the server's log), `errors` (the fields that are wrong) and, \
          when a whole batch was refused, `results` (one per item). 429 and 503 carry `Retry-After`.\n\n\
          This page is generated from the table in `src/api/problem.rs`.\n\n\
          | status | code | title | what it means, and what to do |\n|---|---|---|---|\n",
     );
-    for code in Code::ALL {
+    let mut codes: Vec<Code> = Code::ALL.to_vec();
+    codes.sort_by_key(|code| (code.status().as_u16(), code.as_str()));
+    for code in codes {
         let (status, title, meaning) = (code.status().as_u16(), code.title(), code.meaning());
-        writeln!(text, "| {status} | `{}` | {title} | {meaning} |", code.as_str()).unwrap();
+        let code = code.as_str();
+        writeln!(
+            text,
+            "| {status} | <a id=\"{code}\"></a>`{code}` | {title} | {meaning} |"
+        )
+        .unwrap();
     }
     text
 }
@@ -55,7 +63,15 @@ fn metrics() -> String {
         "# Metrics\n\n`/metrics` has these, in the Prometheus text format. It is open to the node's own machine; \
          from elsewhere it needs a token that opens every namespace. Counters and histograms begin at 0 when the \
          node starts. Times are in seconds. Labels are bounded: the 200 largest topics and the 200 busiest \
-         versions of hooks have labels of their own, the others are summed as `_other`.\n\n\
+         versions of hooks have labels of their own, the others are summed as `_other`; of quotas the first 200 \
+         namespaces by name are shown.\n\n\
+         Each node tells what itself did and holds. Nodes that share a Redis hold the same items, and each tells \
+         of all: of `mqueue_items`, `mqueue_oldest_ready_age_seconds`, `mqueue_topic_paused`, \
+         `mqueue_shard_items`, `mqueue_quota_limit`, `mqueue_quota_used` (`stored_bytes` and `leases`) and \
+         `mqueue_deliveries_failed_total` (`lease_ended`) take the largest over the nodes, and not the sum.\n\n\
+         Fuel of hooks is not counted: calls are stopped by epochs, which cost them next to nothing, at the end of \
+         their time, and not after so many instructions. What they use is `mqueue_hook_run_seconds_total`; a dry \
+         run counts the instructions of its calls.\n\n\
          [`deploy/grafana/dashboards/mqueue.json`](../deploy/grafana/dashboards/mqueue.json) is a dashboard of them, \
          [`deploy/prometheus/alerts.yml`](../deploy/prometheus/alerts.yml) has alerts.\n\n\
          This page is generated from `src/telemetry/catalogue.rs`.\n\n\
@@ -200,6 +216,7 @@ fn the_configuration_table_tells_variables_keys_and_defaults() {
                 "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"
             }
             "storage.database_urls" => "sqlite://one.db",
+            "tracing.otlp_endpoint" => "http://127.0.0.1:4318",
             _ => "elsewhere",
         };
         let with = configuration(&[(variable, sample)]);
