@@ -86,7 +86,8 @@ pub(crate) async fn of_namespace(
 ) -> Result<Response, Problem> {
     let authorised = match caller.enter(state, namespace, Scope::Admin) {
         Err(problem) if problem.code() == Code::InsufficientScope => {
-            caller.enter(state, namespace, Scope::Hooks)?
+            let either = |_| Problem::from(Denied::Scope("admin or hooks"));
+            caller.enter(state, namespace, Scope::Hooks).map_err(either)?
         }
         entered => entered?,
     };
@@ -103,7 +104,7 @@ pub(crate) async fn of_all(
 ) -> Result<Response, Problem> {
     let principal = caller.principal(state)?;
     if !principal.opens_everything() {
-        return Err(Denied::Namespace.into());
+        return Err(Denied::Everything.into());
     }
     principal.require(Scope::Admin)?;
     show(state, &query(filter)?).await

@@ -29,7 +29,7 @@ struct NodeListView {
 fn rules(state: &ApiState, caller: &Caller) -> Result<Arc<Principal>, Problem> {
     let principal = caller.principal(state)?;
     if !principal.opens_everything() {
-        return Err(Denied::Namespace.into());
+        return Err(Denied::Everything.into());
     }
     if !principal.has(Scope::Admin) {
         return Err(Denied::Scope(Scope::Admin.as_str()).into());

@@ -755,6 +755,8 @@ pub(crate) struct NodeEvent {
     log_syncs: u64,
     /// Time spent syncing the log, in microseconds.
     log_sync_us: u64,
+    /// Records of the log that the shard furthest behind has not stored.
+    flush_lag_records: u64,
     /// How reloads of the configuration went.
     config: Reloads,
     /// How long answers took, by group of routes.

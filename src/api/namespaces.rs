@@ -31,10 +31,7 @@ pub(crate) fn list(state: &ApiState, caller: &Caller, page: &Paging) -> Result<R
     found.truncate(limit);
     json(&NamespaceListView {
         next_cursor: found.last().filter(|_| more).map(|last| encoded(last.as_str())),
-        namespaces: found
-            .iter()
-            .map(|namespace| NamespaceDetailView::new(namespace, state.queue.namespace(namespace)))
-            .collect(),
+        namespaces: found.iter().map(|namespace| detail(state, namespace)).collect(),
     })
 }
 
@@ -93,10 +90,16 @@ pub(crate) async fn delete(
 }
 
 fn show(state: &ApiState, namespace: &Namespace) -> Result<Response, Problem> {
-    let view = state.queue.namespace(namespace);
-    let revision = view.settings.revision();
-    let response = json(&NamespaceDetailView::new(namespace, view))?;
-    Ok(tagged(response, revision))
+    let revision = state.queue.namespace(namespace).settings.revision();
+    Ok(tagged(json(&detail(state, namespace))?, revision))
+}
+
+fn detail(state: &ApiState, namespace: &Namespace) -> NamespaceDetailView {
+    NamespaceDetailView::new(
+        namespace,
+        state.queue.namespace(namespace),
+        state.queue.quota(namespace),
+    )
 }
 
 fn encoded(name: &str) -> String {

@@ -16,7 +16,7 @@ use crate::queue::QuotaState;
 
 /// A namespace's quota and how much of it is used; a limit that there is not is absent.
 #[derive(Serialize)]
-struct QuotaView {
+pub(crate) struct QuotaView {
     limited: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     per_minute: Option<u32>,

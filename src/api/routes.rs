@@ -546,7 +546,7 @@ struct EventsApi {
 
 #[OpenApi(tag = "Audience::Operations")]
 impl EventsApi {
-    /// What the token may see, every second
+    /// What the token may see, twice a second
     ///
     /// Server-sent events named `snapshot`, each whole by itself, the first at once. The stream ends when
     /// the token expires and when the node stops.

@@ -2,7 +2,9 @@
 
 use poem_openapi::{Enum, Object};
 
-use super::{Backoff, DeadReason, Delivery, EffectiveSettings, ExpiryAction, Instant, ItemState, Json};
+use super::{
+    Backoff, DeadReason, Delivery, EffectiveSettings, ExpiryAction, Instant, ItemState, Json, Quota,
+};
 
 /// A namespace's own settings: what its topics have unless they say otherwise, and what is its own.
 #[derive(Object)]
@@ -45,6 +47,8 @@ pub(crate) struct NamespaceDetail {
     topics: u64,
     /// How many it may have.
     topics_max: u64,
+    /// Its quota and how much of it is used on this node.
+    quota: Quota,
 }
 
 /// One page of namespaces, by name.

@@ -3,11 +3,12 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::api::quota::QuotaView;
 use crate::clock::Timestamp;
 use crate::model::{
     ItemId, ItemState, Namespace, NamespaceSettings, OperationState, Outcome, Progress, Settings, Work,
 };
-use crate::queue::{AuditRecord, Circuit, Explanation, NamespaceView, OperationRow, WhyNot};
+use crate::queue::{AuditRecord, Circuit, Explanation, NamespaceView, OperationRow, QuotaState, WhyNot};
 
 /// A namespace with its settings.
 #[derive(Serialize)]
@@ -17,17 +18,19 @@ pub(crate) struct NamespaceDetailView {
     effective: Settings,
     topics: usize,
     topics_max: usize,
+    quota: QuotaView,
 }
 
 impl NamespaceDetailView {
     /// The namespace named `namespace`.
-    pub(crate) fn new(namespace: &Namespace, view: NamespaceView) -> Self {
+    pub(crate) fn new(namespace: &Namespace, view: NamespaceView, quota: QuotaState) -> Self {
         Self {
             namespace: namespace.to_string(),
             settings: view.settings,
             effective: view.effective,
             topics: view.topics,
             topics_max: view.topics_max,
+            quota: quota.into(),
         }
     }
 }

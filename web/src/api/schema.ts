@@ -267,7 +267,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What the token may see, every second
+         * What the token may see, twice a second
          * @description Server-sent events named `snapshot`, each whole by itself, the first at once. The stream ends when
          *     the token expires and when the node stops.
          */
@@ -3025,6 +3025,8 @@ export interface components {
             effective: components["schemas"]["EffectiveSettings"];
             /** @description Its name. */
             namespace: string;
+            /** @description Its quota and how much of it is used on this node. */
+            quota: components["schemas"]["Quota"];
             /** @description Its own settings. */
             settings: components["schemas"]["NamespaceSettings"];
             /**
@@ -3160,6 +3162,11 @@ export interface components {
         NodeEvent: {
             /** @description How reloads of the configuration went. */
             config: components["schemas"]["Reloads"];
+            /**
+             * Format: int64
+             * @description Records of the log that the shard furthest behind has not stored.
+             */
+            flush_lag_records: number;
             /** @description How long answers took, by group of routes. */
             latencies: components["schemas"]["RouteLatency"][];
             /**
