@@ -3,8 +3,14 @@ const one = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFract
 
 export const count = (value: number): string => whole.format(value);
 
+/** So many of what has `name` as its singular. */
+export const some = (value: number, name: string): string => `${whole.format(value)} ${name}${value === 1 ? "" : "s"}`;
+
 /** A rate per second; a true zero is not the same as a little. */
 export const rate = (value: number): string => (value === 0 ? "0" : value >= 100 ? whole.format(value) : one.format(value));
+
+/** A share of a whole; what there is a little of is not nothing. */
+export const percent = (share: number): string => (share > 0 && share < 0.01 ? "< 1 %" : `${whole.format(share * 100)} %`);
 
 export function bytes(value: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];

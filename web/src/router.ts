@@ -10,8 +10,17 @@ window.addEventListener("popstate", () => {
 /** The path below the console's, cut into its names. */
 export const path = computed<string[]>(() => {
   const below = new URL(place.value, location.origin).pathname.slice(BASE.length);
-  return below.split("/").filter(Boolean).map(decodeURIComponent);
+  return below.split("/").filter(Boolean).map(decoded);
 });
+
+/** What is no encoding of anything stays as it is: no name has a `%`, so that it is not found. */
+function decoded(name: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
 
 export const query = computed(() => new URL(place.value, location.origin).searchParams);
 
@@ -21,9 +30,12 @@ export function href(...names: string[]): string {
 
 export function go(to: string): void {
   if (to === place.value) return;
+  const isOther = new URL(to, location.origin).pathname !== location.pathname;
   history.pushState(null, "", to);
   place.value = to;
   window.scrollTo(0, 0);
+  // Another page begins at its beginning, for the keyboard and for who hears it.
+  if (isOther) document.getElementById("main")?.focus({ preventScroll: true });
 }
 
 /** Changes parts of the query; an empty text removes one. The way back stays short: no entry per key stroke. */

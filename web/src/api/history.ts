@@ -28,10 +28,14 @@ const POINTS_MAX = 3_600;
 const POINTS_MIN = 120;
 const POINTS_TOTAL = 200_000;
 const LATENCY_SECONDS = 60;
+/** Events come twice a second; of two that are nearer than this the past keeps one. */
+const APART_S = 0.9;
 
 const points = new Map<string, Point[]>();
 const totals = new Map<string, { at: number; stats: Stats }>();
 let latencies: Schema["RouteLatency"][][] = [];
+
+let recorded = 0;
 
 /** Raised with every second, so that what draws the past draws again. */
 export const tick = signal(0);
@@ -66,14 +70,15 @@ export function pastOfAll(seconds: number): Point[] {
 
 export function record(snapshot: Snapshot): void {
   const at = Date.parse(snapshot.at) / 1_000;
+  // A clock that was set back begins anew.
+  if (at >= recorded && at - recorded < APART_S) return;
+  recorded = at;
   const most = Math.min(POINTS_MAX, Math.max(POINTS_MIN, Math.floor(POINTS_TOTAL / (snapshot.topics.length || 1))));
   const seen = new Set<string>();
   for (const { namespace, topic, stats } of snapshot.topics) {
     const key = keyOf(namespace, topic);
     seen.add(key);
     const before = totals.get(key);
-    // A rate needs time to pass; a clock that was set back begins anew.
-    if (before && before.at === at) continue;
     totals.set(key, { at, stats });
     const list = points.get(key) ?? [];
     list.push(point(at, stats, before));

@@ -9,10 +9,12 @@ export type Scope = "enqueue" | "dequeue" | "admin" | "hooks";
 
 /** The last event; stays while the server is away. */
 export const latest = signal<Snapshot | null>(null);
-/** Whether events arrive. */
+/** Whether the server does not answer. */
 export const lost = signal(false);
 
 export const scopes = computed(() => new Set(latest.value?.scopes ?? []));
+/** Whether the token shows topics and items at all: hooks alone do not. */
+export const looks = computed(() => (["enqueue", "dequeue", "admin"] as const).some((scope) => scopes.value.has(scope)));
 export const has = (scope: Scope): boolean => scopes.value.has(scope);
 
 const SILENCE_MS = 5_000;
@@ -44,10 +46,12 @@ export function watch(token: string): Promise<Problem | null> {
         if (stop.signal.aborted) return;
         if (problem) resolve(problem);
         if (problem?.status === 401) {
+          lost.value = false;
           refuseToken(problem.detail);
           return;
         }
-        lost.value = true;
+        // A stream that ended in good order says no more than that: its token may just have expired.
+        if (problem) lost.value = true;
         await pause(wait * (0.75 + Math.random() / 2), stop.signal);
         wait = Math.min(wait * 2, WAIT_MS.most);
       }

@@ -27,7 +27,7 @@ export function Audit({ namespace }: { namespace: string }) {
   return (
     <section aria-label="Audit log">
       <div class="bar">
-        <input type="search" class="short" placeholder="Action, such as topic.  /" aria-label="Only this action" value={action} onChange={(event) => filter({ action: event.currentTarget.value.trim() })} />
+        <input type="search" class="short" placeholder="Action: topic.  /" aria-label="Only this action" value={action} onChange={(event) => filter({ action: event.currentTarget.value.trim() })} />
         <input type="search" class="short" placeholder="By whom" aria-label="Only by" value={actor} onChange={(event) => filter({ actor: event.currentTarget.value.trim() })} />
       </div>
       {problem && <ProblemNote problem={problem} />}
@@ -62,7 +62,7 @@ export function Audit({ namespace }: { namespace: string }) {
         </table>
       )}
       {(places.length > 0 || data?.next_after !== undefined) && (
-        <div class="bar">
+        <div class="bar pager">
           <button type="button" disabled={places.length === 0} onClick={() => setPlaces([])}>
             Newest
           </button>

@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
-import { answer, api } from "../api/client";
-import { has, latest } from "../api/live";
+import { api } from "../api/client";
+import { AS_TEXT, exactItems } from "../api/exact";
+import { has } from "../api/live";
 import { useLoad } from "../load";
 import { ProblemNote } from "../parts/Note";
 import { query, setQuery } from "../router";
@@ -8,25 +9,26 @@ import { ItemPanel } from "./ItemPanel";
 import { ItemTable } from "./ItemTable";
 import { Pager } from "./Items";
 import { Redrive } from "./Redrive";
-import type { TopicNames } from "./Topic";
+import type { TopicPart } from "./Topic";
 
 /** What died, why, and the way back. */
-export function DeadLetters({ namespace, topic }: TopicNames) {
+export function DeadLetters({ namespace, topic, stats }: TopicPart) {
   const id = query.value.get("id");
   const [cursors, setCursors] = useState<string[]>([]);
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const [open, setOpen] = useState(false);
   const cursor = cursors.at(-1);
-  const dead = latest.value?.topics.find((row) => row.namespace === namespace && row.topic === topic)?.stats.dead;
   const { data, problem, again } = useLoad(
     cursor ?? "",
     () =>
-    answer(
-      api.GET("/v1/namespaces/{ns}/topics/{topic}/dead", {
-        params: { path: { ns: namespace, topic }, query: { limit: 50, ...(cursor ? { cursor } : {}) } },
-      }),
-    ),
-    String(dead),
+      exactItems(
+        api.GET("/v1/namespaces/{ns}/topics/{topic}/dead", {
+          params: { path: { ns: namespace, topic }, query: { limit: 50, ...(cursor ? { cursor } : {}) } },
+          ...AS_TEXT,
+        }),
+      ),
+    // As many may have gone as came.
+    [stats.dead, stats.dead_total].join(),
   );
   const choose = (item: string): void => {
     const next = new Set(chosen);

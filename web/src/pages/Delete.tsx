@@ -12,7 +12,7 @@ export function DeleteTopic({ namespace, topic, onClose }: TopicNames & { onClos
   const work = async () => {
     const params = { path: { ns: namespace, topic }, query: { confirm: topic } };
     const { count } = await answer(api.DELETE("/v1/namespaces/{ns}/topics/{topic}", { params }));
-    return `The topic is gone, and ${format.count(count)} items with it.`;
+    return `The topic is gone, and ${format.some(count, "item")} with it.`;
   };
   return (
     <ByName title="Delete the topic" verb="Delete" label="Topic" name={topic} work={work} onClose={onClose}>
@@ -36,8 +36,8 @@ export function DeleteNamespace({ namespace, onClose }: { namespace: string; onC
   };
   return (
     <ByName title="Delete the namespace" verb="Delete" label="Namespace" name={namespace} work={work} onClose={onClose}>
-      Its {format.count(topics.length)} topics go with their settings and all {format.count(items)} items in them, leased ones and dead letters too, and so do the
-      namespace’s settings. Its hooks, its quota and its log of changes stay.
+      Its {topics.length === 1 ? "1 topic goes with its" : `${format.count(topics.length)} topics go with their`} settings and what is in {topics.length === 1 ? "it" : "them"},{" "}
+      {format.some(items, "item")}, leased ones and dead letters too, and so do the namespace’s settings. Its hooks, its quota and its log of changes stay.
     </ByName>
   );
 }

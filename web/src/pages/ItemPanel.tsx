@@ -1,18 +1,18 @@
 import { answer, api, type Schema } from "../api/client";
+import { AS_TEXT, exactItem, type Item } from "../api/exact";
 import * as format from "../format";
 import { useLoad } from "../load";
 import { Copy } from "../parts/Copy";
 import { Dialog } from "../parts/Dialog";
+import { Headers } from "../parts/Headers";
 import { ProblemNote } from "../parts/Note";
 import { Payload } from "../parts/Payload";
 import type { TopicNames } from "./Topic";
 
-type Item = Schema["ItemDetail"];
-
 /** One item: why it is where it is, what it carries. */
 export function ItemPanel({ namespace, topic, id, onClose }: TopicNames & { id: string; onClose: () => void }) {
   const params = { params: { path: { ns: namespace, topic, id } } };
-  const item = useLoad(id, () => answer(api.GET("/v1/namespaces/{ns}/topics/{topic}/items/{id}", params)));
+  const item = useLoad(id, () => exactItem(api.GET("/v1/namespaces/{ns}/topics/{topic}/items/{id}", { ...params, ...AS_TEXT })));
   const explained = useLoad(id, () => answer(api.GET("/v1/namespaces/{ns}/topics/{topic}/items/{id}/explain", params)));
   return (
     <Dialog title={`Item ${id}`} wide onClose={onClose}>
@@ -73,21 +73,5 @@ function Facts({ item }: { item: Item }) {
           ),
       )}
     </dl>
-  );
-}
-
-function Headers({ headers }: { headers: NonNullable<Item["headers"]> }) {
-  return (
-    <section aria-label="Headers">
-      <h3>Headers</h3>
-      <dl class="facts">
-        {Object.entries(headers).map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{String(value)}</dd>
-          </div>
-        ))}
-      </dl>
-    </section>
   );
 }

@@ -1,10 +1,9 @@
 import type { ComponentChildren } from "preact";
-import type { Schema } from "../api/client";
+import type { Item } from "../api/exact";
 import * as format from "../format";
 import { bytesOf } from "../parts/Payload";
 import { setQuery } from "../router";
 
-type Item = Schema["ItemDetail"];
 export type Time = "enqueued" | "due" | "lease" | "died";
 
 const TIMES: Record<Time, { name: string; of: (item: Item) => string | undefined }> = {
@@ -18,7 +17,7 @@ const PREVIEW_LETTERS = 120;
 
 /** The beginning of a payload in one line. */
 function preview(item: Item): string {
-  if (item.json !== undefined) return JSON.stringify(item.json).slice(0, PREVIEW_LETTERS);
+  if (item.raw !== undefined) return item.raw.slice(0, PREVIEW_LETTERS);
   if (item.text !== undefined) return item.text.slice(0, PREVIEW_LETTERS);
   return `${bytesOf(item).length} bytes`;
 }
@@ -60,7 +59,9 @@ export function ItemTable({ items, time, before, error = false }: Props) {
               </th>
               {error && (
                 <td class="clip error">
-                  <span class="badge bad">{item.dead?.reason.replaceAll("_", " ")}</span> {item.last_error}
+                  <div>
+                    <span class="badge bad">{item.dead?.reason.replaceAll("_", " ")}</span> {item.last_error}
+                  </div>
                 </td>
               )}
               <td class={error ? "clip mono wide" : "clip mono"}>{preview(item)}</td>

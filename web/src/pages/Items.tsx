@@ -1,36 +1,36 @@
 import { useState } from "preact/hooks";
-import { answer, api, type Schema } from "../api/client";
-import { latest } from "../api/live";
+import { api } from "../api/client";
+import { AS_TEXT, exactItems, type Item } from "../api/exact";
 import * as format from "../format";
 import { useLoad } from "../load";
 import { ProblemNote } from "../parts/Note";
 import { query, setQuery } from "../router";
 import { ItemPanel } from "./ItemPanel";
 import { ItemTable } from "./ItemTable";
-import type { TopicNames } from "./Topic";
+import type { TopicPart } from "./Topic";
 
 type State = "ready" | "scheduled" | "leased";
 const STATES: readonly State[] = ["ready", "scheduled", "leased"];
 const PAGE = 50;
 
 /** Items in the order they go out, looked at and not leased. */
-export function Items({ namespace, topic }: TopicNames) {
+export function Items({ namespace, topic, stats }: TopicPart) {
   const state = STATES.find((name) => name === query.value.get("state")) ?? "ready";
   const id = query.value.get("id");
   const [pages, setPages] = useState<{ key: string; cursors: string[] }>({ key: "", cursors: [] });
   const cursors = pages.key === state ? pages.cursors : [];
   const cursor = cursors.at(-1);
-  const stats = latest.value?.topics.find((row) => row.namespace === namespace && row.topic === topic)?.stats;
   // New items are shown as they come: the counters say when there is something to read again.
-  const moved = stats ? [stats.ready, stats.scheduled, stats.leased, stats.delivered_total].join() : "";
+  const moved = [stats.ready, stats.scheduled, stats.leased, stats.enqueued_total, stats.delivered_total].join();
   const { data, problem } = useLoad(
     [state, cursor].join(),
     () =>
-    answer(
-      api.GET("/v1/namespaces/{ns}/topics/{topic}/items", {
-        params: { path: { ns: namespace, topic }, query: { state, limit: PAGE, ...(cursor ? { cursor } : {}) } },
-      }),
-    ),
+      exactItems(
+        api.GET("/v1/namespaces/{ns}/topics/{topic}/items", {
+          params: { path: { ns: namespace, topic }, query: { state, limit: PAGE, ...(cursor ? { cursor } : {}) } },
+          ...AS_TEXT,
+        }),
+      ),
     moved,
   );
   const find = (event: Event): void => {
@@ -45,7 +45,7 @@ export function Items({ namespace, topic }: TopicNames) {
           {STATES.map((name) => (
             <button key={name} type="button" aria-pressed={state === name} onClick={() => setQuery({ state: name === "ready" ? "" : name })}>
               {name}
-              {stats && <small class="num"> {format.count(stats[name])}</small>}
+              <small class="num"> {format.count(stats[name])}</small>
             </button>
           ))}
         </div>
@@ -68,7 +68,7 @@ export function Items({ namespace, topic }: TopicNames) {
   );
 }
 
-function List({ items, state }: { items: Schema["ItemDetail"][]; state: State }) {
+function List({ items, state }: { items: Item[]; state: State }) {
   if (items.length === 0) return <p class="empty">No item is {state}.</p>;
   return <ItemTable items={items} time={state === "leased" ? "lease" : state === "scheduled" ? "due" : "enqueued"} />;
 }
@@ -83,7 +83,7 @@ interface PagerProps {
 export function Pager({ first, next, onFirst, onNext }: PagerProps) {
   if (first && !next) return null;
   return (
-    <div class="bar">
+    <div class="bar pager">
       <button type="button" disabled={first} onClick={onFirst}>
         First page
       </button>

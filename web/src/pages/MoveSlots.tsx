@@ -64,7 +64,7 @@ export function MoveSlots({ shards, onDone, onClose }: Props) {
             {plan.length === 0 && <p>There is nothing to move.</p>}
             {plan.map((part) => (
               <p key={`${part.from}-${part.to}`}>
-                {format.count(part.slots)} {part.slots === 1 ? "slot" : "slots"} would move from shard {part.from} to shard {part.to}.
+                {format.some(part.slots, "slot")} would move from shard {part.from} to shard {part.to}.
               </p>
             ))}
           </div>

@@ -1,8 +1,9 @@
 import { useState } from "preact/hooks";
 import { answer, api } from "../api/client";
-import { has } from "../api/live";
+import { has, looks } from "../api/live";
 import { useLoad } from "../load";
-import { ProblemNote } from "../parts/Note";
+import { NavLink } from "../parts/NavLink";
+import { NoLookNote, ProblemNote } from "../parts/Note";
 import { Settings } from "../parts/Settings";
 import { SettingsForm } from "../parts/SettingsForm";
 import { href, query } from "../router";
@@ -32,9 +33,11 @@ export function Namespace({ namespace }: { namespace: string }) {
             Its hooks
           </a>
         )}
-        <a class="button" href={`${href("topics")}?q=${encodeURIComponent(`${namespace}/`)}`}>
-          Its topics
-        </a>
+        {looks.value && (
+          <a class="button" href={`${href("topics")}?q=${encodeURIComponent(`${namespace}/`)}`}>
+            Its topics
+          </a>
+        )}
         {has("admin") && (
           <button type="button" class="danger" onClick={() => setDeletes(true)}>
             Delete …
@@ -43,15 +46,17 @@ export function Namespace({ namespace }: { namespace: string }) {
       </div>
       <nav class="tabs" aria-label="Parts of the namespace">
         {TABS.filter(([, , scopes]) => scopes === null || scopes.some((scope) => has(scope))).map(([id, name]) => (
-          <a key={id} href={href("namespaces", namespace) + (id && `?tab=${id}`)} aria-current={tab === id ? "page" : undefined}>
+          <NavLink key={id} to={href("namespaces", namespace) + (id && `?tab=${id}`)} current={tab === id}>
             {name}
-          </a>
+          </NavLink>
         ))}
       </nav>
       {tab === "operations" ? (
         <Operations namespace={namespace} />
       ) : tab === "audit" ? (
         <Audit namespace={namespace} />
+      ) : !looks.value ? (
+        <NoLookNote />
       ) : (
         <>
           <Quota namespace={namespace} />

@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { answer, api, type Schema } from "../api/client";
 import { tick } from "../api/history";
-import { has } from "../api/live";
+import { has, latest } from "../api/live";
 import * as format from "../format";
 import { useAction, useLoad } from "../load";
 import { Confirm } from "../parts/Confirm";
@@ -12,8 +12,19 @@ import { ShardTable } from "./Shards";
 
 const LOOK_EVERY_S = 3;
 
-/** What the node runs on: the cluster it is in, its shards, and its configuration. */
+/** What the node runs on. */
 export function Node() {
+  const opens = has("admin") && latest.value?.node !== undefined;
+  return (
+    <>
+      <h1>Node</h1>
+      {opens ? <Opened /> : <p class="empty">Nodes, shards and the configuration are for tokens with the scope admin that open every namespace.</p>}
+    </>
+  );
+}
+
+/** The cluster it is in, its shards, and its configuration. */
+function Opened() {
   const [moves, setMoves] = useState(false);
   const turn = String(Math.floor(tick.value / LOOK_EVERY_S));
   const nodes = useLoad("nodes", () => answer(api.GET("/v1/nodes")), turn);
@@ -21,7 +32,6 @@ export function Node() {
   const config = useLoad("config", () => answer(api.GET("/v1/config")), turn);
   return (
     <>
-      <h1>Node</h1>
       <section>
         <h2>Nodes</h2>
         {nodes.problem && <ProblemNote problem={nodes.problem} />}

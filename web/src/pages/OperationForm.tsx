@@ -16,6 +16,9 @@ const KINDS: Record<Kind, string> = {
   delete_topic: "Delete the topic",
 };
 
+/** Whether what it does cannot be undone; a redrive can be. */
+const destroys = (kind: Kind): boolean => kind !== "redrive";
+
 interface Props {
   namespace: string;
   onDone: () => void;
@@ -72,7 +75,7 @@ export function OperationForm({ namespace, onDone, onClose }: Props) {
           {filters && <Text label="Items per second" hint="As fast as it goes, when empty" type="number" value={rate} change={setRate} />}
           {kind === "redrive" && <Text label="To topic" hint="Back to where they were, when empty" value={to} change={setTo} list="topics" />}
           {kind === "redrive" && <Text label="Through the hook" hint="name or name@version" value={hook} change={setHook} />}
-          {kind === "delete_topic" && <Text label="The topic’s name once more" value={confirm} change={setConfirm} required />}
+          {destroys(kind) && <Text label="The topic’s name once more" value={confirm} change={setConfirm} required />}
         </div>
         <datalist id="topics">
           {topics(namespace).map((name) => (
@@ -84,7 +87,7 @@ export function OperationForm({ namespace, onDone, onClose }: Props) {
           <button type="button" disabled={busy || !topic} onClick={() => order(true)}>
             Dry run
           </button>
-          <button type="submit" class={kind === "redrive" ? "main" : "danger"} disabled={busy || (kind === "delete_topic" && confirm !== topic)}>
+          <button type="submit" class={destroys(kind) ? "danger" : "main"} disabled={busy || !topic || (destroys(kind) && confirm !== topic)}>
             {KINDS[kind]}
           </button>
         </footer>

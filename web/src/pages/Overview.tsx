@@ -1,7 +1,8 @@
 import { pastOfAll, recentLatency, tick } from "../api/history";
-import { type Snapshot, latest } from "../api/live";
+import { type Snapshot, latest, looks } from "../api/live";
 import * as format from "../format";
 import { Chart, type Line } from "../parts/Chart";
+import { LeftOutNote, NoLookNote } from "../parts/Note";
 import { Tile } from "../parts/Tile";
 import { LastReload } from "./Node";
 import { ShardTable } from "./Shards";
@@ -25,30 +26,11 @@ export const DEPTHS: readonly Line[] = [
 export function Overview() {
   const now = latest.value;
   if (!now) return null;
-  const sum = (of: (stats: Snapshot["topics"][number]["stats"]) => number): number =>
-    now.topics.reduce((total, { stats }) => total + of(stats), 0);
-  const dead = sum((stats) => stats.dead);
-  const oldest = Math.max(0, ...now.topics.map(({ stats }) => stats.oldest_ready_age_ms));
   return (
     <>
       <h1>Overview</h1>
-      <dl class="tiles">
-        <Tile name="In" value={format.rate(sum((s) => s.enqueued_per_s))} more="/s" />
-        <Tile name="Out" value={format.rate(sum((s) => s.delivered_per_s))} more="/s" />
-        <Tile name="Acked" value={format.rate(sum((s) => s.acked_per_s))} more="/s" />
-        <Tile name="Ready" value={format.count(sum((s) => s.ready))} />
-        <Tile name="Scheduled" value={format.count(sum((s) => s.scheduled))} />
-        <Tile name="Leased" value={format.count(sum((s) => s.leased))} />
-        <Tile name="Dead" value={format.count(dead)} bad={dead > 0} />
-        <Tile name="Oldest ready" value={format.duration(oldest)} />
-      </dl>
-      {now.topics_left_out > 0 && (
-        <p class="note">{format.count(now.topics_left_out)} topics more are not in these numbers: the stream carries the first 1,000.</p>
-      )}
-      <div class="pair">
-        <Chart title="Items per second" lines={RATES} read={readAll} seconds={SECONDS} />
-        <Chart title="Items held" lines={DEPTHS} read={readAll} seconds={SECONDS} />
-      </div>
+      <NoLookNote />
+      {looks.value && <Items now={now} />}
       <div class="pair">
         <Health now={now} />
         {now.node && <Latencies now={now.node} />}
@@ -66,6 +48,33 @@ export function Overview() {
           <LastReload reloads={now.node.config} />
         </section>
       )}
+    </>
+  );
+}
+
+/** What all topics have and do together. */
+function Items({ now }: { now: Snapshot }) {
+  const sum = (of: (stats: Snapshot["topics"][number]["stats"]) => number): number =>
+    now.topics.reduce((total, { stats }) => total + of(stats), 0);
+  const dead = sum((stats) => stats.dead);
+  const oldest = Math.max(0, ...now.topics.map(({ stats }) => stats.oldest_ready_age_ms));
+  return (
+    <>
+      <dl class="tiles">
+        <Tile name="In" value={format.rate(sum((s) => s.enqueued_per_s))} more="/s" />
+        <Tile name="Out" value={format.rate(sum((s) => s.delivered_per_s))} more="/s" />
+        <Tile name="Acked" value={format.rate(sum((s) => s.acked_per_s))} more="/s" />
+        <Tile name="Ready" value={format.count(sum((s) => s.ready))} />
+        <Tile name="Scheduled" value={format.count(sum((s) => s.scheduled))} />
+        <Tile name="Leased" value={format.count(sum((s) => s.leased))} />
+        <Tile name="Dead" value={format.count(dead)} bad={dead > 0} />
+        <Tile name="Oldest ready" value={format.duration(oldest)} />
+      </dl>
+      <LeftOutNote />
+      <div class="pair">
+        <Chart title="Items per second" lines={RATES} read={readAll} seconds={SECONDS} />
+        <Chart title="Items held" lines={DEPTHS} read={readAll} seconds={SECONDS} />
+      </div>
     </>
   );
 }
@@ -94,7 +103,7 @@ function Health({ now }: { now: Snapshot }) {
                   <i aria-hidden="true" /> {part.ok ? "well" : "ill"}
                 </span>
               </td>
-              <td class="dim wrap">{part.part === "memory" ? memory(part.detail) : part.detail}</td>
+              <td class="dim wrap">{readable(part.detail)}</td>
             </tr>
           ))}
         </tbody>
@@ -103,8 +112,11 @@ function Health({ now }: { now: Snapshot }) {
   );
 }
 
-/** The node tells bytes; people read them in larger units. */
-const memory = (detail: string): string => detail.replace(/(\d+) of (\d+) bytes/, (_, used: string, max: string) => `${format.bytes(Number(used))} of ${format.bytes(Number(max))}`);
+/** The node tells bytes and moments as programs do; people read larger units, and their own time. */
+const readable = (detail: string): string =>
+  detail
+    .replace(/(\d+) of (\d+) bytes/, (_, used: string, max: string) => `${format.bytes(Number(used))} of ${format.bytes(Number(max))}`)
+    .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, format.moment);
 
 const ROUTES = [
   ["enqueue", "Enqueue"],
@@ -163,6 +175,7 @@ function Log({ node }: { node: NonNullable<Snapshot["node"]> }) {
         <Tile name="Size" value={format.bytes(node.log_bytes)} />
         <Tile name="Segments" value={format.count(node.log_segments)} />
         <Tile name="Waiting for the disk" value={format.bytes(node.log_pending_bytes)} />
+        <Tile name="Not yet in a shard" value={format.count(node.flush_lag_records)} more={node.flush_lag_records === 1 ? "record" : "records"} />
         <Tile name="Written since start" value={format.bytes(node.log_written_bytes)} />
         <Tile name="Syncs since start" value={format.count(node.log_syncs)} />
         <Tile name="Mean sync" value={sync.toFixed(2)} more="ms" />

@@ -8,7 +8,7 @@ export function Purge({ namespace, topic, onClose }: TopicNames & { onClose: () 
   const work = async () => {
     const params = { path: { ns: namespace, topic } };
     const { count } = await answer(api.POST("/v1/namespaces/{ns}/topics/{topic}/purge", { params }));
-    return `${format.count(count)} items were dropped.`;
+    return `${format.some(count, "item")} ${count === 1 ? "was" : "were"} dropped.`;
   };
   return (
     <ByName title="Purge the topic" verb="Purge" label="Topic" name={topic} work={work} onClose={onClose}>

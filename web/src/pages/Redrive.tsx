@@ -45,7 +45,7 @@ export function Redrive({ namespace, topic, ids, onClose }: TopicNames & { ids: 
     void send(false);
   };
   return (
-    <Dialog title={ids.length > 0 ? `Redrive ${ids.length} dead letters` : "Redrive dead letters"} onClose={onClose}>
+    <Dialog title={ids.length > 0 ? `Redrive ${format.some(ids.length, "dead letter")}` : "Redrive dead letters"} onClose={onClose}>
       <form onSubmit={submit}>
         {ids.length === 0 && (
           <div class="fields">

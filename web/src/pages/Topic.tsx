@@ -1,9 +1,11 @@
 import { useState } from "preact/hooks";
 import { answer, api, refusalOf, type Problem, type Schema } from "../api/client";
-import { keyOf, past } from "../api/history";
+import { keyOf, past, tick } from "../api/history";
 import { has, latest } from "../api/live";
 import * as format from "../format";
+import { useLoad } from "../load";
 import { Chart } from "../parts/Chart";
+import { NavLink } from "../parts/NavLink";
 import { ProblemNote } from "../parts/Note";
 import { Tile } from "../parts/Tile";
 import { href, query } from "../router";
@@ -28,6 +30,11 @@ export interface TopicNames {
   topic: string;
 }
 
+/** What the parts of a topic's page are given. */
+export interface TopicPart extends TopicNames {
+  stats: Schema["TopicStats"];
+}
+
 type Asked = "send" | "purge" | "delete";
 
 /** One topic: its numbers, its items, and what may be done with it. */
@@ -35,17 +42,16 @@ export function Topic({ namespace, topic }: TopicNames) {
   const names = { namespace, topic };
   const [open, setOpen] = useState<Asked | null>(null);
   const close = (): void => setOpen(null);
-  const row = latest.value?.topics.find((entry) => entry.namespace === namespace && entry.topic === topic);
+  const now = latest.value;
+  const row = now?.topics.find((entry) => entry.namespace === namespace && entry.topic === topic);
   return (
     <>
       {row ? (
-        <Known {...row} ask={setOpen} />
+        <Known {...row} streamed ask={setOpen} />
+      ) : now && now.topics_left_out > 0 ? (
+        <LeftOut {...names} ask={setOpen} />
       ) : (
-        <>
-          <Title {...names} paused={false} />
-          <p class="empty">The topic has no items and no settings, or the token does not open it.</p>
-          {has("enqueue") && <Send ask={setOpen} />}
-        </>
+        <Unknown {...names} ask={setOpen} />
       )}
       {open === "send" && <SendItem {...names} onClose={close} />}
       {open === "purge" && <Purge {...names} onClose={close} />}
@@ -58,6 +64,34 @@ interface Asks {
   ask: (what: Asked) => void;
 }
 
+const LEFT_OUT_EVERY_S = 2;
+
+/** A topic beyond those that the stream carries: it is asked for. */
+function LeftOut({ namespace, topic, ask }: TopicNames & Asks) {
+  const { data, problem } = useLoad(
+    `${namespace}/${topic}`,
+    () => answer(api.GET("/v1/namespaces/{ns}/topics/{topic}", { params: { path: { ns: namespace, topic } } })),
+    String(Math.floor(tick.value / LEFT_OUT_EVERY_S)),
+  );
+  if (data) return <Known {...data} namespace={namespace} ask={ask} />;
+  if (problem && problem.status !== 404) return <ProblemNote problem={problem} />;
+  return problem ? <Unknown namespace={namespace} topic={topic} ask={ask} /> : null;
+}
+
+function Unknown({ ask, ...names }: TopicNames & Asks) {
+  return (
+    <>
+      <Title {...names} paused={false} />
+      <p class="empty">The topic has no items and no settings, or the token does not open it.</p>
+      {has("enqueue") && (
+        <div class="bar">
+          <Send ask={ask} />
+        </div>
+      )}
+    </>
+  );
+}
+
 function Send({ ask }: Asks) {
   return (
     <button type="button" onClick={() => ask("send")}>
@@ -66,7 +100,7 @@ function Send({ ask }: Asks) {
   );
 }
 
-function Known({ namespace, topic, paused, stats, ask }: Schema["TopicEvent"] & Asks) {
+function Known({ namespace, topic, paused, stats, streamed = false, ask }: Schema["TopicEvent"] & Asks & { streamed?: boolean }) {
   const names = { namespace, topic };
   const tab = query.value.get("tab") ?? "";
   return (
@@ -99,20 +133,20 @@ function Known({ namespace, topic, paused, stats, ask }: Schema["TopicEvent"] & 
       </dl>
       <nav class="tabs" aria-label="Parts of the topic">
         {TABS.map(([id, name]) => (
-          <a key={id} href={href("topics", namespace, topic) + (id && `?tab=${id}`)} aria-current={tab === id ? "page" : undefined}>
+          <NavLink key={id} to={href("topics", namespace, topic) + (id && `?tab=${id}`)} current={tab === id}>
             {name}
             {id === "dead" && stats.dead > 0 && <small class="num"> {format.count(stats.dead)}</small>}
-          </a>
+          </NavLink>
         ))}
       </nav>
       {tab === "dead" ? (
-        <DeadLetters {...names} />
+        <DeadLetters {...names} stats={stats} />
       ) : tab === "charts" ? (
-        <Charts {...names} />
+        <Charts {...names} streamed={streamed} />
       ) : tab === "settings" ? (
         <TopicSettings {...names} />
       ) : (
-        <Items {...names} />
+        <Items {...names} stats={stats} />
       )}
     </>
   );
@@ -156,7 +190,8 @@ function Pause({ namespace, topic, paused }: TopicNames & { paused: boolean }) {
   );
 }
 
-function Charts({ namespace, topic }: TopicNames) {
+function Charts({ namespace, topic, streamed }: TopicNames & { streamed: boolean }) {
+  if (!streamed) return <p class="empty">There are no charts of it: the stream carries the first 1,000 topics, and this is none of them.</p>;
   const read = () => past(keyOf(namespace, topic));
   return (
     <>

@@ -1,10 +1,12 @@
-import { keyOf, past, tick } from "../api/history";
+import { type Point, keyOf, past, tick } from "../api/history";
 import { type Snapshot, latest } from "../api/live";
+import { fullest, useNamespaces } from "../api/namespaces";
 import * as format from "../format";
+import { LeftOutNote, NoLookNote } from "../parts/Note";
 import { Sparkline } from "../parts/Sparkline";
 import { href, query, setQuery } from "../router";
 
-type Row = Snapshot["topics"][number];
+type Row = Snapshot["topics"][number] & { quota: ReturnType<typeof fullest> };
 
 interface Column {
   id: string;
@@ -25,7 +27,15 @@ const COLUMNS: readonly Column[] = [
   { id: "out", name: "Out/s", value: ({ stats }) => stats.delivered_per_s, show: ({ stats }) => format.rate(stats.delivered_per_s), wide: true },
   { id: "acked", name: "Ack/s", value: ({ stats }) => stats.acked_per_s, show: ({ stats }) => format.rate(stats.acked_per_s), wide: true },
   { id: "oldest", name: "Oldest ready", value: ({ stats }) => stats.oldest_ready_age_ms, show: ({ stats }) => format.duration(stats.oldest_ready_age_ms), wide: true },
+  { id: "quota", name: "Quota", value: ({ quota }) => quota?.share ?? 0, show: ({ quota }) => (quota ? format.percent(quota.share) : "–"), wide: true },
 ];
+
+/** What is drawn of the last minute. */
+const SPARKS = [
+  ["In", (point: Point) => point.in],
+  ["Out", (point: Point) => point.out],
+  ["Acked", (point: Point) => point.acked],
+] as const;
 
 const SPARK_SECONDS = 60;
 
@@ -46,7 +56,8 @@ export function Topics() {
   const sort = query.value.get("sort") ?? "name";
   const turned = sort.startsWith("-");
   const column = COLUMNS.find(({ id }) => id === sort.replace("-", "")) ?? COLUMNS[0];
-  const all = latest.value?.topics ?? [];
+  const quotas = new Map(useNamespaces()?.map(({ namespace, quota }) => [namespace, fullest(quota)]));
+  const all = (latest.value?.topics ?? []).map((row): Row => ({ ...row, quota: quotas.get(row.namespace) ?? null }));
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = all.filter((row) => words.every((word) => keyOf(row.namespace, row.topic).toLowerCase().includes(word)));
   if (column) rows.sort(compare(column, turned));
@@ -66,6 +77,8 @@ export function Topics() {
           {rows.length === all.length ? format.count(all.length) : `${format.count(rows.length)} of ${format.count(all.length)}`}
         </span>
       </div>
+      <NoLookNote />
+      <LeftOutNote />
       {rows.length === 0 ? (
         <p class="empty">{all.length === 0 ? "There is no topic yet. A topic appears with its first item." : "No topic fits the filter."}</p>
       ) : (
@@ -84,9 +97,12 @@ export function Topics() {
                   </th>
                 );
               })}
-              <th scope="col" class="wide apart">
-                In, last minute
-              </th>
+              {SPARKS.map(([name]) => (
+                <th key={name} scope="col" class="wide apart spark">
+                  {name}
+                  <span class={name === "In" ? "" : "hidden"}>, last minute</span>
+                </th>
+              ))}
             </tr>
           </thead>
           <tbody>
@@ -104,9 +120,7 @@ const cls = (...names: (string | false | undefined)[]): string => names.filter(B
 
 function TopicRow({ row }: { row: Row }) {
   const key = keyOf(row.namespace, row.topic);
-  const values = past(key)
-    .slice(-SPARK_SECONDS)
-    .map((point) => point.in);
+  const points = past(key).slice(-SPARK_SECONDS);
   return (
     <tr>
       <th scope="row">
@@ -120,14 +134,19 @@ function TopicRow({ row }: { row: Row }) {
         const value = column.value(row);
         const zero = value === 0 ? "zero" : column.id === "dead" && "bad";
         return (
-          <td key={column.id} class={cls("num", column.wide && "wide", zero)}>
+          <td key={column.id} class={cls("num", column.wide && "wide", zero)} title={column.id === "quota" && row.quota ? `${row.namespace} uses ${format.percent(row.quota.share)} ${row.quota.what}` : undefined}>
             {column.show ? column.show(row) : format.count(Number(value))}
           </td>
         );
       })}
-      <td class="wide apart">
-        <Sparkline values={values} name={`Items in per second, highest ${format.rate(Math.max(0, ...values))}`} />
-      </td>
+      {SPARKS.map(([name, of]) => {
+        const values = points.map(of);
+        return (
+          <td key={name} class="wide apart spark">
+            <Sparkline values={values} name={`${name} per second in the last minute, highest ${format.rate(Math.max(0, ...values))}`} />
+          </td>
+        );
+      })}
     </tr>
   );
 }

@@ -45,7 +45,7 @@ function options(element: HTMLElement, lines: readonly Line[]): uPlot.Options {
       { ...axis, size: 52, space: 32, values: (_, ticks) => ticks.map((value) => compact.format(value)) },
     ],
     series: [
-      { label: "time", value: "{HH}:{mm}:{ss}" },
+      { label: "time", value: (_, value: number | null) => (value == null ? "–" : clock(value)) },
       ...lines.map(
         (line): uPlot.Series => ({
           label: line.name,
@@ -58,6 +58,9 @@ function options(element: HTMLElement, lines: readonly Line[]): uPlot.Options {
     ],
   };
 }
+
+/** The time of day, in the reader's own time. */
+const clock = (at: number): string => new Date(at * 1_000).toTimeString().slice(0, 8);
 
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 
@@ -84,9 +87,10 @@ export function Chart({ title, lines, read, seconds }: Props) {
         plot?.setData(points, false);
         plot?.setScale("x", { min: now - span, max: now });
       });
-      if (plot.cursor.left === undefined || plot.cursor.left < 0) {
-        plot.setLegend({ idx: points[0].length - 1 });
-      }
+      const { left = -1, top = -1 } = plot.cursor;
+      // The lines move on below a pointer that rests.
+      if (left >= 0) plot.setCursor({ left, top });
+      else if (points[0].length > 0) plot.setLegend({ idx: points[0].length - 1 });
     };
     const make = (): void => {
       plot?.destroy();

@@ -1,7 +1,14 @@
 import { useState } from "preact/hooks";
 
+interface Props {
+  text: string;
+  name?: string;
+  /** Of what, for who hears it, where `name` alone says too little. */
+  of?: string;
+}
+
 /** Copies `text`; says for a moment whether it did. */
-export function Copy({ text, name = "Copy" }: { text: string; name?: string }) {
+export function Copy({ text, name = "Copy", of }: Props) {
   const [said, setSaid] = useState<string | null>(null);
   const copy = async (): Promise<void> => {
     try {
@@ -15,6 +22,7 @@ export function Copy({ text, name = "Copy" }: { text: string; name?: string }) {
   return (
     <button type="button" class="small" onClick={() => void copy()}>
       <span aria-live="polite">{said ?? name}</span>
+      {of && <span class="hidden"> {of}</span>}
     </button>
   );
 }

@@ -9,14 +9,22 @@ interface Props {
   children: ComponentChildren;
 }
 
-/** A modal dialog: the browser keeps the focus in it and gives it back, and Esc closes it. */
+/** A modal dialog: the browser keeps the focus in it, Esc closes it, and the focus goes back to where it was. */
 export function Dialog({ title, onClose, wide = false, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useId();
   useEffect(() => {
     const element = dialog.current;
+    const before = document.activeElement;
     element?.showModal();
-    return () => element?.close();
+    return () => {
+      element?.close();
+      // The dialog is out of the page by then, where the browser gives nothing back; what opened it may be too.
+      queueMicrotask(() => {
+        const back = before instanceof HTMLElement && before.isConnected ? before : document.getElementById("main");
+        back?.focus({ preventScroll: true });
+      });
+    };
   }, []);
   return (
     <dialog

@@ -1,4 +1,6 @@
 import type { Problem } from "../api/client";
+import { latest, looks } from "../api/live";
+import * as format from "../format";
 
 /** A problem as the server told it. */
 export function ProblemNote({ problem }: { problem: Problem }) {
@@ -26,4 +28,17 @@ export function Done({ children }: { children: preact.ComponentChildren }) {
       {children}
     </div>
   );
+}
+
+/** Says that there are more topics than the stream carries, when there are. */
+export function LeftOutNote() {
+  const more = latest.value?.topics_left_out ?? 0;
+  if (more === 0) return null;
+  return <p class="note">{format.some(more, "topic")} more {more === 1 ? "is" : "are"} not shown and not in these numbers: the stream carries the first 1,000. The address of a topic opens it all the same.</p>;
+}
+
+/** Says why no topic is shown to a token that opens none. */
+export function NoLookNote() {
+  if (looks.value) return null;
+  return <p class="note">Topics, items and quotas are shown to tokens with one of the scopes enqueue, dequeue and admin; this one has {[...(latest.value?.scopes ?? [])].join(", ") || "none"}.</p>;
 }

@@ -1,21 +1,22 @@
 import { useState } from "preact/hooks";
-import type { Schema } from "../api/client";
+import { indented, type Item as Whole } from "../api/exact";
 import { Copy } from "./Copy";
 
-type Item = Pick<Schema["ItemDetail"], "json" | "text" | "payload">;
+type Item = Pick<Whole, "raw" | "text" | "payload">;
 type View = "json" | "text" | "hex";
 
 const HEX_BYTES_MAX = 16 << 10;
 
 export function bytesOf(item: Item): Uint8Array {
-  if (item.json !== undefined) return new TextEncoder().encode(JSON.stringify(item.json));
+  if (item.raw !== undefined) return new TextEncoder().encode(item.raw);
   if (item.text !== undefined) return new TextEncoder().encode(item.text);
   return Uint8Array.from(atob(item.payload ?? ""), (letter) => letter.charCodeAt(0));
 }
 
-function asJson(item: Item, text: string): string | null {
+function asJson(text: string): string | null {
   try {
-    return JSON.stringify(item.json ?? JSON.parse(text), null, 2);
+    JSON.parse(text);
+    return indented(text);
   } catch {
     return null;
   }
@@ -38,7 +39,7 @@ function asHex(bytes: Uint8Array): string {
 export function Payload({ item }: { item: Item }) {
   const bytes = bytesOf(item);
   const text = new TextDecoder().decode(bytes);
-  const json = asJson(item, text);
+  const json = asJson(text);
   const [view, setView] = useState<View>(json !== null ? "json" : item.text !== undefined ? "text" : "hex");
   const shown = view === "json" ? (json ?? "This is no JSON.") : view === "text" ? text : asHex(bytes);
   return (
@@ -52,7 +53,7 @@ export function Payload({ item }: { item: Item }) {
           ))}
         </div>
         <span class="dim num">{bytes.length} bytes</span>
-        <Copy text={view === "hex" ? text : shown} />
+        <Copy text={text} />
       </div>
       <pre tabIndex={0}>{shown}</pre>
     </section>

@@ -1,21 +1,22 @@
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
-import { has, latest, lost, unwatch } from "../api/live";
+import { has, latest, looks, lost, unwatch } from "../api/live";
 import { BASE, href, path } from "../router";
 import { forgetToken } from "../session";
 import { nextTheme, theme } from "../theme";
+import { NavLink } from "./NavLink";
 
 const PAGES = [
   { name: "Overview", at: undefined, to: BASE, scope: undefined },
-  { name: "Topics", at: "topics", to: href("topics"), scope: undefined },
+  { name: "Topics", at: "topics", to: href("topics"), scope: undefined, items: true },
   { name: "Hooks", at: "hooks", to: href("hooks"), scope: "hooks" },
   { name: "Namespaces", at: "namespaces", to: href("namespaces"), scope: undefined },
   { name: "Node", at: "node", to: href("node"), scope: "admin", whole: true },
 ] as const;
 
-/** Whether the token opens a page: some need a scope, and some that the token opens every namespace. */
+/** Whether the token opens a page: some need a scope or that it shows items, and some that it opens every namespace. */
 const isOpen = (page: (typeof PAGES)[number]): boolean =>
-  (page.scope === undefined || has(page.scope)) && (!("whole" in page) || latest.value?.node !== undefined);
+  (page.scope === undefined || has(page.scope)) && (!("items" in page) || looks.value) && (!("whole" in page) || latest.value?.node !== undefined);
 
 /** What is around every page. */
 export function Shell({ onHelp, children }: { onHelp: () => void; children: ComponentChildren }) {
@@ -38,9 +39,9 @@ export function Shell({ onHelp, children }: { onHelp: () => void; children: Comp
         <span class="brand">MQueue</span>
         <nav aria-label="Pages">
           {PAGES.filter(isOpen).map((page) => (
-            <a key={page.name} href={page.to} aria-current={page.at === at ? "page" : undefined}>
+            <NavLink key={page.name} to={page.to} current={page.at === at}>
               {page.name}
-            </a>
+            </NavLink>
           ))}
         </nav>
         <span class="grow" />

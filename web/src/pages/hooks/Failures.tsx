@@ -3,6 +3,7 @@ import { answer, api, type Schema } from "../../api/client";
 import * as format from "../../format";
 import { useLoad } from "../../load";
 import { Dialog } from "../../parts/Dialog";
+import { Headers } from "../../parts/Headers";
 import { ProblemNote } from "../../parts/Note";
 import { Payload } from "../../parts/Payload";
 import type { HookPart } from "./Hook";
@@ -59,13 +60,14 @@ export function Failures({ names, detail }: HookPart) {
         <Dialog title={`Item ${open.id}`} wide onClose={() => setOpen(null)}>
           <p class="note bad">{open.detail}</p>
           <dl class="facts">
-            {Object.entries({ attempt: open.attempt, priority: open.priority, "content type": open.content_type ?? "none", ...open.headers }).map(([name, value]) => (
+            {Object.entries({ Attempt: open.attempt, Priority: open.priority, "Content type": open.content_type ?? "none" }).map(([name, value]) => (
               <div key={name}>
                 <dt>{name}</dt>
                 <dd>{String(value)}</dd>
               </div>
             ))}
           </dl>
+          {open.headers && <Headers headers={open.headers} />}
           {open.payload === undefined ? <p class="dim">The payload was too large to be kept.</p> : <Payload item={{ payload: open.payload }} />}
         </Dialog>
       )}

@@ -3,6 +3,7 @@ import { answer, api, type Schema } from "../../api/client";
 import { tick } from "../../api/history";
 import { has } from "../../api/live";
 import { useLoad } from "../../load";
+import { NavLink } from "../../parts/NavLink";
 import { ProblemNote } from "../../parts/Note";
 import { href, query } from "../../router";
 import { Bindings } from "./Bindings";
@@ -70,13 +71,15 @@ export function Hook({ namespace, hook }: HookNames) {
       {data?.description && <p class="dim">{data.description}</p>}
       {data?.rejected && <p class="note bad">The plugins folder was not taken over: {data.rejected}</p>}
       {problem && <ProblemNote problem={problem} />}
-      <nav class="tabs" aria-label="Parts of the hook">
-        {TABS.map(([id, name]) => (
-          <a key={id} href={href("hooks", namespace, hook) + (id && `?tab=${id}`)} aria-current={tab === id ? "page" : undefined}>
-            {name}
-          </a>
-        ))}
-      </nav>
+      {(data || !problem) && (
+        <nav class="tabs" aria-label="Parts of the hook">
+          {TABS.map(([id, name]) => (
+            <NavLink key={id} to={href("hooks", namespace, hook) + (id && `?tab=${id}`)} current={tab === id}>
+              {name}
+            </NavLink>
+          ))}
+        </nav>
+      )}
       {data && <Part tab={tab} part={{ names, detail: data, mayChange, again }} />}
       {uploads && data && (
         <Upload

@@ -28,7 +28,7 @@ export function Outcome({ run, item, onKeep }: Props) {
         )}
       </div>
       {run.items.length === 0 && <p class="empty">There is no such item in {run.topic}.</p>}
-      {run.not_run > 0 && <p class="note">{format.count(run.not_run)} items were not run: the answer would be too large.</p>}
+      {run.not_run > 0 && <p class="note">{format.some(run.not_run, "item")} {run.not_run === 1 ? "was" : "were"} not run: the answer would be too large.</p>}
       {run.items.map((tried, at) => (
         <details key={tried.id ?? at} class="card" open={run.items.length === 1}>
           <summary>

@@ -132,7 +132,7 @@ export function TryIt({ names, detail, mayChange }: HookPart) {
                   ))}
                 </select>
               </Field>
-              <Field label="At most" hint="1 to 100, the next to go out">
+              <Field label="At most" hint="1 to 100, the last accepted">
                 <input type="number" min="1" max="100" step="1" required value={last} onInput={(event) => setLast(event.currentTarget.value)} />
               </Field>
             </div>

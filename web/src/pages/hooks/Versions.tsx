@@ -10,7 +10,7 @@ type Stats = Schema["HookStats"];
 export function Versions({ names, detail, mayChange, again }: HookPart) {
   const [leaving, setLeaving] = useState<number | null>(null);
   const stats = new Map(detail.stats.map((entry) => [entry.version, entry]));
-  const bound = new Set(detail.bindings.flatMap((binding) => [binding.version, binding.canary?.version, binding.shadow]));
+  const uses = usesOf(detail.bindings);
   return (
     <>
       <section>
@@ -39,7 +39,11 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
                 <td class="num left wide">{format.moment(version.created_at)}</td>
                 <td class="wide">{version.created_by}</td>
                 <td class="wrap">
-                  {bound.has(version.version) && <span class="badge good">in force</span>}
+                  {uses.get(version.version)?.map(({ text, tone }) => (
+                    <span key={text} class={`badge ${tone}`}>
+                      {text}
+                    </span>
+                  ))}
                   {version.note ?? <span class="dim">–</span>}
                 </td>
                 <td class="num wide">{format.bytes(version.module_bytes)}</td>
@@ -47,7 +51,7 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
                   {version.digest.slice(0, 12)}
                 </td>
                 <td class="does">
-                  {mayChange && !bound.has(version.version) && (
+                  {mayChange && !uses.has(version.version) && (
                     <button type="button" class="small" onClick={() => setLeaving(version.version)}>
                       Delete …
                     </button>
@@ -83,6 +87,28 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
       )}
     </>
   );
+}
+
+interface Use {
+  text: string;
+  tone: string;
+}
+
+/** What bindings do with each version they name. */
+function usesOf(bindings: Schema["Binding"][]): Map<number, Use[]> {
+  const uses = new Map<number, Use[]>();
+  const add = (version: number | undefined, text: string, tone: string): void => {
+    if (version === undefined) return;
+    const own = uses.get(version) ?? [];
+    if (!own.some((use) => use.text === text)) uses.set(version, [...own, { text, tone }]);
+  };
+  for (const { enabled, version, canary, shadow } of bindings) {
+    const off = enabled ? "" : ", off";
+    add(version, enabled ? "in force" : "bound, off", enabled ? "good" : "");
+    if (canary) add(canary.version, `canary ${canary.percent} %${off}`, "warn");
+    add(shadow, `shadow${off}`, "");
+  }
+  return uses;
 }
 
 const failed = (stats: Stats): number =>
