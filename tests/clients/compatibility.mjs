@@ -6,7 +6,7 @@
 //   in requests   no path, operation, parameter, media type, property or value goes away; nothing new is required; no type
 //                 changes and no limit is tightened
 //   in answers    no success, media type, header or property goes away or becomes optional; no type changes; no value is
-//                 new in an enumeration, for generated code refuses what it does not know
+//                 new in an enumeration, for generated code refuses what it does not know; nothing can be null that was not
 //
 // Whatever else is new is no break, and neither are problems: all have one shape.
 
@@ -95,6 +95,7 @@ class Comparison {
     if (old.format !== now.format) this.#say(place, `has the format ${now.format ?? "none"} and no longer ${old.format ?? "none"}`);
     this.#values(place, old.enum, now.enum, direction);
     if (direction === "request") this.#limits(place, old, now);
+    else if (now.nullable && !old.nullable) this.#say(place, "can be null now");
     if (old.items) this.#schema(`${place}[]`, old.items, now.items, direction);
     if (typeof old.additionalProperties === "object") this.#schema(`${place}{}`, old.additionalProperties, now.additionalProperties, direction);
     this.#properties(place, old, now, direction);

@@ -66,6 +66,7 @@ const BREAKS = {
   "a header that is gone": [(d) => delete d.components.responses.Good.headers.ETag, "POST /ask/{who} 200 header ETag is gone"],
   "a member that is gone": [(d) => delete schema(d, "Answer").properties.count, "Answer.count is gone from answers"],
   "a member that may be missing": [(d) => (schema(d, "Answer").required = []), "Answer.id may be left out of answers now"],
+  "a member that may be null": [(d) => (schema(d, "Answer").properties.id.nullable = true), "Answer.id can be null now"],
   "another number": [(d) => (schema(d, "Answer").properties.count.format = "int64"), "Answer.count has the format int64 and no longer int32"],
 };
 
@@ -83,6 +84,7 @@ const FINE = {
   "a new parameter": (d) => operation(d).parameters.push({ in: "query", name: "more", required: false }),
   "a new member": (d) => { schema(d, "Question").properties.why = { type: "string" }; schema(d, "Answer").properties.why = { type: "string" }; },
   "a member no longer needed": (d) => (schema(d, "Question").required = []),
+  "a null that is taken": (d) => (schema(d, "Question").properties.text.nullable = true),
   "a longer text": (d) => (schema(d, "Question").properties.text.maxLength = 20),
   "a member always there": (d) => schema(d, "Answer").required.push("count"),
   "another problem": (d) => { delete operation(d).responses[404]; operation(d).responses[409] = {}; },
