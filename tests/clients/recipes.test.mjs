@@ -37,8 +37,8 @@ function isAsShown(shown, printed) {
   return new RegExp(`^${parts.join(".*")}$`, "s").test(bare(printed));
 }
 
-/** The program a block begins with; bash itself where it begins with a word of its own. */
-const toolOf = (body) => /^(export|call)\b/.test(body) ? "bash" : body.split(" ")[0];
+/** The program a block begins with; bash itself where it begins with a word of its own, and what a program is made for. */
+const toolOf = (body) => (/^(export|call)\b/.test(body) ? "bash" : /^openapi-generator-cli\b/.test(body) ? "java" : body.split(" ")[0]);
 
 test("every recipe does what it says", async () => {
   const all = blocks(readFileSync(join(root, "docs/CLIENTS.md"), "utf8"));

@@ -217,6 +217,7 @@ fn the_configuration_table_tells_variables_keys_and_defaults() {
                 "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"
             }
             "storage.database_urls" => "sqlite://one.db",
+            "tracing.otlp_endpoint" => "http://127.0.0.1:4318",
             _ => "elsewhere",
         };
         let with = configuration(&[(variable, sample)]);

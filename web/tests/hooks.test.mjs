@@ -152,7 +152,7 @@ test("a version that no binding names is deleted, and the hook with the last", a
 test("a token for hooks alone is told why it sees no items", async () => {
   await signedIn(
     async (page) => {
-      await page.getByText("Topics and items are shown to tokens with one of the scopes").waitFor();
+      await page.getByText("Topics, items and quotas are shown to tokens with one of the scopes").waitFor();
       assert.equal(await page.locator(".chart").count(), 0);
       assert.equal(await page.getByRole("link", { name: "Topics", exact: true }).count(), 0);
     },

@@ -87,6 +87,10 @@ async fn every_act_is_noted_with_what_was_and_what_is() {
 async fn a_refused_act_leaves_no_trace_and_a_request_is_found_by_its_id() {
     let server = Server::start().await;
     let client = server.client();
+    let reader = server.client_with(Some(token(None, &[Scope::Dequeue])));
+    let refused = reader.get(AUDIT).await;
+    assert!(refused.text.contains("admin or hooks"), "{}", refused.text);
+    refused.problem(403, "insufficient_scope");
     client
         .put("/v1/namespaces/default/topics/t", json!({"max_attempts": 0}))
         .await

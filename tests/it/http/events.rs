@@ -55,6 +55,13 @@ async fn events_follow_the_topics() {
     assert_eq!(topic_of(&first, "watched").unwrap()["stats"]["ready"], 1);
     assert_eq!(first["ready"], true);
     assert!(first["node"]["log_bytes"].as_u64().unwrap() > 0);
+    assert!(first["node"]["flush_lag_records"].is_u64());
+    let ready = client.get("/readyz?verbose").await.ok();
+    let names = |health: &Value| -> Vec<Value> {
+        let parts = health["parts"].as_array().unwrap();
+        parts.iter().map(|part| part["part"].clone()).collect()
+    };
+    assert_eq!(names(&first), names(&ready), "one view of health");
     topic.enqueue(json!([{"text": "b"}, {"text": "c"}])).await;
     let second = stream.next().await.unwrap();
     assert_eq!(topic_of(&second, "watched").unwrap()["stats"]["ready"], 3);

@@ -147,8 +147,14 @@ async fn a_token_sees_the_namespaces_it_opens() {
             .await
             .ok();
     }
+    client
+        .put("/v1/namespaces/b/quota", json!({"leases": 7}))
+        .await
+        .ok();
     let first = client.get("/v1/namespaces?limit=2").await.ok();
     assert_eq!(list(&first["namespaces"]).len(), 2);
+    assert_eq!(first["namespaces"][0]["quota"]["limited"], false);
+    assert_eq!(first["namespaces"][1]["quota"]["leases_max"], 7);
     let cursor = first["next_cursor"].as_str().unwrap();
     let rest = client
         .get(&format!("/v1/namespaces?limit=2&cursor={cursor}"))

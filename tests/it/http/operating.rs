@@ -118,6 +118,16 @@ async fn a_scrape_shows_how_long_leases_lasted() {
         3.0,
         "{scrape}"
     );
+    // A rejected delivery, one whose lease ended, and one that is nacked are told apart.
+    let held = json!([{"lease_id": again["items"][0]["lease_id"]}]);
+    topic.settle("nack", held.as_array().unwrap()).await;
+    let after = server.client().get("/metrics").await.text;
+    for reason in ["nack", "reject", "lease_ended"] {
+        let labels = format!("{{namespace=\"default\",reason=\"{reason}\",topic=\"t\"}}");
+        let series = format!("mqueue_deliveries_failed_total{labels}");
+        assert_eq!(value(&after, &series), 1.0, "{after}");
+    }
+    assert_eq!(value(&after, "mqueue_hot_tier_healthy"), 1.0);
     let sum = value(&scrape, "mqueue_lease_duration_seconds_sum");
     assert!((1.0..60.0).contains(&sum), "{sum}");
 }

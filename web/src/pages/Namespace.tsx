@@ -1,9 +1,9 @@
 import { useState } from "preact/hooks";
 import { answer, api } from "../api/client";
-import { has } from "../api/live";
+import { has, looks } from "../api/live";
 import { useLoad } from "../load";
 import { NavLink } from "../parts/NavLink";
-import { ProblemNote } from "../parts/Note";
+import { NoLookNote, ProblemNote } from "../parts/Note";
 import { Settings } from "../parts/Settings";
 import { SettingsForm } from "../parts/SettingsForm";
 import { href, query } from "../router";
@@ -33,9 +33,11 @@ export function Namespace({ namespace }: { namespace: string }) {
             Its hooks
           </a>
         )}
-        <a class="button" href={`${href("topics")}?q=${encodeURIComponent(`${namespace}/`)}`}>
-          Its topics
-        </a>
+        {looks.value && (
+          <a class="button" href={`${href("topics")}?q=${encodeURIComponent(`${namespace}/`)}`}>
+            Its topics
+          </a>
+        )}
         {has("admin") && (
           <button type="button" class="danger" onClick={() => setDeletes(true)}>
             Delete …
@@ -53,6 +55,8 @@ export function Namespace({ namespace }: { namespace: string }) {
         <Operations namespace={namespace} />
       ) : tab === "audit" ? (
         <Audit namespace={namespace} />
+      ) : !looks.value ? (
+        <NoLookNote />
       ) : (
         <>
           <Quota namespace={namespace} />

@@ -100,7 +100,7 @@ export function Topics() {
               {SPARKS.map(([name]) => (
                 <th key={name} scope="col" class="wide apart spark">
                   {name}
-                  <span class="hidden">, last minute</span>
+                  <span class={name === "In" ? "" : "hidden"}>, last minute</span>
                 </th>
               ))}
             </tr>

@@ -87,10 +87,10 @@ export function Chart({ title, lines, read, seconds }: Props) {
         plot?.setData(points, false);
         plot?.setScale("x", { min: now - span, max: now });
       });
-      const pointed = plot.cursor.left !== undefined && plot.cursor.left >= 0;
-      if (!pointed && points[0].length > 0) {
-        plot.setLegend({ idx: points[0].length - 1 });
-      }
+      const { left = -1, top = -1 } = plot.cursor;
+      // The lines move on below a pointer that rests.
+      if (left >= 0) plot.setCursor({ left, top });
+      else if (points[0].length > 0) plot.setLegend({ idx: points[0].length - 1 });
     };
     const make = (): void => {
       plot?.destroy();

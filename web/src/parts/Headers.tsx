@@ -7,8 +7,7 @@ export function Headers({ headers }: { headers: Record<string, string> }) {
   return (
     <section aria-label="Headers">
       <h3>Headers</h3>
-      <table class="headers">
-        <caption class="hidden">Headers</caption>
+      <table class="headers" aria-label="Headers">
         <tbody>
           {entries.map(([name, value]) => (
             <tr key={name}>

@@ -40,5 +40,5 @@ export function LeftOutNote() {
 /** Says why no topic is shown to a token that opens none. */
 export function NoLookNote() {
   if (looks.value) return null;
-  return <p class="note">Topics and items are shown to tokens with one of the scopes enqueue, dequeue and admin; this one has {[...(latest.value?.scopes ?? [])].join(", ") || "none"}.</p>;
+  return <p class="note">Topics, items and quotas are shown to tokens with one of the scopes enqueue, dequeue and admin; this one has {[...(latest.value?.scopes ?? [])].join(", ") || "none"}.</p>;
 }
