@@ -39,6 +39,8 @@ pub struct HookFolder {
     registry: Arc<Registry>,
     /// What was found at the last look, by the hash of all that was read; with whether it was taken over.
     seen: BTreeMap<Place, Seen>,
+    /// It could not be looked through the last time.
+    away: bool,
 }
 
 /// Tells of changes for as long as it lives.
@@ -58,6 +60,7 @@ impl HookFolder {
             root,
             registry,
             seen: BTreeMap::new(),
+            away: false,
         }
     }
 
@@ -115,10 +118,14 @@ impl HookFolder {
             }
             // Not being able to look is no reason to take hooks away.
             Ok(Err(error)) => {
-                return tracing::warn!(%error, "the plugins folder cannot be read; hooks stay as they are");
+                if !std::mem::replace(&mut self.away, true) {
+                    tracing::warn!(%error, "the plugins folder cannot be read; hooks stay as they are");
+                }
+                return;
             }
             Err(error) => return tracing::error!(%error, "looking through the plugins folder failed"),
         };
+        self.away = false;
         for place in self.registry.folder_places() {
             if !found.contains_key(&place) {
                 let gone = self.registry.leave_folder(&place.0, &place.1).await;
