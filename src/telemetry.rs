@@ -9,4 +9,5 @@ mod node_metrics;
 mod operation_metrics;
 mod quota_metrics;
 mod shard_metrics;
+mod topic_metrics;
 pub mod traces;

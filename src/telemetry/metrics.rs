@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use parking_lot::Mutex;
 use prometheus::core::Metric;
@@ -28,6 +27,7 @@ pub use super::quota_metrics::QuotaNumbers;
 use super::quota_metrics::{self, observe_quotas};
 pub use super::shard_metrics::ShardNumbers;
 use super::shard_metrics::observe_shards;
+use super::topic_metrics::observe_topics;
 
 /// Most topics with labels of their own; the others are summed as `_other`.
 const TOPICS_MAX: usize = 200;
@@ -345,93 +345,6 @@ fn bounded(mut topics: Vec<TopicNumbers>) -> Vec<TopicNumbers> {
         topics.push(other);
     }
     topics
-}
-
-fn labels(topic: &TopicNumbers, more: Option<KeyValue>) -> Vec<KeyValue> {
-    let mut labels = vec![
-        KeyValue::new("namespace", topic.namespace.clone()),
-        KeyValue::new("topic", topic.topic.clone()),
-    ];
-    labels.extend(more);
-    labels
-}
-
-fn observe_topics(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
-    let source = latest.clone();
-    meter
-        .u64_observable_gauge("mqueue_items")
-        .with_description(help("mqueue_items"))
-        .with_callback(move |observer| {
-            for topic in &source.lock().topics {
-                for (state, value) in [
-                    ("ready", topic.ready),
-                    ("scheduled", topic.scheduled),
-                    ("leased", topic.leased),
-                    ("dead", topic.dead),
-                ] {
-                    observer.observe(value, &labels(topic, Some(KeyValue::new("state", state))));
-                }
-            }
-        })
-        .build();
-    let source = latest.clone();
-    meter
-        .f64_observable_gauge("mqueue_oldest_ready_age_seconds")
-        .with_description(help("mqueue_oldest_ready_age_seconds"))
-        .with_callback(move |observer| {
-            for topic in &source.lock().topics {
-                observer.observe(topic.oldest_ready_age_ms as f64 / 1_000.0, &labels(topic, None));
-            }
-        })
-        .build();
-    let source = latest.clone();
-    meter
-        .u64_observable_gauge("mqueue_topic_paused")
-        .with_description(help("mqueue_topic_paused"))
-        .with_callback(move |observer| {
-            for topic in &source.lock().topics {
-                observer.observe(u64::from(topic.paused), &labels(topic, None));
-            }
-        })
-        .build();
-    let source = latest.clone();
-    meter
-        .u64_observable_counter(stem("mqueue_deliveries_failed_total"))
-        .with_description(help("mqueue_deliveries_failed_total"))
-        .with_callback(move |observer| {
-            for topic in &source.lock().topics {
-                for (reason, value) in [
-                    ("nack", topic.failed_by_nack_total),
-                    ("reject", topic.failed_by_reject_total),
-                    ("lease_ended", topic.failed_by_time_total),
-                ] {
-                    observer.observe(value, &labels(topic, Some(KeyValue::new("reason", reason))));
-                }
-            }
-        })
-        .build();
-    type Read = fn(&TopicNumbers) -> u64;
-    let counters: [(&'static str, Read); 7] = [
-        ("mqueue_items_enqueued_total", |t| t.enqueued_total),
-        ("mqueue_items_rejected_total", |t| t.rejected_total),
-        ("mqueue_items_filtered_total", |t| t.filtered_total),
-        ("mqueue_items_delivered_total", |t| t.delivered_total),
-        ("mqueue_items_acked_total", |t| t.acked_total),
-        ("mqueue_items_dead_total", |t| t.dead_total),
-        ("mqueue_items_expired_total", |t| t.expired_total),
-    ];
-    for (name, read) in counters {
-        let source = latest.clone();
-        meter
-            .u64_observable_counter(stem(name))
-            .with_description(help(name))
-            .with_callback(move |observer| {
-                for topic in &source.lock().topics {
-                    observer.observe(read(topic), &labels(topic, None));
-                }
-            })
-            .build();
-    }
 }
 
 /// The name of a counter as the exporter takes it: it appends the suffix itself.

@@ -5,23 +5,13 @@ import { tick } from "./history";
 export type Namespace = Schema["NamespaceDetail"];
 
 const EVERY_S = 3;
-const PAGE = 1_000;
+/** As many as one answer has: they are read again and again. */
+const MOST = 1_000;
 
-async function all(): Promise<Namespace[]> {
-  const found: Namespace[] = [];
-  let cursor: string | undefined;
-  do {
-    const query = { limit: PAGE, ...(cursor ? { cursor } : {}) };
-    const page = await answer(api.GET("/v1/namespaces", { params: { query } }));
-    found.push(...page.namespaces);
-    cursor = page.next_cursor;
-  } while (cursor);
-  return found;
-}
-
-/** The namespaces that the token opens and that have topics or settings, each with its quota, by name. */
+/** The first namespaces that the token opens and that have topics or settings, each with its quota, by name. */
 export function useNamespaces(): Namespace[] | null {
-  return useLoad("namespaces", all, String(Math.floor(tick.value / EVERY_S))).data;
+  const read = () => answer(api.GET("/v1/namespaces", { params: { query: { limit: MOST } } }));
+  return useLoad("namespaces", read, String(Math.floor(tick.value / EVERY_S))).data?.namespaces ?? null;
 }
 
 /** What of the quota of a namespace is used most, as a share, and in words; nothing where there is no limit. */
