@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::Either;
 use http::uri::Scheme;
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -76,13 +78,12 @@ where
             let remote = RemoteAddr(Addr::SocketAddr(peer));
             let request = Request::from((request, local, remote, scheme.clone()));
             let shared = shared.clone();
-            async move {
-                Ok::<_, Infallible>(if outlives_its_caller(request.method(), request.uri().path()) {
-                    answer_to_the_end(shared, request, mark).await
-                } else {
-                    answer(&shared, request, mark).await
-                })
-            }
+            let answered = if outlives_its_caller(request.method(), request.uri().path()) {
+                Either::Left(answer_to_the_end(shared, request, mark))
+            } else {
+                Either::Right(async move { answer(&shared, request, mark).await })
+            };
+            answered.map(Ok::<_, Infallible>)
         })
     };
     let builder = builder();
@@ -136,11 +137,13 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 /// As [`answer`], to its end though the peer hangs up: a change would be made by half, and nobody told of it.
-async fn answer_to_the_end<E>(
+///
+/// It begins here and not when it is first polled, which a peer that has left already would prevent.
+fn answer_to_the_end<E>(
     shared: Arc<Shared<E>>,
     request: Request,
     mark: InFlight,
-) -> http::Response<Guarded>
+) -> impl Future<Output = http::Response<Guarded>> + Send
 where
     E: Endpoint<Output = Response> + 'static,
 {
@@ -151,14 +154,16 @@ where
             () = abort.cancelled() => None,
         }
     });
-    match work.await {
-        Ok(Some(response)) => response,
-        // The connection is cut as well.
-        Ok(None) => std::future::pending().await,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => std::future::pending().await,
-        },
+    async move {
+        match work.await {
+            Ok(Some(response)) => response,
+            // The connection is cut as well.
+            Ok(None) => std::future::pending().await,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => std::future::pending().await,
+            },
+        }
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) fn instead_of(answer: &[u8]) -> Option<(Refusal, Vec<u8>)> {
         }
     }
     let (refusal, problem) = if status == StatusCode::BAD_REQUEST {
-        let detail = "the head of the request is no HTTP/1.1 or HTTP/1.0; the connection is closed";
+        let detail = "the head of the request is not well-formed HTTP; the connection is closed";
         (Refusal::Parse, Problem::new(Code::BadRequest, detail))
     } else {
         let detail = "a head may have 64 KiB and 100 headers; the connection is closed";
