@@ -133,11 +133,15 @@ impl Reloader {
             let (noticed, mut notices) = mpsc::channel(1);
             let mut watch = Watch::new(noticed);
             loop {
-                watch.follow(folders_of(&reloader.files()));
-                let trigger = tokio::select! {
-                    _ = notices.recv() => Trigger::File,
-                    _ = hang_up.recv() => Trigger::Signal,
-                    () = tokio::time::sleep(LOOK_EVERY) => Trigger::File,
+                let trigger = if watch.follow(folders_of(&reloader.files())) {
+                    // What changed before it was watched, nobody is told of.
+                    Trigger::File
+                } else {
+                    tokio::select! {
+                        _ = notices.recv() => Trigger::File,
+                        _ = hang_up.recv() => Trigger::Signal,
+                        () = tokio::time::sleep(LOOK_EVERY) => Trigger::File,
+                    }
                 };
                 let work = reloader.clone();
                 match tokio::task::spawn_blocking(move || work.run(trigger)).await {
@@ -399,10 +403,11 @@ impl Watch {
         }
     }
 
-    fn follow(&mut self, mut folders: BTreeSet<PathBuf>) {
+    /// Watches `folders` from now on; tells whether that is new.
+    fn follow(&mut self, mut folders: BTreeSet<PathBuf>) -> bool {
         folders.retain(|folder| folder.is_dir());
         if folders == self.folders {
-            return;
+            return false;
         }
         let noticed = self.noticed.clone();
         let changed = move || {
@@ -414,6 +419,7 @@ impl Watch {
                 self.watch = Some(watch);
                 self.folders = folders;
                 self.is_refused = false;
+                true
             }
             Err(error) => {
                 // What was watched is not what counts now; it is tried again at the next look.
@@ -423,6 +429,7 @@ impl Watch {
                     let every_s = LOOK_EVERY.as_secs();
                     tracing::warn!(%error, every_s, "changes of the configuration are noticed only now and then");
                 }
+                false
             }
         }
     }

@@ -24,7 +24,7 @@ async fn reloads(client: &Client) -> Value {
 
 /// Waits until the reloads look as they should; a test that waits for long hangs.
 async fn until(client: &Client, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..600 {
+    for _ in 0..1_200 {
         let seen = reloads(client).await;
         if fits(&seen) {
             return seen;
