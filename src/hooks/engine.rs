@@ -460,7 +460,7 @@ impl Machine {
         }
     }
 
-    fn warm(&self, module: &Module, call: &Call) -> Report {
+    fn warm(&self, module: &Arc<Module>, call: &Call) -> Report {
         let now = self.uptime.elapsed();
         let kept = self.warm.take(&call.version, now);
         let mut warm = match kept {
@@ -471,13 +471,14 @@ impl Machine {
             None => match self.instance(&self.running, module, call) {
                 Ok(running) => Warm {
                     running,
+                    module: module.clone(),
                     born: now,
                     calls: 0,
                 },
                 Err(failure) => return failed(failure),
             },
         };
-        let report = warm.running.report(module, call);
+        let report = warm.running.report(&warm.module, call);
         warm.calls += 1;
         // Whatever failed may have left the guest half way through something.
         if report.outcome.is_ok() {

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::super::Version;
 use super::call::Running;
+use super::modules::Module;
 
 /// Calls after which an instance is replaced.
 const CALLS_MAX: u32 = 1_000;
@@ -17,6 +18,8 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 /// An instance that served.
 pub(super) struct Warm {
     pub(super) running: Running,
+    /// What it is an instance of: the module may have left memory since, and what is mapped back is another.
+    pub(super) module: Arc<Module>,
     /// When it was made.
     pub(super) born: Duration,
     pub(super) calls: u32,
