@@ -44,6 +44,12 @@ async fn one(hooks: &Hooks, topic: &str) -> Value {
     results[0].clone()
 }
 
+/// The item `id` of the topic `t` as the queue has it.
+async fn as_stored(hooks: &Hooks, id: &str) -> Value {
+    let item = hooks.at(&format!("topics/t/items/{id}"));
+    hooks.client.get(&item).await.ok()
+}
+
 #[tokio::test]
 async fn keep_leaves_an_item_alone() {
     let (_server, hooks) = with(Side::Enqueue, "", json!({})).await;
@@ -162,11 +168,7 @@ async fn a_part_that_is_buried_takes_the_whole_item_along() {
     let dead = hooks.client.get(&hooks.at("topics/t/dead")).await.ok();
     assert_eq!(list(&dead["items"]).len(), 2, "{dead}");
     let id = result["id"].as_str().unwrap();
-    let item = hooks
-        .client
-        .get(&hooks.at(&format!("topics/t/items/{id}")))
-        .await
-        .ok();
+    let item = as_stored(&hooks, id).await;
     assert_eq!(
         (text(&item), &item["hook_version"]),
         ("old".to_owned(), &Value::Null),
@@ -179,11 +181,7 @@ async fn a_delivery_shows_another_payload_and_keeps_the_stored_one() {
     let (_server, hooks) = with(Side::Dequeue, REPLACE, json!({})).await;
     let id = one(&hooks, "t").await["id"].as_str().unwrap().to_owned();
     assert_eq!(text(&hooks.dequeue("t").await[0]), "new");
-    let stored = hooks
-        .client
-        .get(&hooks.at(&format!("topics/t/items/{id}")))
-        .await
-        .ok();
+    let stored = as_stored(&hooks, &id).await;
     assert_eq!(text(&stored), "old");
 }
 
@@ -194,11 +192,7 @@ async fn a_delivery_can_be_put_off_uncounted() {
     let (_server, hooks) = with(Side::Dequeue, defer, json!({})).await;
     let id = one(&hooks, "t").await["id"].as_str().unwrap().to_owned();
     assert!(hooks.dequeue("t").await.is_empty());
-    let item = hooks
-        .client
-        .get(&hooks.at(&format!("topics/t/items/{id}")))
-        .await
-        .ok();
+    let item = as_stored(&hooks, &id).await;
     assert_eq!(
         (&item["state"], &item["attempt"]),
         (&json!("scheduled"), &json!(0)),

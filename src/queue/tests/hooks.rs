@@ -208,9 +208,8 @@ async fn a_loop_of_routes_ends() {
     assert_eq!(node.counts(&a), [0; 4]);
 }
 
-#[tokio::test]
-async fn what_a_split_adds_is_taken_from_the_quota_and_bounded() {
-    let (node, t) = (Node::start(1, 100).await, topic("t"));
+/// Every namespace may enqueue five items a minute.
+fn five_a_minute(node: &Node) {
     let five = NonZeroU32::new(5).unwrap();
     node.quotas.configure(QuotaTable {
         default: Quota {
@@ -219,6 +218,12 @@ async fn what_a_split_adds_is_taken_from_the_quota_and_bounded() {
         },
         ..QuotaTable::default()
     });
+}
+
+#[tokio::test]
+async fn what_a_split_adds_is_taken_from_the_quota_and_bounded() {
+    let (node, t) = (Node::start(1, 100).await, topic("t"));
+    five_a_minute(&node);
     node.hooks.inward(&t, |asked| {
         let parts: usize = text(&asked.item).parse().unwrap();
         split(asked, vec![shaped(&asked.item, "x", None); parts])
@@ -234,14 +239,7 @@ async fn what_a_split_adds_is_taken_from_the_quota_and_bounded() {
 #[tokio::test]
 async fn a_redrive_through_a_hook_that_splits_keeps_what_the_quota_or_the_frame_has_no_room_for() {
     let (node, t) = (Node::start(1, 100).await, topic("t"));
-    let five = NonZeroU32::new(5).unwrap();
-    node.quotas.configure(QuotaTable {
-        default: Quota {
-            rate: Some(Rate::per_minute(five)),
-            ..Quota::default()
-        },
-        ..QuotaTable::default()
-    });
+    five_a_minute(&node);
     node.hooks.inward(&t, |asked| {
         EnqueueOutcome::DeadLetter(asked.item.clone(), hook(), why("poison"))
     });
