@@ -40,6 +40,9 @@ struct Look {
 /// What was taken from one topic.
 pub(super) struct Hand {
     pub(super) handle: Arc<TopicHandle>,
+    /// The request's own key of the topic: every item's answer holds it, and the count of users of the handle's is
+    /// written to by all cores.
+    topic: TopicKey,
     pub(super) items: Vec<TakenItem>,
     /// The hooks that have a say.
     pub(super) chain: Option<Chain>,
@@ -213,7 +216,7 @@ impl Core {
             if max == 0 {
                 continue;
             }
-            let hand = in_hand.open(handle);
+            let hand = in_hand.open(handle, key.clone());
             match self.take(hand, max, request.lease_ms).await {
                 Ok(event) => {
                     left -= hand.items.len();
@@ -319,7 +322,8 @@ impl Core {
                 frame.deliver(&hand.handle.key, &entries);
             }
         }
-        let (work, consumer) = (self.clone(), consumer.clone());
+        // A copy, for the same reason as the hands' topics: every item's trace holds it.
+        let (work, consumer) = (self.clone(), Arc::from(&**consumer));
         uncancelled(async move {
             let logged = match work.wal.append(frame) {
                 Ok(pending) => {
@@ -350,7 +354,7 @@ impl Core {
             for mut hand in hands {
                 work.trace(&hand, &consumer);
                 changes.extend(hand.change());
-                let topic = &hand.handle.key;
+                let topic = &hand.topic;
                 let answer = |taken| work.delivered(topic, taken, hand.at_most_once);
                 delivered.extend(hand.items.into_iter().map(answer));
             }
@@ -444,12 +448,13 @@ impl InHand {
         }
     }
 
-    fn open(&mut self, handle: Arc<TopicHandle>) -> &mut Hand {
+    fn open(&mut self, handle: Arc<TopicHandle>, topic: TopicKey) -> &mut Hand {
         let at_most_once = handle.settings().delivery == Delivery::AtMostOnce;
         let chain = self.core.hooks.chain(&handle.key, Side::Dequeue);
         let end = self.hands.len();
         self.hands.push(Hand {
             handle,
+            topic,
             chain,
             turned: Vec::new(),
             items: Vec::new(),

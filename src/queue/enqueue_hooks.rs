@@ -20,7 +20,7 @@ use crate::hooks::{Chain, EnqueueOutcome, HookContext, HookItem, Reason, Room, S
 use crate::model::{HookRef, Item, ItemId, Namespace, QueuedItem, Side, TopicKey, TopicName, limits};
 use crate::shard::DedupRow;
 use crate::wal::{FRAME_BYTES_MAX, FrameBuilder, KeyEntry, Lsn, PatchEntry};
-use plan::Plan;
+use plan::{Plan, TopicPlace};
 
 /// How long the hooks of one request may take, all routes together, in milliseconds.
 const RUN_MS: i64 = 5_000;
@@ -29,7 +29,7 @@ const RUNS_MAX: usize = 64;
 
 /// Items of one topic that its hooks have yet to see.
 struct Stop {
-    handle: Arc<TopicHandle>,
+    topic: TopicPlace,
     chain: Option<Chain>,
     pieces: Vec<Piece>,
 }
@@ -62,21 +62,22 @@ impl Core {
         let now = self.clock.now();
         let mut plans: Vec<Plan> = items.iter().map(|_| Plan::default()).collect();
         let pieces = self.pieces(&handle, items, &keyed, &mut plans, now);
+        let mut topics = vec![handle.clone()];
         let first = Stop {
-            handle: handle.clone(),
+            topic: TopicPlace(0),
             chain: Some(chain),
             pieces,
         };
-        self.follow(first, &mut plans, by, now).await;
+        self.follow(first, &mut topics, &mut plans, by, now).await;
         self.charge(&handle, &mut plans).await;
-        self.renew_purged(&mut plans);
+        self.renew_purged(&topics, &mut plans);
 
         let rows = key_rows(&handle, &keyed, &plans, now);
         let mut unused = keyed.key_hashes();
         unused.retain(|hash| rows.iter().all(|row| row.key_hash != *hash));
         let results = results(&keyed, &plans);
         let entries = key_entries(&rows, &plans);
-        let groups = groups(plans);
+        let groups = groups(topics, plans);
         if groups.is_empty() {
             self.hot.release_keys(&handle.key, &unused).await;
             return Ok((results, self.wal.durable_lsn(), vec![handle.key.clone()]));
@@ -139,7 +140,14 @@ impl Core {
     }
 
     /// Runs hooks until no piece is left that some hook has yet to see.
-    async fn follow(&self, first: Stop, plans: &mut [Plan], by: &Requester, now: Timestamp) {
+    async fn follow(
+        &self,
+        first: Stop,
+        topics: &mut Vec<Arc<TopicHandle>>,
+        plans: &mut [Plan],
+        by: &Requester,
+        now: Timestamp,
+    ) {
         let began = self.clock.monotonic();
         let room = room(first.pieces.iter().map(|piece| &*piece.item));
         let mut stops = VecDeque::from([first]);
@@ -148,7 +156,7 @@ impl Core {
             stop.pieces.retain(|piece| plans[piece.index].is_open());
             let Some(chain) = stop.chain.take() else {
                 for piece in stop.pieces {
-                    plans[piece.index].store(&stop.handle, piece.item);
+                    plans[piece.index].store(stop.topic, piece.item);
                 }
                 continue;
             };
@@ -159,8 +167,9 @@ impl Core {
                 }
                 continue;
             }
+            let here = topics[stop.topic.0].key.clone();
             let context = HookContext {
-                topic: stop.handle.key.clone(),
+                topic: here.clone(),
                 now,
                 principal: by.subject.clone(),
                 scopes: by.scopes.clone(),
@@ -174,7 +183,7 @@ impl Core {
             let outcomes = self.hooks.on_enqueue(&chain, context, asked, &room).await;
             let mut routed: Vec<(TopicName, Vec<Piece>)> = Vec::new();
             for (piece, outcome) in stop.pieces.into_iter().zip(outcomes) {
-                for (topic, piece) in self.turn(&stop.handle, &mut plans[piece.index], piece, outcome) {
+                for (topic, piece) in self.turn(stop.topic, &mut plans[piece.index], piece, outcome) {
                     match routed.iter_mut().find(|(known, _)| *known == topic) {
                         Some((_, pieces)) => pieces.push(piece),
                         None => routed.push((topic, vec![piece])),
@@ -182,10 +191,10 @@ impl Core {
                 }
             }
             for (topic, pieces) in routed {
-                let key = TopicKey::new(stop.handle.key.namespace().clone(), topic);
+                let key = TopicKey::new(here.namespace().clone(), topic);
                 match self.topic_or_new(&key).await {
                     Ok(handle) => stops.push_back(Stop {
-                        handle,
+                        topic: place_of(topics, handle),
                         chain: self.hooks.chain(&key, Side::Enqueue),
                         pieces,
                     }),
@@ -211,7 +220,7 @@ impl Core {
     /// Puts what a chain said of a piece into the plan of its item; returns what goes to other topics.
     fn turn(
         &self,
-        handle: &Arc<TopicHandle>,
+        here: TopicPlace,
         plan: &mut Plan,
         piece: Piece,
         outcome: EnqueueOutcome,
@@ -220,9 +229,13 @@ impl Core {
             return Vec::new();
         }
         let parts = match outcome {
+            EnqueueOutcome::Store(Shaped { item, route: None }) => {
+                plan.store(here, item);
+                return Vec::new();
+            }
             EnqueueOutcome::Store(shaped) => vec![shaped],
             EnqueueOutcome::Split(whole, mut parts) => {
-                plan.whole.get_or_insert_with(|| (handle.clone(), whole));
+                plan.whole.get_or_insert((here, whole));
                 let ids = self.ids.next(parts.len().saturating_sub(1));
                 for (part, id) in parts.iter_mut().skip(1).zip(ids) {
                     Arc::make_mut(&mut part.item).id = id;
@@ -234,13 +247,14 @@ impl Core {
                 return Vec::new();
             }
             EnqueueOutcome::Rejected(by, reason) => {
-                plan.refused = Some(EnqueueResult::HookRejected(Box::new(HookReason { by, reason })));
+                let why = Box::new(HookReason { by, reason });
+                plan.refused = Some(Box::new(EnqueueResult::HookRejected(why)));
                 return Vec::new();
             }
             EnqueueOutcome::DeadLetter(item, by, reason) => {
                 // A part of what was split before takes the whole along.
-                let (handle, item) = plan.whole.take().unwrap_or_else(|| (handle.clone(), item));
-                plan.bury(&handle, item, by, reason, self.clock.now());
+                let (topic, item) = plan.whole.take().unwrap_or((here, item));
+                plan.bury(topic, item, by, reason, self.clock.now());
                 return Vec::new();
             }
             EnqueueOutcome::NoRoom => {
@@ -252,14 +266,14 @@ impl Core {
                 detail,
                 retry_after_ms,
             } => {
-                plan.refused = Some(failed(by, detail, retry_after_ms));
+                plan.refused = Some(Box::new(failed(by, detail, retry_after_ms)));
                 return Vec::new();
             }
         };
         let mut routed = Vec::new();
         for Shaped { item, route } in parts {
             match route {
-                None => plan.store(handle, item),
+                None => plan.store(here, item),
                 Some(topic) => routed.push((
                     topic,
                     Piece {
@@ -305,10 +319,10 @@ impl Core {
 
     /// Gives new ids to items that would be taken for what a purge took away while their hooks ran: they are
     /// logged after it.
-    fn renew_purged(&self, plans: &mut [Plan]) {
+    fn renew_purged(&self, topics: &[Arc<TopicHandle>], plans: &mut [Plan]) {
         for plan in plans {
-            for (handle, queued) in &mut plan.stored {
-                if handle.is_purged(queued.item.id)
+            for (topic, queued) in &mut plan.stored {
+                if topics[topic.0].is_purged(queued.item.id)
                     && let Some(id) = self.ids.next(1).next()
                 {
                     Arc::make_mut(&mut queued.item).id = id;
@@ -385,19 +399,32 @@ fn key_entries(rows: &[DedupRow], plans: &[Plan]) -> Vec<KeyEntry> {
     rows.iter().filter(|row| is_shaped(row.id)).map(entry).collect()
 }
 
-fn groups(plans: Vec<Plan>) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+/// The place of `handle` among `topics`, where it goes when it is not there.
+fn place_of(topics: &mut Vec<Arc<TopicHandle>>, handle: Arc<TopicHandle>) -> TopicPlace {
+    let known = topics.iter().position(|known| known.key == handle.key);
+    TopicPlace(known.unwrap_or_else(|| {
+        topics.push(handle);
+        topics.len() - 1
+    }))
+}
+
+fn groups(topics: Vec<Arc<TopicHandle>>, plans: Vec<Plan>) -> Vec<Group> {
+    let group = |handle| Group {
+        handle,
+        items: Vec::new(),
+    };
+    let mut groups: Vec<Group> = topics.into_iter().map(group).collect();
+    let count = plans.len();
     for plan in plans.into_iter().filter(|plan| plan.refused.is_none()) {
-        for (handle, queued) in plan.stored {
-            match groups.iter_mut().find(|group| group.handle.key == handle.key) {
-                Some(group) => group.items.push(queued),
-                None => groups.push(Group {
-                    handle,
-                    items: vec![queued],
-                }),
+        for (topic, queued) in plan.stored {
+            let items = &mut groups[topic.0].items;
+            if items.is_empty() {
+                items.reserve(count);
             }
+            items.push(queued);
         }
     }
+    groups.retain(|group| !group.items.is_empty());
     groups
 }
 

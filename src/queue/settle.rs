@@ -160,12 +160,20 @@ impl Core {
     fn group(&self, actions: Vec<LeaseAction>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         let mut places: HashMap<TopicKey, Option<usize>> = HashMap::new();
+        let count = actions.len();
         for (index, action) in actions.into_iter().enumerate() {
+            // Most requests settle what one dequeue of one topic brought.
+            if let Some(group) = groups.last_mut()
+                && group.handle.key == action.lease.topic
+            {
+                group.actions.push((index, action));
+                continue;
+            }
             let place = *places.entry(action.lease.topic.clone()).or_insert_with(|| {
                 let handle = self.topics.get(&action.lease.topic)?;
                 groups.push(Group {
                     handle,
-                    actions: Vec::new(),
+                    actions: Vec::with_capacity(count - index),
                 });
                 Some(groups.len() - 1)
             });

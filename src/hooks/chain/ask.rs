@@ -47,9 +47,10 @@ pub(super) trait Direction: Send + Sync + 'static {
 }
 
 /// What became of an item at one hook.
-pub(super) struct Answer<D: Direction> {
-    /// The version that was asked last.
-    pub(super) by: Arc<Version>,
+pub(super) struct Answer<'a, D: Direction> {
+    /// The version that was asked last. Borrowed: a count of users that all cores write to for every item would cost
+    /// more than the rest of the bookkeeping.
+    pub(super) by: &'a Version,
     /// What it said.
     pub(super) ruling: Result<D::Ruling, Fault>,
     /// The same as it came, where a shadow is to be compared with it.
@@ -139,23 +140,24 @@ impl From<&Failure> for Fault {
 }
 
 /// What one question is about.
-struct Question<'a> {
+struct Question<'a, 'r> {
     bound: &'a Arc<Bound>,
     version: &'a Arc<Version>,
-    run: Run<'a>,
+    run: Run<'r>,
     items: Arc<[HookItem]>,
 }
 
 impl Chains {
     /// Asks the hook of `bound` about `items`; one answer each, in order.
-    pub(super) async fn ask<D: Direction>(
+    pub(super) async fn ask<'a, D: Direction>(
         &self,
-        bound: &Arc<Bound>,
+        bound: &'a Arc<Bound>,
         run: Run<'_>,
         items: Arc<[HookItem]>,
-    ) -> Vec<Answer<D>> {
+    ) -> Vec<Answer<'a, D>> {
         let canary = |item: &HookItem| on_canary(bound, item);
-        let mut answers: Vec<Option<Answer<D>>> = std::iter::repeat_with(|| None).take(items.len()).collect();
+        let mut answers: Vec<Option<Answer<'a, D>>> =
+            std::iter::repeat_with(|| None).take(items.len()).collect();
         for trial in [false, true] {
             let version = match &bound.canary {
                 Some(version) if trial => version,
@@ -168,7 +170,7 @@ impl Chains {
                 .await;
         }
         if let Some(previous) = &bound.previous {
-            let retries = |answer: &Option<Answer<D>>| {
+            let retries = |answer: &Option<Answer<'a, D>>| {
                 answer.as_ref().is_some_and(|answer| {
                     let fault = answer.ruling.as_ref().err();
                     fault.is_some_and(|fault| {
@@ -180,7 +182,7 @@ impl Chains {
             self.ask_version(bound, previous, run, &items, &places, &mut answers)
                 .await;
         }
-        let answers: Vec<Answer<D>> = answers.into_iter().flatten().collect();
+        let answers: Vec<Answer<'a, D>> = answers.into_iter().flatten().collect();
         if bound.shadow.is_some() {
             let said = answers.iter().map(|answer| answer.said.clone()).collect();
             self.spawn_shadow::<D>(bound, run.context, items, said);
@@ -189,19 +191,20 @@ impl Chains {
     }
 
     /// Asks `version` about the items at `places`.
-    async fn ask_version<D: Direction>(
+    async fn ask_version<'a, D: Direction>(
         &self,
-        bound: &Arc<Bound>,
-        version: &Arc<Version>,
+        bound: &'a Arc<Bound>,
+        version: &'a Arc<Version>,
         run: Run<'_>,
         items: &Arc<[HookItem]>,
         places: &[usize],
-        answers: &mut [Option<Answer<D>>],
+        answers: &mut Vec<Option<Answer<'a, D>>>,
     ) {
         if places.is_empty() {
             return;
         }
-        let theirs = if places.len() == items.len() {
+        let all = places.len() == items.len();
+        let theirs = if all {
             items.clone()
         } else {
             places.iter().map(|at| items[*at].clone()).collect()
@@ -213,6 +216,10 @@ impl Chains {
             items: theirs,
         };
         let found = self.search::<D>(&question).await;
+        if all {
+            *answers = found;
+            return;
+        }
         for (at, answer) in places.iter().zip(found) {
             answers[*at] = answer;
         }
@@ -221,7 +228,7 @@ impl Chains {
     /// Makes one call, and where it fails two of half the items, and so on, until what fails is alone: no
     /// item fails for its neighbours. The search is bounded in calls and in time; what it does not reach has
     /// failed like the last call did.
-    async fn search<D: Direction>(&self, question: &Question<'_>) -> Vec<Option<Answer<D>>> {
+    async fn search<'a, D: Direction>(&self, question: &Question<'a, '_>) -> Vec<Option<Answer<'a, D>>> {
         let count = question.items.len();
         let mut answers: Vec<_> = std::iter::repeat_with(|| None).take(count).collect();
         let began = self.clock.monotonic();
@@ -285,7 +292,7 @@ impl Chains {
     }
 
     /// Whether the version may be called, and if so whether that is to see if it works again.
-    fn admit(&self, question: &Question<'_>, items: usize) -> Result<bool, Fault> {
+    fn admit(&self, question: &Question<'_, '_>, items: usize) -> Result<bool, Fault> {
         let now_ms = self.clock.monotonic().0;
         let admitted = self.breakers.lock().admit(question.version, now_ms);
         admitted.map_err(|wait_ms| {
@@ -298,7 +305,7 @@ impl Chains {
         })
     }
 
-    fn note(&self, question: &Question<'_>, verdict: Verdict) {
+    fn note(&self, question: &Question<'_, '_>, verdict: Verdict) {
         let now_ms = self.clock.monotonic().0;
         let changed = self.breakers.lock().note(question.version, verdict, now_ms);
         if let Some(open) = changed {
@@ -306,12 +313,12 @@ impl Chains {
         }
     }
 
-    fn rule_all<D: Direction>(
+    fn rule_all<'a, D: Direction>(
         &self,
-        question: &Question<'_>,
+        question: &Question<'a, '_>,
         call: &Call,
         verdicts: Vec<Result<D::Verdict, String>>,
-    ) -> Vec<Answer<D>> {
+    ) -> Vec<Answer<'a, D>> {
         let keeps = question.bound.shadow.is_some();
         let (count, mut errors) = (verdicts.len(), 0);
         let mut answers = Vec::with_capacity(count);
@@ -324,7 +331,7 @@ impl Chains {
                 Fault::error(&detail)
             });
             answers.push(Answer {
-                by: question.version.clone(),
+                by: question.version,
                 ruling,
                 said,
             });
@@ -339,7 +346,7 @@ impl Chains {
     }
 }
 
-impl Question<'_> {
+impl Question<'_, '_> {
     fn call<D: Direction>(&self, range: Range<usize>) -> Call {
         Call {
             version: self.version.clone(),
@@ -364,10 +371,10 @@ fn describe(span: &Span, report: &Report) {
     }
 }
 
-fn fill<D: Direction>(answers: &mut [Option<Answer<D>>], by: &Arc<Version>, fault: &Fault) {
+fn fill<'a, D: Direction>(answers: &mut [Option<Answer<'a, D>>], by: &'a Version, fault: &Fault) {
     for slot in answers {
         *slot = Some(Answer {
-            by: by.clone(),
+            by,
             ruling: Err(fault.clone()),
             said: None,
         });

@@ -90,17 +90,17 @@ impl Chains {
             let answers = self.ask::<Outward>(bound, run, asked).await;
             let mut next = Vec::with_capacity(live.len());
             for ((place, mut item), answer) in live.into_iter().zip(answers) {
-                let by = answer.by.hook.clone();
+                let by = || answer.by.hook.clone();
                 let end = match answer.ruling {
                     Ok(Ruling::Deliver) => None,
                     Ok(Ruling::View(view)) => {
                         item.item = view;
                         None
                     }
-                    Ok(Ruling::Defer(ms)) => Some(DequeueOutcome::Defer(by, ms)),
-                    Ok(Ruling::Filter(why)) => Some(DequeueOutcome::Filtered(by, why)),
-                    Ok(Ruling::Bury(why)) => Some(DequeueOutcome::DeadLetter(by, why)),
-                    Err(fault) => failed(bound, &answer.by, fault, &mut item),
+                    Ok(Ruling::Defer(ms)) => Some(DequeueOutcome::Defer(by(), ms)),
+                    Ok(Ruling::Filter(why)) => Some(DequeueOutcome::Filtered(by(), why)),
+                    Ok(Ruling::Bury(why)) => Some(DequeueOutcome::DeadLetter(by(), why)),
+                    Err(fault) => failed(bound, answer.by, fault, &mut item),
                 };
                 match end {
                     Some(outcome) => outcomes[place] = Some(outcome),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::Chains;
 use super::ask::{Direction, Fault, FaultKind, Run};
 use super::check::{making, passed_over, reason, shape};
@@ -101,18 +103,21 @@ impl Direction for Inward {
     }
 }
 
-/// What is known of an item that was handed in.
+/// What is known of an item that was handed in. Most are kept as they are: what only others need is boxed.
 #[derive(Default)]
 struct Slot {
     /// The item as it was when a hook first split it: all of it, whatever becomes of its parts.
     whole: Option<Arc<Item>>,
     /// What is to be stored of it.
-    stored: Vec<Shaped>,
+    stored: SmallVec<[Shaped; 1]>,
     /// Who filtered it, or its last part that went that way.
-    filtered: Option<(HookRef, Reason)>,
+    filtered: Option<Box<(HookRef, Reason)>>,
     /// What became of the whole, whatever became of its parts.
-    ended: Option<EnqueueOutcome>,
+    ended: Option<Box<EnqueueOutcome>>,
 }
+
+/// What goes to the next hook of one item.
+type Next = SmallVec<[HookItem; 1]>;
 
 impl Chains {
     /// Runs `items` through `chain`; one outcome each, in order. An item is one even when it was split: when
@@ -140,7 +145,7 @@ impl Chains {
             let answers = self.ask::<Inward>(bound, run, asked).await;
             let mut next = Vec::with_capacity(live.len());
             for ((place, item), answer) in live.into_iter().zip(answers) {
-                let goes_on = slots[place].turn(bound, &answer.by, item, answer.ruling);
+                let goes_on = slots[place].turn(bound, answer.by, item, answer.ruling);
                 next.extend(goes_on.into_iter().map(|item| (place, item)));
             }
             live = next;
@@ -157,31 +162,25 @@ impl Chains {
 
 impl Slot {
     /// Puts what a hook said of the item, or of a part of it, in force; returns what goes to the next hook.
-    fn turn(
-        &mut self,
-        bound: &Bound,
-        by: &Version,
-        item: HookItem,
-        ruling: Result<Ruling, Fault>,
-    ) -> Vec<HookItem> {
-        let hook = by.hook.clone();
+    fn turn(&mut self, bound: &Bound, by: &Version, item: HookItem, ruling: Result<Ruling, Fault>) -> Next {
+        let hook = || by.hook.clone();
         match ruling {
-            Ok(Ruling::Keep) => vec![item],
-            Ok(Ruling::Shape(shaped)) => self.go_on(&item, vec![shaped]),
+            Ok(Ruling::Keep) => smallvec![item],
+            Ok(Ruling::Shape(shaped)) => self.go_on(&item, [shaped]),
             Ok(Ruling::Split(parts)) => {
                 self.whole.get_or_insert_with(|| item.item.clone());
                 self.go_on(&item, parts)
             }
             Ok(Ruling::NoRoom) => self.end(EnqueueOutcome::NoRoom),
             Ok(Ruling::Filter(why)) => {
-                self.filtered = Some((hook, why));
-                Vec::new()
+                self.filtered = Some(Box::new((hook(), why)));
+                Next::new()
             }
-            Ok(Ruling::Reject(why)) => self.end(EnqueueOutcome::Rejected(hook, why)),
-            Ok(Ruling::Bury(why)) => self.bury(item.item, hook, why),
+            Ok(Ruling::Reject(why)) => self.end(EnqueueOutcome::Rejected(hook(), why)),
+            Ok(Ruling::Bury(why)) => self.bury(item.item, hook(), why),
             Err(fault) => match fault.policy(bound) {
-                Policy::Open => vec![HookItem {
-                    item: passed_over(&item.item, &hook),
+                Policy::Open => smallvec![HookItem {
+                    item: passed_over(&item.item, &by.hook),
                     ..item
                 }],
                 Policy::DeadLetter => {
@@ -189,10 +188,10 @@ impl Slot {
                         code: fault.kind.code().into(),
                         message: fault.detail.into(),
                     };
-                    self.bury(item.item, hook, why)
+                    self.bury(item.item, hook(), why)
                 }
                 Policy::Closed | Policy::RetryPrevious => self.end(EnqueueOutcome::Failed {
-                    by: hook,
+                    by: hook(),
                     retry_after_ms: (fault.kind == FaultKind::Overload).then(|| {
                         let wait = fault.retry_after.unwrap_or_default();
                         u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
@@ -204,8 +203,8 @@ impl Slot {
     }
 
     /// A route ends the chain; everything else goes to the next hook.
-    fn go_on(&mut self, from: &HookItem, parts: Vec<Shaped>) -> Vec<HookItem> {
-        let mut next = Vec::with_capacity(parts.len());
+    fn go_on(&mut self, from: &HookItem, parts: impl IntoIterator<Item = Shaped>) -> Next {
+        let mut next = Next::new();
         for shaped in parts {
             if shaped.route.is_some() {
                 self.stored.push(shaped);
@@ -220,26 +219,27 @@ impl Slot {
     }
 
     /// A part that becomes a dead letter takes the whole along, so that nothing of it is lost.
-    fn bury(&mut self, item: Arc<Item>, by: HookRef, why: Reason) -> Vec<HookItem> {
+    fn bury(&mut self, item: Arc<Item>, by: HookRef, why: Reason) -> Next {
         let whole = self.whole.clone().unwrap_or(item);
         self.end(EnqueueOutcome::DeadLetter(whole, by, why))
     }
 
-    fn end(&mut self, outcome: EnqueueOutcome) -> Vec<HookItem> {
-        self.ended.get_or_insert(outcome);
-        Vec::new()
+    fn end(&mut self, outcome: EnqueueOutcome) -> Next {
+        self.ended.get_or_insert_with(|| Box::new(outcome));
+        Next::new()
     }
 
     /// Nothing is left only of an item whose parts were all filtered.
     fn outcome(mut self) -> Option<EnqueueOutcome> {
         if let Some(ended) = self.ended {
-            return Some(ended);
+            return Some(*ended);
         }
         if self.stored.is_empty() {
-            return self.filtered.map(|(by, why)| EnqueueOutcome::Filtered(by, why));
+            let (by, why) = *self.filtered?;
+            return Some(EnqueueOutcome::Filtered(by, why));
         }
         if let Some(whole) = self.whole {
-            return Some(EnqueueOutcome::Split(whole, self.stored));
+            return Some(EnqueueOutcome::Split(whole, self.stored.into_vec()));
         }
         self.stored.pop().map(EnqueueOutcome::Store)
     }

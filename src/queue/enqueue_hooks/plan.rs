@@ -2,27 +2,33 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::clock::Timestamp;
 use crate::hooks::Reason;
 use crate::model::{DeadReason, HookRef, Item, ItemId, QueuedItem, Standing, limits};
 use crate::queue::request::{EnqueueResult, HookReason};
-use crate::queue::topics::TopicHandle;
 use crate::queue::transition::died;
 use crate::wal::FRAME_BYTES_MAX;
 
-/// What becomes of one item of the request.
+/// A topic that the request reaches, by its place among them: handles are shared by all requests, and a count of
+/// users for every item would be written to by all cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TopicPlace(pub(super) usize);
+
+/// What becomes of one item of the request. Most are stored as they are: what only others need is boxed.
 #[derive(Default)]
 pub(super) struct Plan {
     pub(super) id: ItemId,
     /// The item as it was when a hook first split it, and where.
-    pub(super) whole: Option<(Arc<TopicHandle>, Arc<Item>)>,
-    pub(super) stored: Vec<(Arc<TopicHandle>, QueuedItem)>,
+    pub(super) whole: Option<(TopicPlace, Arc<Item>)>,
+    pub(super) stored: SmallVec<[(TopicPlace, QueuedItem); 1]>,
     /// The last part that was filtered, when one was.
     pub(super) filtered: Option<Box<HookReason>>,
     /// The item is a dead letter, whatever became of its parts.
     pub(super) buried: Option<Box<HookReason>>,
     /// The answer, when nothing is stored.
-    pub(super) refused: Option<EnqueueResult>,
+    pub(super) refused: Option<Box<EnqueueResult>>,
 }
 
 impl Plan {
@@ -31,14 +37,14 @@ impl Plan {
         self.refused.is_none() && self.buried.is_none()
     }
 
-    pub(super) fn store(&mut self, handle: &Arc<TopicHandle>, item: Arc<Item>) {
+    pub(super) fn store(&mut self, topic: TopicPlace, item: Arc<Item>) {
         let standing = Standing::new(item.deliver_after);
-        self.stored.push((handle.clone(), QueuedItem { item, standing }));
+        self.stored.push((topic, QueuedItem { item, standing }));
     }
 
     pub(super) fn bury(
         &mut self,
-        handle: &Arc<TopicHandle>,
+        topic: TopicPlace,
         mut item: Arc<Item>,
         by: HookRef,
         why: Reason,
@@ -50,16 +56,17 @@ impl Plan {
         let error = format!("{}: {}", why.code, why.message);
         let alive = Standing::new(item.deliver_after);
         let standing = died(&alive, DeadReason::Hook, at, Some(error.into()));
-        self.stored = vec![(handle.clone(), QueuedItem { item, standing })];
+        self.stored.clear();
+        self.stored.push((topic, QueuedItem { item, standing }));
         self.buried = Some(Box::new(HookReason { by, reason: why }));
     }
 
     pub(super) fn refuse(&mut self, code: &'static str, message: &str) {
         self.stored.clear();
-        self.refused = Some(EnqueueResult::Rejected {
+        self.refused = Some(Box::new(EnqueueResult::Rejected {
             code,
             message: message.to_owned(),
-        });
+        }));
     }
 
     pub(super) fn refuse_parts(&mut self) {
@@ -70,27 +77,27 @@ impl Plan {
     }
 
     /// The items to store; none of one that was refused.
-    pub(super) fn kept(&self) -> &[(Arc<TopicHandle>, QueuedItem)] {
+    pub(super) fn kept(&self) -> &[(TopicPlace, QueuedItem)] {
         if self.refused.is_some() { &[] } else { &self.stored }
     }
 
     pub(super) fn result(&self) -> EnqueueResult {
         if let Some(refused) = &self.refused {
-            return refused.clone();
+            return (**refused).clone();
         }
-        let mut ids: Vec<_> = self.stored.iter().map(|(_, queued)| queued.item.id).collect();
-        match (&self.buried, &self.filtered, &ids[..]) {
-            (Some(why), _, [id]) => EnqueueResult::DeadLettered {
-                id: *id,
+        match (&self.buried, &self.filtered, &self.stored[..]) {
+            (Some(why), _, [(_, queued)]) => EnqueueResult::DeadLettered {
+                id: queued.item.id,
                 why: why.clone(),
             },
             (_, Some(why), []) => EnqueueResult::Filtered {
                 id: self.id,
                 why: why.clone(),
             },
-            (_, _, [id]) if self.whole.is_none() => EnqueueResult::Accepted { id: *id },
-            _ => {
+            (_, _, [(_, queued)]) if self.whole.is_none() => EnqueueResult::Accepted { id: queued.item.id },
+            (_, _, stored) => {
                 // The id that the item had names it; parts that came by other ways come after it.
+                let mut ids: Vec<_> = stored.iter().map(|(_, queued)| queued.item.id).collect();
                 ids.sort_unstable();
                 EnqueueResult::Split { ids }
             }
