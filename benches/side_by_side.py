@@ -71,9 +71,9 @@ class Server:
         return float("nan")
 
 
-def bare():
+def bare(*log):
     port = free_port()
-    return Server([BARE, f"127.0.0.1:{port}"], port)
+    return Server([BARE, f"127.0.0.1:{port}", *log], port)
 
 
 def mqueue(data, *settings):
@@ -151,14 +151,16 @@ def throughput(table, directory, options):
     data = os.path.join(directory, "throughput")
     # Nothing is taken out while only enqueues are measured, so memory must hold what they bring.
     node, plain = mqueue(data, "hot.bytes_max=8GiB"), bare()
+    logging = bare(os.path.join(directory, "log-alone"))
     secret = token(data)
     other = redis(directory) if shutil.which("redis-server") and shutil.which("redis-benchmark") else None
     seconds = ["--duration", f"{options.seconds}s", "--warmup", "1s"]
-    rounds = {name: [] for name in ("bare1", "mq1", "bare100", "mq100", "e2e", "redis1", "redis100")}
+    rounds = {name: [] for name in ("bare1", "log1", "mq1", "bare100", "log100", "mq100", "e2e", "redis1", "redis100")}
     for number in range(options.rounds):
         for batch in (1, 100):
             size = ["--batch", str(batch), *seconds]
             rounds[f"bare{batch}"].append(bench("enqueue", plain, size, "bare"))
+            rounds[f"log{batch}"].append(bench("enqueue", logging, size, "bare"))
             topic = f"round-{number}-{batch}"
             rounds[f"mq{batch}"].append(bench("enqueue", node, [*size, "--topic-prefix", topic], secret=secret))
             purge(node, secret, f"{topic}-0")
@@ -171,6 +173,7 @@ def throughput(table, directory, options):
         near_empty.stop()
     node.stop()
     plain.stop()
+    logging.stop()
 
     def rate(name):
         return median([report["items_per_s"] for report in rounds[name]])
@@ -193,6 +196,11 @@ def throughput(table, directory, options):
               f"bare server {median(map(p99, rounds['bare1'])) / 1000:.2f}", ratio("mq1", "bare1", p99), "≤ 3")
     table.row("batches of 100, items/s", f"{rate('mq100'):,.0f}", f"bare server {rate('bare100'):,.0f}",
               ratio("mq100", "bare100", items), "≥ 0.60")
+    for batch, name in ((1, "singles"), (100, "batches of 100")):
+        table.row(f"{name}, items/s", f"{rate(f'mq{batch}'):,.0f}", f"log alone {rate(f'log{batch}'):,.0f}",
+                  ratio(f"mq{batch}", f"log{batch}", items))
+        table.row(f"{name}, the log alone, items/s", f"{rate(f'log{batch}'):,.0f}",
+                  f"bare server {rate(f'bare{batch}'):,.0f}", ratio(f"log{batch}", f"bare{batch}", items))
     table.row("end to end in batches, items/s", f"{rate('e2e'):,.0f}", f"batches {rate('mq100'):,.0f}",
               ratio("e2e", "mq100", items), "≥ 0.50")
     table.row("end to end, CPU µs an item", f"{median(map(cpu, rounds['e2e'])):.2f}",
