@@ -38,6 +38,7 @@ mod engine;
 mod follow;
 mod growth;
 mod hook_abuse;
+mod hook_quarantine;
 mod hook_siege;
 mod hook_verdicts;
 mod hooks;
