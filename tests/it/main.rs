@@ -11,6 +11,8 @@
 mod client;
 mod guests;
 mod history;
+mod hook_changes;
+mod hook_classic;
 mod hook_client;
 mod hook_faults;
 mod node;
@@ -39,7 +41,9 @@ mod follow;
 mod growth;
 mod hook_abuse;
 mod hook_quarantine;
+mod hook_reach;
 mod hook_siege;
+mod hook_uploads;
 mod hook_verdicts;
 mod hooks;
 mod hostile_tenant;
