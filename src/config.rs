@@ -30,7 +30,7 @@ mod watch;
 use std::path::PathBuf;
 
 pub use auth::AuthConfig;
-pub use hooks::HooksConfig;
+pub use hooks::{HooksConfig, NamespaceHooksConfig};
 pub use hot::HotConfig;
 pub use limits::LimitsConfig;
 pub use load::{Assignment, Inputs, Origin, load, parse_dotenv};

@@ -13,8 +13,8 @@ pub mod registry;
 pub mod rehearse;
 
 pub use call::{
-    Bound, Call, DequeueVerdict, Edit, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Report, Runner,
-    ShadowOutcome, Usage, Verdicts, Version,
+    Bound, Call, Comparison, DequeueVerdict, Edit, EnqueueVerdict, Failure, LogLevel, LogLine, Observer,
+    Report, Runner, ShadowOutcome, Usage, Verdicts, Version,
 };
 pub use chain::{BreakerState, Chains, Versions};
 pub use contract::{

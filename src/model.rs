@@ -16,8 +16,8 @@ mod settings;
 pub use durations::{DURATION_BOUNDS_US, DurationCounts, Durations};
 pub use header::{has_control, header_problem, is_own_header};
 pub use hook::{
-    Binding, Canary, Digest, HookConfig, HookLimits, HookLimitsPatch, HookRef, InputMode, InstanceMode,
-    Manifest, Policies, Policy, Side, TopicPattern,
+    Binding, Canary, Ceiling, Digest, HookConfig, HookLimits, HookLimitsPatch, HookRef, InputMode,
+    InstanceMode, Manifest, Policies, Policy, Quarantine, SHADOW_PERCENT, Side, TopicPattern,
 };
 pub use id::{IdGenerator, IdHasher, IdHashing, IdParseError, ItemId, NodeId};
 pub use item::{

@@ -13,6 +13,7 @@ mod m0004_operations;
 mod m0005_nodes;
 mod m0006_tenancy;
 mod m0007_hook_numbers;
+mod m0008_hook_quarantines;
 
 /// Brings a database to the schema this version needs.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_nodes::Migration),
             Box::new(m0006_tenancy::Migration),
             Box::new(m0007_hook_numbers::Migration),
+            Box::new(m0008_hook_quarantines::Migration),
         ]
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::StartError;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, NamespaceHooksConfig};
 use crate::hooks::engine::{CpuQuotas, Engine, EngineOptions, UploadLimits};
 use crate::hooks::folder::HookFolder;
-use crate::hooks::registry::{CatalogModules, VersionStats, artefact_key};
+use crate::hooks::registry::{CatalogModules, NamespaceHookLimits, VersionStats, artefact_key};
 use crate::hooks::{Chains, Registry};
 use crate::model::{HookLimits, HookName, Namespace};
 use crate::shard::Catalog;
@@ -50,7 +50,8 @@ impl HookParts {
         let options = engine_options(config, secret, program, cpu);
         let engine = Engine::start(options, clock.clone(), source)?;
         let limits = config.start.hooks.call;
-        let registry = Registry::open(catalog.clone(), engine.clone(), clock.clone(), limits)
+        let may_have = namespace_limits(&config.start.hooks.namespace);
+        let registry = Registry::open(catalog.clone(), engine.clone(), clock.clone(), limits, may_have)
             .await
             .map_err(|error| StartError::Shard { number: 0, error })?;
         let chains = Chains::new(
@@ -132,6 +133,19 @@ fn numbers((namespace, hook, stats): (Namespace, HookName, VersionStats)) -> Hoo
         memory_bytes_max: stats.memory_bytes_max,
         log_lines_dropped: stats.log_lines_dropped,
         breaker_open: stats.breaker_open,
+        ceiling_trips: stats.ceiling_trips,
+        quarantined: stats.quarantined,
+    }
+}
+
+fn namespace_limits(config: &NamespaceHooksConfig) -> NamespaceHookLimits {
+    NamespaceHookLimits {
+        hooks: config.hooks,
+        versions_per_hook: config.versions_per_hook,
+        tests_per_hook: config.tests_per_hook,
+        bindings_per_topic: config.bindings_per_topic,
+        module_bytes_in_all: config.module_bytes,
+        ..NamespaceHookLimits::default()
     }
 }
 

@@ -224,11 +224,13 @@ impl Reloader {
             let HookLimits {
                 memory_bytes,
                 table_elements,
+                stack_bytes,
                 ..
             } = state.started.start.hooks.call;
             let calls = HookLimits {
                 memory_bytes,
                 table_elements,
+                stack_bytes,
                 ..config.start.hooks.call
             };
             self.parts.take_over(&config.live, calls, keys, &change.after);

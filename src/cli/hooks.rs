@@ -1,5 +1,6 @@
 //! `mqueue hooks`: tenants' hooks, from an empty folder to a version in force.
 
+mod acknowledge;
 mod bindings;
 mod build;
 mod check;
@@ -45,6 +46,8 @@ pub(super) enum HooksCommand {
     Promote(bindings::BindingArgs),
     /// End a trial, or else bring back the version before
     Rollback(bindings::BindingArgs),
+    /// Let a version run again that is in quarantine
+    Acknowledge(acknowledge::AcknowledgeArgs),
     /// List the hooks of a namespace and where they are in force
     List(show::ListArgs),
     /// Show a hook: its versions, bindings, numbers
@@ -79,6 +82,7 @@ pub(super) async fn run(command: &HooksCommand) -> Result<(), CliError> {
         HooksCommand::Activate(args) => bindings::activate(args).await,
         HooksCommand::Promote(args) => bindings::step(args, "promote").await,
         HooksCommand::Rollback(args) => bindings::step(args, "rollback").await,
+        HooksCommand::Acknowledge(args) => acknowledge::run(args).await,
         HooksCommand::List(args) => show::list(args).await,
         HooksCommand::Show(args) => show::show(args).await,
         HooksCommand::Logs(args) => logs::run(args).await,

@@ -33,11 +33,27 @@ pub struct HooksConfig {
     pub modules_bytes_max: u64,
     /// What one call may use.
     pub call: HookLimits,
+    /// What a namespace may have.
+    pub namespace: NamespaceHooksConfig,
+}
+
+/// How many of everything a namespace may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamespaceHooksConfig {
+    /// Hooks.
+    pub hooks: usize,
+    /// Versions kept of each.
+    pub versions_per_hook: usize,
+    /// Test cases of each.
+    pub tests_per_hook: usize,
+    /// Bindings that are on and could meet in one topic on one side.
+    pub bindings_per_topic: usize,
+    /// Bytes of all its modules.
+    pub module_bytes: u64,
 }
 
 impl HooksConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let call = HookLimits::default();
         let ms = |from: u64, to: u64| Duration::from_millis(from)..=Duration::from_millis(to);
         let threads: usize = reader.integer("hooks.threads", 0..=1_024);
         Self {
@@ -59,12 +75,21 @@ impl HooksConfig {
                 item_ms: reader.duration("hooks.item_time", ms(1, 1_000)).as_millis() as u32,
                 batch_ms: reader.duration("hooks.batch_time", ms(1, 2_000)).as_millis() as u32,
                 memory_bytes: reader.bytes("hooks.memory", 64 << 10..=1 << 30),
+                table_elements: reader.integer("hooks.table_elements", 1_000..=1_000_000),
+                stack_bytes: reader.bytes("hooks.stack", 64 << 10..=1 << 20) as u32,
                 output_bytes: reader.bytes("hooks.output", 1..=16 << 20),
                 host_calls: reader.integer("hooks.host_calls", 1..=10_000),
                 log_lines: reader.integer("hooks.log_lines", 0..=1_000),
+                log_line_bytes: reader.bytes("hooks.log_line", 64..=16 << 10) as u32,
                 split_items: reader.integer("hooks.split_items", 1..=128),
                 hops: reader.integer("hooks.hops", 1..=8),
-                ..call
+            },
+            namespace: NamespaceHooksConfig {
+                hooks: reader.integer("hooks.hooks_per_namespace", 1..=10_000),
+                versions_per_hook: reader.integer("hooks.versions_per_hook", 4..=10_000),
+                tests_per_hook: reader.integer("hooks.tests_per_hook", 1..=10_000),
+                bindings_per_topic: reader.integer("hooks.bindings_per_topic", 1..=16),
+                module_bytes: reader.bytes("hooks.modules_per_namespace", 1 << 20..=1 << 40),
             },
         }
     }

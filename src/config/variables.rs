@@ -29,7 +29,7 @@ const SECRETS: [&str; 4] = [
 ];
 
 /// Sections and keys that may change while the process runs.
-const LIVE: [&str; 14] = [
+const LIVE: [&str; 15] = [
     "auth.",
     "topics.",
     "limits.",
@@ -42,6 +42,7 @@ const LIVE: [&str; 14] = [
     "hooks.output",
     "hooks.host_calls",
     "hooks.log_lines",
+    "hooks.log_line",
     "hooks.split_items",
     "hooks.hops",
 ];

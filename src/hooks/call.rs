@@ -7,8 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 
+use super::rehearse::Outcome;
 use super::{HookContext, HookItem, Reason};
-use crate::model::{Binding, Digest, HookConfig, HookLimits, HookRef, Manifest, Namespace, Side};
+use crate::model::{
+    Binding, Ceiling, Digest, HookConfig, HookLimits, HookRef, ItemId, Manifest, Namespace, Policy, Side,
+};
 
 /// A version of a hook, ready to run: immutable.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Version {
     pub config: Arc<HookConfig>,
     /// Its secrets: never logged, never shown.
     pub secrets: Arc<HookConfig>,
+    /// Whether it is not run until its owner says that it may be. It can be rehearsed all the same.
+    pub quarantined: bool,
 }
 
 /// A binding with its versions at hand.
@@ -44,6 +49,47 @@ pub struct Bound {
     pub shadow: Option<Arc<Version>>,
     /// The version before.
     pub previous: Option<Arc<Version>>,
+}
+
+impl Bound {
+    /// Every version it names, once or more often.
+    pub fn versions(&self) -> impl Iterator<Item = &Arc<Version>> {
+        let others = [&self.canary, &self.shadow, &self.previous];
+        std::iter::once(&self.active).chain(others.into_iter().flatten())
+    }
+
+    /// Whether the item `id` goes to the version on trial: by its id, so that it stays with one version.
+    pub fn is_on_trial(&self, id: ItemId) -> bool {
+        /// 2^64 divided by the golden ratio: ids that differ little land far apart.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let canary = self.binding.canary.filter(|_| self.canary.is_some());
+        canary.is_some_and(|canary| (id.0.wrapping_mul(SPREAD) >> 32) % 100 < u64::from(canary.percent))
+    }
+
+    /// Whether the shadow runs on the item `id`: one of a sample.
+    pub fn is_shadowed(&self, id: ItemId) -> bool {
+        /// Other than for trials: a sample of all items, not of those on trial.
+        const SPREAD: u64 = 0xd1b5_4a32_d192_ed03;
+        let runs = self.shadow.as_ref().is_some_and(|shadow| !shadow.quarantined);
+        runs && (id.0.wrapping_mul(SPREAD) >> 32) % 100 < u64::from(self.binding.shadow_percent)
+    }
+
+    /// The version that keeps the item `id` from passing, because it is in quarantine and its policy lets nothing by.
+    pub fn withheld_by(&self, id: ItemId) -> Option<&Arc<Version>> {
+        let version = match &self.canary {
+            Some(version) if self.is_on_trial(id) => version,
+            _ => &self.active,
+        };
+        let stops = match self.binding.policies.overload {
+            Policy::Closed => true,
+            Policy::Open | Policy::DeadLetter => false,
+            Policy::RetryPrevious => self
+                .previous
+                .as_ref()
+                .is_none_or(|previous| previous.quarantined || previous.hook == version.hook),
+        };
+        (version.quarantined && stops).then_some(version)
+    }
 }
 
 /// One call.
@@ -187,6 +233,9 @@ pub struct Usage {
     pub instructions: Option<u64>,
     /// Log lines beyond the limit.
     pub log_lines_dropped: u32,
+    /// The limit that a call which failed ran into, beside its time.
+    #[serde(skip)]
+    pub ceiling: Option<Ceiling>,
 }
 
 /// How loud a log line is.
@@ -234,7 +283,8 @@ pub trait Runner: Send + Sync + 'static {
 }
 
 /// What comparing a shadow with what counted showed, per item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ShadowOutcome {
     /// The same verdict.
     Same,
@@ -242,6 +292,23 @@ pub enum ShadowOutcome {
     Different,
     /// The shadow failed.
     Failed,
+}
+
+/// An item that a shadow ran on.
+#[derive(Debug)]
+pub struct Comparison<'a> {
+    /// Context.
+    pub context: &'a HookContext,
+    /// Which way it went.
+    pub side: Side,
+    /// The item, as both were shown it.
+    pub item: &'a HookItem,
+    /// The version that counted.
+    pub version: u32,
+    /// How the two compare.
+    pub outcome: ShadowOutcome,
+    /// What counted, and what the shadow said, where that is not the same.
+    pub said: Option<[Outcome; 2]>,
 }
 
 /// Is told of everything hooks do.
@@ -252,11 +319,12 @@ pub trait Observer: Send + Sync + 'static {
     /// A hook failed on these items of a call, which has just been reported; `detail` is for the hook's owner.
     fn failed(&self, call: &Call, items: &[HookItem], detail: &str);
 
-    /// A binding's policy was applied without running its hook, because the breaker of the version is open.
+    /// A binding's policy was applied without running its hook, because the breaker of the version is open or it is
+    /// in quarantine.
     fn skipped(&self, bound: &Bound, version: &Version, items: usize);
 
     /// A shadow was compared with what counted.
-    fn compared(&self, bound: &Bound, outcome: ShadowOutcome, items: usize);
+    fn compared(&self, bound: &Bound, comparison: &Comparison<'_>);
 
     /// The breaker of `version` under `bound` opened (or closed again): whoever owns bindings may roll back.
     fn breaker(&self, bound: &Arc<Bound>, version: &Arc<Version>, open: bool);

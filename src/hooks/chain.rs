@@ -156,6 +156,7 @@ impl Hooks for Chains {
             previous: None,
             canary: None,
             shadow: None,
+            shadow_percent: 100,
             policies: Policies::all(Policy::Closed),
             auto_rollback: false,
             enabled: true,

@@ -12,12 +12,12 @@ mod gate;
 mod host;
 mod inspect;
 mod modules;
-mod rehearsals;
 #[cfg(test)]
 mod tests;
 mod threads;
 mod ticker;
 mod trial;
+mod turns;
 mod warm;
 mod wrap;
 
@@ -40,14 +40,17 @@ use self::child::{Compiled, compile};
 use self::configure::Kind;
 use self::gate::Gate;
 use self::modules::{Module, Modules, Room};
-use self::rehearsals::Rehearsals;
 use self::threads::{Execute, Threads};
 use self::ticker::Ticker;
 use self::trial::{trial_call, trial_version};
+use self::turns::Turns;
 use self::warm::{Warm, WarmPool};
 use super::{Call, Failure, Report, Runner, Version};
 use crate::clock::{Clock, Stopwatch};
 use crate::model::{Digest, HookLimits, InstanceMode, Namespace, Side, limits};
+
+/// Rehearsals at once.
+const REHEARSALS_MAX: usize = 2;
 
 /// How to set up an [`Engine`].
 #[derive(Debug, Clone)]
@@ -156,7 +159,7 @@ pub struct Engine {
     source: Arc<dyn ModuleSource>,
     gate: Gate,
     /// Rehearsals run beside the hook threads: not many at once.
-    rehearsals: Rehearsals,
+    rehearsals: Turns,
     payload_bytes_max: AtomicUsize,
     clock: Clock,
     options: EngineOptions,
@@ -188,7 +191,7 @@ impl Engine {
         let setup = |error: wasmtime::Error| EngineError::Setup(format!("{error:#}"));
         let instances = options.instances.max(1);
         let running = configure::running(&options.ceilings, instances).map_err(setup)?;
-        let counting = configure::counting().map_err(setup)?;
+        let counting = configure::counting(&options.ceilings).map_err(setup)?;
         let cache = Arc::new(Cache::open(
             &options.cache_dir,
             options.node_key,
@@ -221,7 +224,7 @@ impl Engine {
             threads,
             source,
             gate: Gate::default(),
-            rehearsals: Rehearsals::default(),
+            rehearsals: Turns::new(REHEARSALS_MAX),
             payload_bytes_max: AtomicUsize::new(options.payload_bytes_max),
             clock,
             options,
@@ -276,16 +279,23 @@ impl Engine {
         })
     }
 
-    /// Makes sure that a module which was uploaded before, here or elsewhere, can be called here.
-    pub async fn ensure(&self, digest: Digest) -> Result<(), UploadError> {
-        self.compiled(&self.machine.running, Kind::Running, digest).await
+    /// Makes sure that a module which `namespace` uploaded before, here or elsewhere, can be called here.
+    pub async fn ensure(&self, digest: Digest, namespace: &Namespace) -> Result<(), UploadError> {
+        let running = &self.machine.running;
+        self.compiled(running, Kind::Running, digest, namespace).await
     }
 
-    async fn compiled(&self, modules: &Modules, kind: Kind, digest: Digest) -> Result<(), UploadError> {
+    async fn compiled(
+        &self,
+        modules: &Modules,
+        kind: Kind,
+        digest: Digest,
+        namespace: &Namespace,
+    ) -> Result<(), UploadError> {
         if modules.is_ready(digest) {
             return Ok(());
         }
-        let _turn = self.gate.turn().await?;
+        let _turn = self.gate.turn(namespace).await?;
         if modules.is_ready(digest) {
             return Ok(());
         }
@@ -310,7 +320,12 @@ impl Engine {
     pub async fn rehearse(&self, call: Call) -> Report {
         let digest = call.version.digest;
         if let Err(error) = self
-            .compiled(&self.machine.counting, Kind::Counting, digest)
+            .compiled(
+                &self.machine.counting,
+                Kind::Counting,
+                digest,
+                &call.version.namespace,
+            )
             .await
         {
             return not_run(error.to_string(), Duration::from_secs(1));
@@ -389,12 +404,13 @@ impl Engine {
     }
 
     /// Compiles `digest` behind the callers' backs.
-    fn compile_later(&self, digest: Digest) {
+    fn compile_later(&self, digest: Digest, namespace: &Namespace) {
         if let Some(engine) = self.this.upgrade()
             && self.gate.begin_background(digest)
         {
+            let namespace = namespace.clone();
             tokio::spawn(async move {
-                if let Err(error) = engine.ensure(digest).await {
+                if let Err(error) = engine.ensure(digest, &namespace).await {
                     tracing::warn!(%digest, %error, "a hook's module could not be compiled");
                 }
                 engine.gate.end_background(digest);
@@ -414,7 +430,7 @@ impl Runner for Engine {
     async fn call(&self, call: Call) -> Report {
         let digest = call.version.digest;
         if !self.machine.running.is_ready(digest) {
-            self.compile_later(digest);
+            self.compile_later(digest, &call.version.namespace);
             return not_run("its module is being compiled", Duration::from_secs(1));
         }
         self.threads.call(call).await

@@ -9,7 +9,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use notify::{RecommendedWatcher, RecursiveMode};
 use notify_debouncer_full::{Debouncer, RecommendedCache, new_debouncer};
 use tokio::sync::mpsc;
 
-use self::scan::{Found, Place, scan};
+use self::scan::{Found, Place, Scan, scan};
 use super::Registry;
+use crate::model::Namespace;
 
 pub(crate) use self::description::FolderHook;
 
@@ -39,8 +40,15 @@ pub struct HookFolder {
     registry: Arc<Registry>,
     /// What was found at the last look, by the hash of all that was read; with whether it was taken over.
     seen: BTreeMap<Place, Seen>,
-    /// It could not be looked through the last time.
-    away: bool,
+    /// What could not be looked through the last time, so that it is told once.
+    away: Away,
+}
+
+/// What could not be looked through.
+#[derive(Debug, Default)]
+struct Away {
+    root: bool,
+    namespaces: BTreeSet<Namespace>,
 }
 
 /// Tells of changes for as long as it lives.
@@ -60,7 +68,7 @@ impl HookFolder {
             root,
             registry,
             seen: BTreeMap::new(),
-            away: false,
+            away: Away::default(),
         }
     }
 
@@ -109,25 +117,34 @@ impl HookFolder {
     /// Looks through the folder once and takes over what is new.
     pub async fn look(&mut self) {
         let root = self.root.clone();
-        let found = match tokio::task::spawn_blocking(move || scan(&root)).await {
-            Ok(Ok(found)) => found,
+        let Scan {
+            found,
+            unseen,
+            is_empty,
+        } = match tokio::task::spawn_blocking(move || scan(&root)).await {
+            Ok(Ok(scan)) => scan,
             Ok(Err(error))
                 if error.kind() == io::ErrorKind::NotFound && self.registry.folder_places().is_empty() =>
             {
                 return;
             }
             // Not being able to look is no reason to take hooks away.
-            Ok(Err(error)) => {
-                if !std::mem::replace(&mut self.away, true) {
-                    tracing::warn!(%error, "the plugins folder cannot be read; hooks stay as they are");
-                }
-                return;
-            }
+            Ok(Err(error)) => return self.miss_all(&error.to_string()),
             Err(error) => return tracing::error!(%error, "looking through the plugins folder failed"),
         };
-        self.away = false;
-        for place in self.registry.folder_places() {
-            if !found.contains_key(&place) {
+        let places = self.registry.folder_places();
+        // Nor is an empty folder: a volume that is not mounted looks like one, and would unbind everything.
+        if is_empty && !places.is_empty() {
+            return self.miss_all("it is empty");
+        }
+        self.away.root = false;
+        for (namespace, reason) in &unseen {
+            if !self.away.namespaces.contains(namespace) {
+                tracing::warn!(%namespace, reason, "a folder of the plugins folder cannot be read whole; its hooks stay as they are");
+            }
+        }
+        for place in places {
+            if !found.contains_key(&place) && !unseen.contains_key(&place.0) {
                 let gone = self.registry.leave_folder(&place.0, &place.1).await;
                 if let Err(error) = gone {
                     let (namespace, hook) = &place;
@@ -137,8 +154,17 @@ impl HookFolder {
                 self.seen.remove(&place);
             }
         }
+        self.away.namespaces = unseen.into_keys().collect();
         for (place, found) in found {
             self.take(place, found).await;
+        }
+    }
+
+    /// Leaves everything as it is, and says so once.
+    fn miss_all(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.away.root, true) {
+            let folder = self.root.display();
+            tracing::warn!(%folder, reason, "the plugins folder cannot be looked through; hooks stay as they are");
         }
     }
 

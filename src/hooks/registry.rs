@@ -7,11 +7,14 @@
 mod activity;
 mod bindings;
 mod change;
+mod differences;
 mod engine;
 mod error;
 mod folders;
 mod from_folder;
 mod log;
+mod publish;
+mod quarantine;
 mod state;
 mod stats;
 mod test_cases;
@@ -25,7 +28,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
@@ -33,7 +36,7 @@ use tokio::sync::broadcast;
 use self::activity::Activity;
 use self::folders::Folders;
 use self::state::{State, versions_of};
-use super::{Bound, LogLevel};
+use super::{Bound, LogLevel, Version};
 use crate::clock::{Clock, Monotonic};
 use crate::model::{Digest, HookLimits, HookName, Namespace};
 use crate::shard::{Catalog, ShardError};
@@ -42,7 +45,8 @@ pub use engine::{CatalogModules, Preparer, artefact_key};
 pub use error::RegistryError;
 pub use view::{
     Activation, AddedVersion, BindingDraft, Expected, HookSummary, HookView, KeptFailure, LimitsView,
-    LogEntry, NamespaceHookLimits, NewVersion, Owner, StoredTest, VersionStats, VersionView,
+    LogEntry, NamespaceHookLimits, NewVersion, Owner, ShadowDifference, StoredTest, VersionStats,
+    VersionView,
 };
 
 /// How often what hooks did is tidied.
@@ -69,6 +73,8 @@ pub struct Registry {
     published: Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>,
     /// Modules that could not be compiled here, and when.
     failed: Mutex<HashMap<Digest, Monotonic>>,
+    /// Modules that are compiled for bindings that wait for them.
+    awaited: Mutex<HashSet<(Namespace, Digest)>>,
     runtime: Handle,
     myself: Weak<Self>,
 }
@@ -86,8 +92,8 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Reads the catalog. `call_limits` is what a call may use unless its manifest asks for less. Must be
-    /// called within the runtime that rollbacks are to run on.
+    /// Reads the catalog. `call_limits` is what a call may use unless its manifest asks for less, `namespace_limits`
+    /// what a namespace may have. Must be called within the runtime that rollbacks are to run on.
     ///
     /// # Errors
     /// When the catalog cannot be read.
@@ -96,6 +102,7 @@ impl Registry {
         preparer: Arc<dyn Preparer>,
         clock: Clock,
         call_limits: HookLimits,
+        namespace_limits: NamespaceHookLimits,
     ) -> std::result::Result<Arc<Self>, ShardError> {
         let contents = catalog.hooks().await?;
         let state = State::load(contents, &State::default(), &call_limits);
@@ -106,7 +113,7 @@ impl Registry {
             clock,
             limits: Limits {
                 call: ArcSwap::from_pointee(call_limits),
-                namespace: NamespaceHookLimits::default(),
+                namespace: namespace_limits,
             },
             state: RwLock::new(state),
             writing: tokio::sync::Mutex::new(()),
@@ -114,6 +121,7 @@ impl Registry {
             sink: OnceLock::new(),
             published: Mutex::default(),
             failed: Mutex::default(),
+            awaited: Mutex::default(),
             runtime: Handle::current(),
             myself: myself.clone(),
         }))
@@ -125,34 +133,33 @@ impl Registry {
         if self.sink.set(sink).is_ok() {
             let namespaces: Vec<Namespace> = self.state.read().tenants.keys().cloned().collect();
             for namespace in namespaces {
-                self.publish(&namespace);
+                // Nothing was in force before: what is not compiled yet holds its items up, and lets none by.
+                self.publish_at_once(&namespace);
             }
         }
     }
 
     /// Compiles what is bound and not compiled here yet. Until a module is, calls of it are overloads.
     pub async fn warm_up(&self) {
-        let mut needed = Vec::new();
+        let mut needed: BTreeMap<Namespace, Vec<Arc<Version>>> = BTreeMap::new();
         {
             let state = self.state.read();
             for (namespace, tenant) in &state.tenants {
                 for binding in tenant.bindings.values().filter(|binding| binding.enabled) {
                     let stored = versions_of(binding)
                         .filter_map(|(_, version)| state.stored(namespace, &binding.hook, version));
-                    needed.extend(stored.map(|stored| stored.version.clone()));
+                    let versions = stored.map(|stored| stored.version.clone());
+                    needed.entry(namespace.clone()).or_default().extend(versions);
                 }
             }
         }
-        for version in needed {
-            if !self.preparer.is_ready(version.digest)
-                && let Err(error) = self.preparer.ensure(version.digest).await
-            {
-                let (namespace, hook) = (&version.namespace, &version.hook);
-                tracing::error!(%namespace, %hook, %error, "a bound hook cannot be compiled");
-                let line = format!("{hook} cannot be compiled on this node: {error}");
-                self.activity.say(namespace, &hook.hook, LogLevel::Error, &line);
+        // Of each namespace one after the other, and no namespace after another.
+        let each = needed.into_values().map(async |versions| {
+            for version in versions {
+                self.compile(&version).await;
             }
-        }
+        });
+        futures_util::future::join_all(each).await;
     }
 
     /// The number of the last change that is known here.
@@ -209,12 +216,22 @@ impl Registry {
 
     /// What each version of a hook did on this node, the newest first; versions that did nothing are left out.
     pub fn stats(&self, namespace: &Namespace, hook: &HookName) -> Vec<VersionStats> {
-        self.activity.stats(namespace, hook)
+        let mut stats = self.activity.stats(namespace, hook);
+        let state = self.state.read();
+        for version in &mut stats {
+            state.judge(namespace, hook, version);
+        }
+        stats
     }
 
     /// What the two newest versions of each hook that did something did on this node.
     pub fn all_stats(&self) -> Vec<(Namespace, HookName, VersionStats)> {
-        self.activity.all_stats()
+        let mut stats = self.activity.all_stats();
+        let state = self.state.read();
+        for (namespace, hook, version) in &mut stats {
+            state.judge(namespace, hook, version);
+        }
+        stats
     }
 
     /// The items a hook failed on within a day on this node, the newest first, when its manifest has them
@@ -223,23 +240,39 @@ impl Registry {
         self.activity.failures(namespace, hook)
     }
 
+    /// The items that shadows of a hook said something else of than counted, or failed on, the last ones on this
+    /// node, the newest first.
+    pub fn differences(&self, namespace: &Namespace, hook: &HookName) -> Vec<ShadowDifference> {
+        self.activity.differences(namespace, hook)
+    }
+
     /// Whether everything in the plugins folder is in force, and in words how hooks are.
     pub fn health(&self) -> (bool, String) {
-        let hooks: usize = self
+        let (mut hooks, mut quarantined) = (0, 0);
+        for hook in self
             .state
             .read()
             .tenants
             .values()
-            .map(|tenant| tenant.hooks.len())
-            .sum();
+            .flat_map(|tenant| tenant.hooks.values())
+        {
+            hooks += 1;
+            quarantined += hook
+                .versions
+                .values()
+                .filter(|stored| stored.quarantine.is_some())
+                .count();
+        }
         let refused = self.folders.rejected_count();
         let open = self
             .all_stats()
             .iter()
             .filter(|(.., stats)| stats.breaker_open)
             .count();
-        let text =
-            format!("{hooks} hooks, {open} versions paused by their breaker, {refused} folders refused");
+        let text = format!(
+            "{hooks} hooks, {open} versions paused by their breaker, {quarantined} in quarantine, {refused} folders \
+             refused"
+        );
         (refused == 0, text)
     }
 

@@ -147,12 +147,16 @@ pub struct HookLimits {
     pub memory_bytes: u64,
     /// Elements of each table.
     pub table_elements: u32,
+    /// Stack, in bytes.
+    pub stack_bytes: u32,
     /// Bytes a call may give back.
     pub output_bytes: u64,
     /// Calls of imports.
     pub host_calls: u32,
     /// Log lines of a call.
     pub log_lines: u32,
+    /// Bytes of a log line.
+    pub log_line_bytes: u32,
     /// Items one item may be split into.
     pub split_items: u32,
     /// Times an item may be routed.
@@ -166,9 +170,11 @@ impl Default for HookLimits {
             batch_ms: 100,
             memory_bytes: 64 << 20,
             table_elements: 100_000,
+            stack_bytes: 512 << 10,
             output_bytes: 4 << 20,
             host_calls: 1_000,
             log_lines: 64,
+            log_line_bytes: 1 << 10,
             split_items: 16,
             hops: 4,
         }
@@ -221,6 +227,39 @@ impl HookLimits {
     }
 }
 
+/// A limit of a call that guests run into by what they do, not by how long they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ceiling {
+    /// Linear memory, or the elements of a table.
+    Memory,
+    /// The stack.
+    Stack,
+    /// Calls of imports.
+    HostCalls,
+}
+
+impl fmt::Display for Ceiling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "its memory",
+            Self::Stack => "its stack",
+            Self::HostCalls => "its calls of imports",
+        })
+    }
+}
+
+/// Why a version is not run until its owner says that it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// Since when.
+    pub at: Timestamp,
+    /// The limit it ran into last.
+    pub ceiling: Ceiling,
+    /// How often it ran into one.
+    pub trips: u32,
+}
+
 /// What becomes of an item whose hook failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -245,7 +284,7 @@ pub struct Policies {
     pub trap: Policy,
     /// It ran out of time.
     pub timeout: Policy,
-    /// It could not be run: no thread free, processor time used up, or its breaker is open.
+    /// It could not be run: no thread free, processor time used up, its breaker open, or in quarantine.
     pub overload: Policy,
 }
 
@@ -256,6 +295,11 @@ impl Default for Policies {
 }
 
 impl Policies {
+    /// Whether the version before runs on some failure.
+    pub fn retries(&self) -> bool {
+        [self.error, self.trap, self.timeout, self.overload].contains(&Policy::RetryPrevious)
+    }
+
     /// The same policy for everything.
     pub const fn all(policy: Policy) -> Self {
         Self {
@@ -329,6 +373,13 @@ pub struct Canary {
     pub percent: u8,
 }
 
+/// The share of the items that a shadow runs on unless its owner says otherwise, in percent.
+pub const SHADOW_PERCENT: u8 = 1;
+
+const fn shadow_percent_default() -> u8 {
+    SHADOW_PERCENT
+}
+
 /// A hook in force for some topics: the one thing about hooks that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
@@ -350,6 +401,9 @@ pub struct Binding {
     pub canary: Option<Canary>,
     /// A version that runs on copies, to compare what it says.
     pub shadow: Option<u32>,
+    /// The share of the items that it runs on, in percent.
+    #[serde(default = "shadow_percent_default")]
+    pub shadow_percent: u8,
     /// What becomes of items the hook fails on.
     pub policies: Policies,
     /// Whether failures soon after an activation bring the version before back.

@@ -9,7 +9,7 @@ use super::request::ItemView;
 use super::topics::TopicHandle;
 use super::traces::Trace;
 use crate::clock::Timestamp;
-use crate::model::{Death, HookRef, ItemId, ItemState, TopicKey};
+use crate::model::{Death, HookRef, ItemId, ItemState, Side, TopicKey};
 use crate::shard::Circuit;
 
 /// How many items that go before are counted.
@@ -69,6 +69,11 @@ pub enum WhyNot {
         /// When it is due.
         until: Timestamp,
     },
+    /// The version of a hook that it has to pass is in quarantine, and nothing passes without it.
+    Quarantined {
+        /// The version.
+        by: HookRef,
+    },
     /// A consumer has it.
     Leased {
         /// The consumer's subject, where this node handed it out and has not been started again since.
@@ -105,6 +110,9 @@ impl Queue {
             reasons.push(WhyNot::Expired { at });
         }
         reasons.extend(state_reason(&handle, &item));
+        if matches!(item.state, ItemState::Ready | ItemState::Scheduled) {
+            reasons.extend(self.quarantined_for(topic, id));
+        }
         let is_ready = item.state == ItemState::Ready;
         if is_ready && self.is_out_of_leases(topic.namespace()) {
             reasons.push(WhyNot::OutOfLeases);
@@ -124,6 +132,13 @@ impl Queue {
             ahead,
             shard,
         })
+    }
+
+    /// The first version that the item has to pass on its way out and that is in quarantine.
+    fn quarantined_for(&self, topic: &TopicKey, id: ItemId) -> Option<WhyNot> {
+        let chain = self.core.hooks.chain(topic, Side::Dequeue)?;
+        let by = chain.0.iter().find_map(|bound| bound.withheld_by(id))?;
+        Some(WhyNot::Quarantined { by: by.hook.clone() })
     }
 
     /// Counts the ready items that go before `item`.

@@ -385,6 +385,18 @@ pub const METRICS: &[Described] = &[
         "Log lines of hooks beyond their limits",
         "",
     ),
+    counter(
+        "mqueue_hook_ceiling_trips_total",
+        HOOK,
+        "Calls of hooks that ran into the memory, the stack or the calls of imports they may have",
+        "a rise: a hundred put the version in quarantine",
+    ),
+    gauge(
+        "mqueue_hook_quarantined",
+        HOOK,
+        "1 while a version is not run until its owner acknowledges why",
+        "1",
+    ),
     gauge(
         "mqueue_hook_breaker_open",
         HOOK,

@@ -35,6 +35,10 @@ pub struct HookNumbers {
     pub log_lines_dropped: u64,
     /// Whether its breaker is open.
     pub breaker_open: bool,
+    /// Calls that ran into the limits of a call.
+    pub ceiling_trips: u64,
+    /// Whether it is in quarantine.
+    pub quarantined: bool,
 }
 
 impl HookNumbers {
@@ -60,6 +64,8 @@ impl HookNumbers {
         self.memory_bytes_max = self.memory_bytes_max.max(other.memory_bytes_max);
         self.log_lines_dropped += other.log_lines_dropped;
         self.breaker_open |= other.breaker_open;
+        self.ceiling_trips += other.ceiling_trips;
+        self.quarantined |= other.quarantined;
     }
 }
 
@@ -141,36 +147,42 @@ pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
             }
         })
         .build();
-    let source = latest.clone();
-    meter
-        .u64_observable_counter("mqueue_hook_log_lines_dropped")
-        .with_description(help("mqueue_hook_log_lines_dropped_total"))
-        .with_callback(move |observer| {
-            for hook in &source.lock().hooks {
-                observer.observe(hook.log_lines_dropped, &hook.labels(None));
-            }
-        })
-        .build();
-    let source = latest.clone();
-    meter
-        .u64_observable_gauge("mqueue_hook_memory_max_bytes")
-        .with_description(help("mqueue_hook_memory_max_bytes"))
-        .with_callback(move |observer| {
-            for hook in &source.lock().hooks {
-                observer.observe(hook.memory_bytes_max, &hook.labels(None));
-            }
-        })
-        .build();
-    let source = latest.clone();
-    meter
-        .u64_observable_gauge("mqueue_hook_breaker_open")
-        .with_description(help("mqueue_hook_breaker_open"))
-        .with_callback(move |observer| {
-            for hook in &source.lock().hooks {
-                observer.observe(u64::from(hook.breaker_open), &hook.labels(None));
-            }
-        })
-        .build();
+    type Number = fn(&HookNumbers) -> u64;
+    let counters: [(&'static str, Number); 2] = [
+        ("mqueue_hook_log_lines_dropped_total", |hook| {
+            hook.log_lines_dropped
+        }),
+        ("mqueue_hook_ceiling_trips_total", |hook| hook.ceiling_trips),
+    ];
+    for (name, read) in counters {
+        let source = latest.clone();
+        meter
+            .u64_observable_counter(stem(name))
+            .with_description(help(name))
+            .with_callback(move |observer| {
+                for hook in &source.lock().hooks {
+                    observer.observe(read(hook), &hook.labels(None));
+                }
+            })
+            .build();
+    }
+    let gauges: [(&'static str, Number); 3] = [
+        ("mqueue_hook_memory_max_bytes", |hook| hook.memory_bytes_max),
+        ("mqueue_hook_breaker_open", |hook| u64::from(hook.breaker_open)),
+        ("mqueue_hook_quarantined", |hook| u64::from(hook.quarantined)),
+    ];
+    for (name, read) in gauges {
+        let source = latest.clone();
+        meter
+            .u64_observable_gauge(name)
+            .with_description(help(name))
+            .with_callback(move |observer| {
+                for hook in &source.lock().hooks {
+                    observer.observe(read(hook), &hook.labels(None));
+                }
+            })
+            .build();
+    }
 }
 
 #[cfg(test)]

@@ -117,6 +117,7 @@ fn version(digest: Digest) -> Version {
         },
         config: Arc::default(),
         secrets: Arc::default(),
+        quarantined: false,
     }
 }
 

@@ -108,12 +108,12 @@ async fn hooks_reach_the_other_node() {
     shows(
         &there,
         "/v1/namespaces/default/bindings",
-        "/bindings/0/hook",
-        json!("size"),
+        "/bindings/0/ready",
+        json!(true),
     )
     .await;
     let huge = json!({"items": [{"text": "x".repeat(200_000)}]});
-    // The binding is in force as soon as it is shown.
+    // Its module is compiled here, and so it is in force.
     let answer = there.post("/v1/namespaces/default/topics/t/enqueue", huge).await;
     answer.problem(422, "hook_rejected");
 }

@@ -14,7 +14,9 @@ use super::conditions::{Conditions, tagged};
 use super::views::{BindingListView, BindingView};
 use super::{HookPath, name};
 use crate::hooks::registry::{Activation, BindingDraft, Expected};
-use crate::model::{Author, Binding, Canary, HookName, Policies, Side, TopicPattern};
+use crate::model::{
+    Author, Binding, Canary, HookName, Namespace, Policies, SHADOW_PERCENT, Side, TopicPattern,
+};
 use crate::tenant::{Authorised, Scope};
 
 /// Where a binding stands that names no place: others fit before and behind it.
@@ -33,6 +35,8 @@ struct BindingBody {
     canary: Option<Canary>,
     #[serde(default)]
     shadow: Option<u32>,
+    #[serde(default)]
+    shadow_percent: Option<u8>,
     #[serde(default)]
     policies: Policies,
     #[serde(default)]
@@ -112,24 +116,27 @@ fn unknown() -> Problem {
     Problem::new(Code::UnknownBinding, "the namespace has no binding of that name")
 }
 
-fn show(binding: &Binding) -> Result<Response, Problem> {
-    let response = json(&BindingView::from(binding))?;
+fn show(state: &ApiState, namespace: &Namespace, binding: &Binding) -> Result<Response, Problem> {
+    let response = json(&BindingView::new(binding, namespace, &state.hooks.registry))?;
     Ok(tagged(response, binding.revision))
 }
 
 /// `GET …/bindings`.
 pub(super) fn list(state: &ApiState, caller: &Caller, namespace: &str) -> Result<Response, Problem> {
     let authorised = caller.enter(state, namespace, Scope::Hooks)?;
-    let bindings = state.hooks.registry.bindings(authorised.namespace());
+    let (registry, namespace) = (&state.hooks.registry, authorised.namespace());
+    let bindings = registry.bindings(namespace);
+    let view = |binding| BindingView::new(binding, namespace, registry);
     json(&BindingListView {
-        bindings: bindings.iter().map(BindingView::from).collect(),
+        bindings: bindings.iter().map(view).collect(),
     })
 }
 
 /// `GET …/bindings/{binding}`.
 pub(super) fn get(state: &ApiState, caller: &Caller, path: HookPath<'_>) -> Result<Response, Problem> {
     let place = Place::of(state, caller, path)?;
-    show(&place.current.ok_or_else(unknown)?)
+    let namespace = place.authorised.namespace();
+    show(state, namespace, &place.current.ok_or_else(unknown)?)
 }
 
 /// `PUT …/bindings/{binding}`: 201 for a new one.
@@ -152,6 +159,7 @@ pub(super) async fn put(
         version: body.version,
         canary: body.canary,
         shadow: body.shadow,
+        shadow_percent: body.shadow_percent.unwrap_or(SHADOW_PERCENT),
         policies: body.policies,
         auto_rollback: body.auto_rollback,
         enabled: body.enabled,
@@ -163,7 +171,7 @@ pub(super) async fn put(
         .registry
         .put_binding(namespace, draft, expected, author)
         .await?;
-    let mut response = show(&binding)?;
+    let mut response = show(state, namespace, &binding)?;
     if place.current.is_none() {
         response.set_status(StatusCode::CREATED);
     }
@@ -221,7 +229,7 @@ pub(super) async fn activate(
         .registry
         .activate(namespace, &place.id, expected, activation, author)
         .await?;
-    show(&binding)
+    show(state, namespace, &binding)
 }
 
 /// `POST …/bindings/{binding}/promote` and `…/rollback`.
@@ -240,5 +248,5 @@ pub(super) async fn step(
         Step::Promote => registry.promote(namespace, &place.id, expected, author).await?,
         Step::Rollback => registry.rollback(namespace, &place.id, expected, author).await?,
     };
-    show(&binding)
+    show(state, namespace, &binding)
 }

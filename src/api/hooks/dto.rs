@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::super::dto::Instant;
 
-pub(super) use observed::{FailureList, HookLimits, HookStats, HookStatsList, LogList};
+pub(super) use observed::{DifferenceList, FailureList, HookLimits, HookStats, HookStatsList, LogList};
 pub(crate) use rehearsal::DryRunItem;
 pub(super) use rehearsal::{DryRun, DryRunRequest, StoredTest, TestCase, TestList, TestsRun};
 
@@ -200,6 +200,32 @@ pub(super) struct HookVersion {
     created_at: Instant,
     /// Whether this node has it compiled.
     ready: bool,
+    /// Why it is not run, until that is acknowledged.
+    quarantine: Option<Quarantine>,
+}
+
+/// Why a version is not run until its owner acknowledges that.
+#[derive(Object)]
+#[oai(rename = "HookQuarantine")]
+pub(super) struct Quarantine {
+    /// Since when.
+    at: Instant,
+    /// What its calls ran into last.
+    ceiling: Ceiling,
+    /// How many did on one node.
+    trips: u32,
+}
+
+/// What a call ran into.
+#[derive(Enum)]
+#[oai(rename_all = "snake_case", rename = "HookCeiling")]
+pub(super) enum Ceiling {
+    /// Its memory, or the elements of a table.
+    Memory,
+    /// Its stack.
+    Stack,
+    /// Its calls of imports.
+    HostCalls,
 }
 
 /// A version that was uploaded.
@@ -229,6 +255,8 @@ pub(super) struct AddedVersion {
     created_at: Instant,
     /// Whether this node has it compiled.
     ready: bool,
+    /// Why it is not run, until that is acknowledged.
+    quarantine: Option<Quarantine>,
     /// False when the newest version was already exactly this.
     created: bool,
     /// What the module imports.
@@ -294,6 +322,9 @@ pub(super) struct BindingDraft {
     canary: Option<Canary>,
     /// A version that runs on copies, to compare what it says.
     shadow: Option<u32>,
+    /// The share of the items that it runs on, in percent; 1 when absent.
+    #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
+    shadow_percent: Option<u8>,
     /// What becomes of items the hook fails on.
     policies: Option<Policies>,
     /// Whether failures soon after an activation bring the version before back.
@@ -323,6 +354,8 @@ pub(super) struct Binding {
     canary: Option<Canary>,
     /// A version that runs on copies.
     shadow: Option<u32>,
+    /// The share of the items that it runs on, in percent.
+    shadow_percent: Option<u8>,
     /// What becomes of items the hook fails on.
     policies: Policies,
     /// Whether failures soon after an activation bring the version before back.
@@ -333,6 +366,10 @@ pub(super) struct Binding {
     activated_at: Instant,
     /// Goes up with each change; the ETag has it too.
     revision: u64,
+    /// Whether it is in force on this node as it is; while what it runs is being compiled, what it was before is.
+    ready: bool,
+    /// Those of its versions that are in quarantine.
+    quarantined: Option<Vec<u32>>,
 }
 
 /// The bindings of a namespace, by id.

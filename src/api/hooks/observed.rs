@@ -6,7 +6,7 @@ use super::super::ApiState;
 use super::super::caller::Caller;
 use super::super::problem::Problem;
 use super::super::reply::{json, text};
-use super::views::{FailureListView, FailureView, StatsListView, StatsView};
+use super::views::{DifferenceListView, FailureListView, FailureView, StatsListView, StatsView};
 use super::{HookPath, Owner, unknown_hook};
 use crate::hooks::WIT;
 
@@ -25,6 +25,19 @@ pub(super) fn failures(state: &ApiState, caller: &Caller, path: HookPath<'_>) ->
     let failures = state.hooks.registry.failures(owner.namespace(), &owner.hook);
     json(&FailureListView {
         failures: failures.iter().map(FailureView::from).collect(),
+    })
+}
+
+/// `GET …/hooks/{hook}/differences`.
+pub(super) fn differences(
+    state: &ApiState,
+    caller: &Caller,
+    path: HookPath<'_>,
+) -> Result<Response, Problem> {
+    let owner = known(state, caller, path)?;
+    let registry = &state.hooks.registry;
+    json(&DifferenceListView {
+        differences: registry.differences(owner.namespace(), &owner.hook),
     })
 }
 

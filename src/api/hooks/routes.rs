@@ -168,6 +168,27 @@ impl HooksApi {
             .into())
     }
 
+    /// Let a version run again that is in quarantine
+    ///
+    /// A version is in quarantine when a hundred of its calls on one node ran into the memory, the stack or the calls of
+    /// imports they may have. Until this is said, its binding's policy for overload applies without running it.
+    #[oai(
+        path = "/v1/namespaces/:ns/hooks/:hook/versions/:version/acknowledge",
+        method = "post",
+        operation_id = "acknowledge_hook_version"
+    )]
+    async fn acknowledge(
+        &self,
+        caller: Caller,
+        ns: Path<String>,
+        hook: Path<String>,
+        version: Path<u32>,
+    ) -> JsonAnswer<dto::HookVersion, Acts> {
+        Ok(versions::acknowledge(&self.0, &caller, (&ns, &hook), version.0)
+            .await?
+            .into())
+    }
+
     /// Run a version on items without writing anything
     ///
     /// On given items, or on items that are in a topic now: the verdict, what would change, what it used and
@@ -515,6 +536,23 @@ impl BindingsApi {
         hook: Path<String>,
     ) -> JsonAnswer<dto::FailureList, Looks> {
         Ok(observed::failures(&self.0, &caller, (&ns, &hook))?.into())
+    }
+
+    /// The items a hook's shadow said something else of
+    ///
+    /// The last ones on this node: what counted, what the shadow said, and how the two differ.
+    #[oai(
+        path = "/v1/namespaces/:ns/hooks/:hook/differences",
+        method = "get",
+        operation_id = "get_hook_differences"
+    )]
+    async fn differences(
+        &self,
+        caller: Caller,
+        ns: Path<String>,
+        hook: Path<String>,
+    ) -> JsonAnswer<dto::DifferenceList, Looks> {
+        Ok(observed::differences(&self.0, &caller, (&ns, &hook))?.into())
     }
 }
 

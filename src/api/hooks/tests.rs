@@ -16,7 +16,7 @@ use super::super::tests::{Answered, Bench, bench, check_shape, documented, reque
 use super::HooksState;
 use crate::clock::Clock;
 use crate::hooks::engine::{Prepared, UploadError};
-use crate::hooks::registry::{Preparer, Registry};
+use crate::hooks::registry::{NamespaceHookLimits, Preparer, Registry};
 use crate::hooks::rehearse::Rehearser;
 use crate::hooks::{
     Call, EnqueueVerdict, Failure, LogLevel, LogLine, Observer, Reason, Report, Usage, Verdicts,
@@ -55,7 +55,7 @@ impl Preparer for Pretender {
         })
     }
 
-    async fn ensure(&self, _: Digest) -> Result<(), UploadError> {
+    async fn ensure(&self, _: Digest, _: &Namespace) -> Result<(), UploadError> {
         Ok(())
     }
 
@@ -105,9 +105,15 @@ pub(in super::super) async fn state(dir: &Path, clock: Clock) -> HooksState {
     let engine = Arc::new(Pretender {
         modules: parking_lot::Mutex::default(),
     });
-    let registry = Registry::open(shard.catalog(), engine.clone(), clock, HookLimits::default())
-        .await
-        .unwrap();
+    let registry = Registry::open(
+        shard.catalog(),
+        engine.clone(),
+        clock,
+        HookLimits::default(),
+        NamespaceHookLimits::default(),
+    )
+    .await
+    .unwrap();
     HooksState::new(registry, engine, 1 << 20)
 }
 

@@ -30,7 +30,7 @@ pub(super) fn get(state: &ApiState, caller: &Caller, path: HookPath<'_>) -> Resu
         .hook(owner.namespace(), &owner.hook)
         .ok_or_else(unknown_hook)?;
     let stats = registry.stats(owner.namespace(), &owner.hook);
-    json(&HookDetailView::new(&view, &stats))
+    json(&HookDetailView::new(&view, owner.namespace(), registry, &stats))
 }
 
 /// `GET …/hooks/{hook}/versions`.
@@ -116,6 +116,22 @@ pub(super) async fn module(
         .header(header::CONTENT_TYPE, "application/wasm")
         .header(header::CONTENT_DISPOSITION, name)
         .body(bytes))
+}
+
+/// `POST …/versions/{version}/acknowledge`.
+pub(super) async fn acknowledge(
+    state: &ApiState,
+    caller: &Caller,
+    path: HookPath<'_>,
+    version: u32,
+) -> Result<Response, Problem> {
+    let owner = Owner::of(state, caller, path)?;
+    let view = state
+        .hooks
+        .registry
+        .acknowledge(owner.namespace(), &owner.hook, version, &owner.author)
+        .await?;
+    json(&VersionView::from(&view))
 }
 
 /// `DELETE …/versions/{version}`.

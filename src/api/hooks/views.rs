@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use super::test_cases::raw;
 use crate::clock::Timestamp;
 use crate::hooks::LogLevel;
-use crate::hooks::registry::{self, AddedVersion, KeptFailure, LogEntry, Owner, StoredTest};
+use crate::hooks::registry::{self, AddedVersion, KeptFailure, LogEntry, Owner, Registry, StoredTest};
 use crate::model::{
-    Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Policies, Side, TopicName,
-    TopicPattern,
+    Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Namespace, Policies,
+    Quarantine, Side, TopicName, TopicPattern,
 };
 
 pub(crate) use rehearsal::DryRunItemView;
@@ -62,6 +62,10 @@ views! {
     /// Items a hook failed on.
     struct FailureListView<'a> {
         failures: Vec<FailureView<'a>>,
+    }
+    /// Items that shadows said something else of.
+    struct DifferenceListView {
+        differences: Vec<registry::ShadowDifference>,
     }
     /// What a version would do.
     struct DryRunView {
@@ -116,11 +120,19 @@ pub(super) struct HookDetailView<'a> {
 
 impl<'a> HookDetailView<'a> {
     /// The hook of `view`.
-    pub(super) fn new(view: &'a registry::HookView, stats: &[registry::VersionStats]) -> Self {
+    pub(super) fn new(
+        view: &'a registry::HookView,
+        namespace: &Namespace,
+        registry: &Registry,
+        stats: &[registry::VersionStats],
+    ) -> Self {
+        let bindings = view.bindings.iter();
         Self {
             summary: (&view.summary).into(),
             versions: view.versions.iter().map(Into::into).collect(),
-            bindings: view.bindings.iter().map(Into::into).collect(),
+            bindings: bindings
+                .map(|binding| BindingView::new(binding, namespace, registry))
+                .collect(),
             stats: stats.iter().map(Into::into).collect(),
         }
     }
@@ -142,6 +154,8 @@ pub(super) struct VersionView<'a> {
     created_by: &'a str,
     created_at: Timestamp,
     ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine: Option<Quarantine>,
 }
 
 impl<'a> From<&'a registry::VersionView> for VersionView<'a> {
@@ -159,6 +173,7 @@ impl<'a> From<&'a registry::VersionView> for VersionView<'a> {
             created_by: &view.created_by,
             created_at: view.created_at,
             ready: view.ready,
+            quarantine: view.quarantine,
         }
     }
 }
@@ -208,15 +223,21 @@ pub(super) struct BindingView<'a> {
     canary: Option<Canary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shadow: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_percent: Option<u8>,
     policies: Policies,
     auto_rollback: bool,
     enabled: bool,
     activated_at: Timestamp,
     revision: u64,
+    ready: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quarantined: Vec<u32>,
 }
 
-impl<'a> From<&'a Binding> for BindingView<'a> {
-    fn from(binding: &'a Binding) -> Self {
+impl<'a> BindingView<'a> {
+    /// A binding of `namespace`, as `registry` has it in force.
+    pub(super) fn new(binding: &'a Binding, namespace: &Namespace, registry: &Registry) -> Self {
         Self {
             id: &binding.id,
             topic: &binding.topic,
@@ -227,11 +248,14 @@ impl<'a> From<&'a Binding> for BindingView<'a> {
             previous: binding.previous,
             canary: binding.canary,
             shadow: binding.shadow,
+            shadow_percent: binding.shadow.map(|_| binding.shadow_percent),
             policies: binding.policies,
             auto_rollback: binding.auto_rollback,
             enabled: binding.enabled,
             activated_at: binding.activated_at,
             revision: binding.revision,
+            ready: registry.is_in_force(namespace, binding),
+            quarantined: registry.quarantined(namespace, binding),
         }
     }
 }
@@ -294,7 +318,9 @@ pub(super) struct StatsView {
     shadow_same: u64,
     shadow_different: u64,
     shadow_failed: u64,
+    ceiling_trips: u64,
     breaker_open: bool,
+    quarantined: bool,
     run_us: u64,
     run_p50_us: u64,
     run_p99_us: u64,
@@ -319,7 +345,9 @@ impl From<&registry::VersionStats> for StatsView {
             shadow_same,
             shadow_different,
             shadow_failed,
+            ceiling_trips: stats.ceiling_trips,
             breaker_open: stats.breaker_open,
+            quarantined: stats.quarantined,
             run_us: micros(stats.run),
             run_p50_us: micros(stats.run_p50),
             run_p99_us: micros(stats.run_p99),

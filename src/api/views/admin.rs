@@ -204,6 +204,16 @@ impl From<&WhyNot> for ReasonView {
                     ..Self::new("hook_deferred", detail).until(Some(*until))
                 }
             }
+            WhyNot::Quarantined { by } => {
+                let detail = format!(
+                    "{by} is in quarantine, and its policy lets nothing pass without it; acknowledge that, or put \
+                     another version in force"
+                );
+                Self {
+                    hook: Some(by.to_string()),
+                    ..Self::new("hook_quarantined", detail)
+                }
+            }
             WhyNot::Leased { by, until } => {
                 let who = match by {
                     Some(by) => format!("the consumer {by}"),

@@ -60,6 +60,9 @@ pub(in crate::cli) struct BindArgs {
     /// A version that runs on copies, so that what it says can be compared
     #[arg(long, value_name = "N")]
     shadow: Option<u32>,
+    /// The share of the items that it runs on [default: as it was, or else 1]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    shadow_percent: Option<u8>,
     /// No version runs on copies any more
     #[arg(long, conflicts_with = "shadow")]
     no_shadow: bool,
@@ -119,7 +122,7 @@ pub(super) async fn bind(args: &BindArgs) -> Result<(), CliError> {
     {
         kept.extend(["version", "side", "auto_rollback", "enabled", "canary"]);
         if !args.no_shadow {
-            kept.push("shadow");
+            kept.extend(["shadow", "shadow_percent"]);
         }
     }
     for field in kept {
@@ -153,6 +156,10 @@ impl BindArgs {
         say("version", self.version.map(|version| json!(version)));
         say("position", self.position.map(|position| json!(position)));
         say("shadow", self.shadow.map(|shadow| json!(shadow)));
+        say(
+            "shadow_percent",
+            self.shadow_percent.map(|percent| json!(percent)),
+        );
         let policies = self.on_failure.map(|policy| Policies::all(policy.into()));
         say("policies", policies.map(|policies| json!(policies)));
         let flag = |yes: bool, no: bool| (yes || no).then(|| json!(yes));
@@ -267,7 +274,8 @@ pub(super) fn summary(binding: &Value) -> String {
         text.push_str(&format!(", {percent} % of the items to version {version}"));
     }
     if let Some(shadow) = binding["shadow"].as_u64() {
-        text.push_str(&format!(", version {shadow} as its shadow"));
+        let percent = cell(binding, "shadow_percent");
+        text.push_str(&format!(", version {shadow} as the shadow of {percent} %"));
     }
     if binding["enabled"] == false {
         text.push_str(", off");

@@ -72,6 +72,7 @@ impl Offline {
             manifest: file.manifest,
             config: Arc::new(texts(file.config)),
             secrets: Arc::new(secrets.collect()),
+            quarantined: false,
         })
     }
 }

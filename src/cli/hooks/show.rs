@@ -58,6 +58,19 @@ pub(super) async fn show(args: &HookArgs) -> Result<(), CliError> {
     for binding in entries(&hook, "bindings") {
         output::line(&output::escaped(&format!("bound as {}", summary(binding))))?;
     }
+    for version in entries(&hook, "versions") {
+        let Some(quarantine) = version.get("quarantine") else {
+            continue;
+        };
+        output::line(&output::escaped(&format!(
+            "version {} is in quarantine since {}: {} calls ran into what they may have, the last into its {}; \
+             mqueue hooks acknowledge lets it run again",
+            cell(version, "version"),
+            cell(quarantine, "at"),
+            cell(quarantine, "trips"),
+            cell(quarantine, "ceiling").replace('_', " "),
+        )))?;
+    }
     if hook.get("rejected").is_some() {
         output::line(&output::escaped(&format!(
             "rejected: {}",

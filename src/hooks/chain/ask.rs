@@ -9,6 +9,8 @@ use tracing::{Instrument as _, Span};
 use super::Chains;
 use super::breaker::Verdict;
 use super::check::clean;
+use super::shadow::Counted;
+use crate::hooks::rehearse::{Outcome, VerdictWord};
 use crate::hooks::{Bound, Call, Failure, HookContext, HookItem, Report, Room, Verdicts, Version};
 use crate::model::{Policies, Policy, Side};
 
@@ -16,6 +18,8 @@ use crate::model::{Policies, Policy, Side};
 const CALLS_MAX: usize = 64;
 /// How long that search may take, in milliseconds.
 const SEARCH_MS: i64 = 1_000;
+/// When it makes sense to come again with what a version in quarantine is for: people must act first.
+const QUARANTINE_RETRY: Duration = Duration::from_secs(60);
 
 /// What is the same for all questions of one run through a chain.
 #[derive(Clone, Copy)]
@@ -37,6 +41,9 @@ pub(super) trait Direction: Send + Sync + 'static {
 
     fn open(verdicts: Verdicts) -> Option<Vec<Result<Self::Verdict, String>>>;
 
+    /// The verdict in the form that people are shown.
+    fn shown(verdict: &Self::Verdict) -> Outcome;
+
     /// What `verdict` leads to. What is wrong with it is said for the hook's owner.
     fn rule(
         run: Run<'_>,
@@ -54,7 +61,7 @@ pub(super) struct Answer<'a, D: Direction> {
     /// What it said.
     pub(super) ruling: Result<D::Ruling, Fault>,
     /// The same as it came, where a shadow is to be compared with it.
-    said: Option<D::Verdict>,
+    pub(super) said: Option<D::Verdict>,
 }
 
 /// A hook's failure on an item.
@@ -84,6 +91,16 @@ impl FaultKind {
             Self::Trap => policies.trap,
             Self::Timeout => policies.timeout,
             Self::Overload => policies.overload,
+        }
+    }
+
+    /// The word for it.
+    pub(super) fn word(self) -> VerdictWord {
+        match self {
+            Self::Error => VerdictWord::Error,
+            Self::Trap => VerdictWord::Trap,
+            Self::Timeout => VerdictWord::Timeout,
+            Self::Overload => VerdictWord::Overload,
         }
     }
 
@@ -155,7 +172,6 @@ impl Chains {
         run: Run<'_>,
         items: Arc<[HookItem]>,
     ) -> Vec<Answer<'a, D>> {
-        let canary = |item: &HookItem| on_canary(bound, item);
         let mut answers: Vec<Option<Answer<'a, D>>> =
             std::iter::repeat_with(|| None).take(items.len()).collect();
         for trial in [false, true] {
@@ -163,9 +179,8 @@ impl Chains {
                 Some(version) if trial => version,
                 _ => &bound.active,
             };
-            let places: Vec<_> = (0..items.len())
-                .filter(|at| canary(&items[*at]) == trial)
-                .collect();
+            let theirs = |at: &usize| bound.is_on_trial(items[*at].item.id) == trial;
+            let places: Vec<_> = (0..items.len()).filter(theirs).collect();
             self.ask_version(bound, version, run, &items, &places, &mut answers)
                 .await;
         }
@@ -183,9 +198,12 @@ impl Chains {
                 .await;
         }
         let answers: Vec<Answer<'a, D>> = answers.into_iter().flatten().collect();
-        if bound.shadow.is_some() {
-            let said = answers.iter().map(|answer| answer.said.clone()).collect();
-            self.spawn_shadow::<D>(bound, run.context, items, said);
+        let sampled = |at: &usize| bound.is_shadowed(items[*at].item.id);
+        let sample: Vec<usize> = (0..items.len()).filter(sampled).collect();
+        if !sample.is_empty() {
+            let counted = sample.iter().map(|at| Counted::of(&answers[*at])).collect();
+            let shown = sample.iter().map(|at| items[*at].clone()).collect();
+            self.spawn_shadow::<D>(bound, run, shown, counted);
         }
         answers
     }
@@ -293,6 +311,15 @@ impl Chains {
 
     /// Whether the version may be called, and if so whether that is to see if it works again.
     fn admit(&self, question: &Question<'_, '_>, items: usize) -> Result<bool, Fault> {
+        if question.version.quarantined {
+            self.observer.skipped(question.bound, question.version, items);
+            return Err(Fault {
+                kind: FaultKind::Overload,
+                detail: "the hook was not run: it is in quarantine until its owner acknowledges that"
+                    .to_owned(),
+                retry_after: Some(QUARANTINE_RETRY),
+            });
+        }
         let now_ms = self.clock.monotonic().0;
         let admitted = self.breakers.lock().admit(question.version, now_ms);
         admitted.map_err(|wait_ms| {
@@ -319,11 +346,11 @@ impl Chains {
         call: &Call,
         verdicts: Vec<Result<D::Verdict, String>>,
     ) -> Vec<Answer<'a, D>> {
-        let keeps = question.bound.shadow.is_some();
         let (count, mut errors) = (verdicts.len(), 0);
         let mut answers = Vec::with_capacity(count);
         for (item, verdict) in call.items().iter().zip(verdicts) {
-            let said = verdict.as_ref().ok().filter(|_| keeps).cloned();
+            let is_compared = question.bound.is_shadowed(item.item.id);
+            let said = verdict.as_ref().ok().filter(|_| is_compared).cloned();
             let ruled = verdict.and_then(|verdict| D::rule(question.run, question.version, item, verdict));
             let ruling = ruled.map_err(|detail| {
                 errors += 1;
@@ -379,15 +406,4 @@ fn fill<'a, D: Direction>(answers: &mut [Option<Answer<'a, D>>], by: &'a Version
             said: None,
         });
     }
-}
-
-/// Whether an item goes to the version on trial: by its id, so that it stays with one version.
-fn on_canary(bound: &Bound, item: &HookItem) -> bool {
-    /// 2^64 divided by the golden ratio: ids that differ little land far apart.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let Some(canary) = bound.binding.canary.filter(|_| bound.canary.is_some()) else {
-        return false;
-    };
-    let mixed = item.item.id.0.wrapping_mul(SPREAD) >> 32;
-    mixed % 100 < u64::from(canary.percent)
 }

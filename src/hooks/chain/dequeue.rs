@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::Chains;
 use super::ask::{Direction, Fault, FaultKind, Run};
 use super::check::{passed_over, reason, shape};
+use crate::hooks::rehearse::Outcome;
 use crate::hooks::{
     Bound, Chain, DequeueOutcome, DequeueVerdict, Edit, HookContext, HookItem, Reason, Verdicts, Version,
 };
@@ -33,6 +34,10 @@ impl Direction for Outward {
             Verdicts::Dequeue(list) => Some(list),
             Verdicts::Enqueue(_) => None,
         }
+    }
+
+    fn shown(verdict: &DequeueVerdict) -> Outcome {
+        Outcome::of_dequeue(verdict)
     }
 
     fn rule(

@@ -8,6 +8,7 @@ use smallvec::{SmallVec, smallvec};
 use super::Chains;
 use super::ask::{Direction, Fault, FaultKind, Run};
 use super::check::{making, passed_over, reason, shape};
+use crate::hooks::rehearse::Outcome;
 use crate::hooks::{
     Bound, Chain, Edit, EnqueueOutcome, EnqueueVerdict, HookContext, HookItem, Reason, Room, Shaped,
     Verdicts, Version,
@@ -39,6 +40,10 @@ impl Direction for Inward {
             Verdicts::Enqueue(list) => Some(list),
             Verdicts::Dequeue(_) => None,
         }
+    }
+
+    fn shown(verdict: &EnqueueVerdict) -> Outcome {
+        Outcome::of_enqueue(verdict)
     }
 
     fn rule(

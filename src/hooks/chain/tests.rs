@@ -1,6 +1,7 @@
 //! Chains over a scripted runner.
 
 mod breakers;
+mod shadows;
 mod splits;
 
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Timestamp};
 use crate::hooks::{
-    Bound, Call, Chain, Chains, DequeueOutcome, DequeueVerdict, Edit, EnqueueOutcome, EnqueueVerdict,
-    Failure, HookContext, HookItem, Hooks, Observer, Reason, Report, Room, Runner, ShadowOutcome, Usage,
+    Bound, Call, Chain, Chains, Comparison, DequeueOutcome, DequeueVerdict, Edit, EnqueueOutcome,
+    EnqueueVerdict, Failure, HookContext, HookItem, Hooks, Observer, Reason, Report, Room, Runner, Usage,
     Verdicts, Version,
 };
 use crate::model::{
@@ -33,6 +34,7 @@ pub(super) fn version(hook: &str, number: u32) -> Arc<Version> {
         limits: HookLimits::default(),
         config: Arc::default(),
         secrets: Arc::default(),
+        quarantined: false,
     })
 }
 
@@ -49,6 +51,7 @@ fn bound(hook: &str, side: Side, policies: Policies) -> Bound {
             previous: None,
             canary: None,
             shadow: None,
+            shadow_percent: 100,
             policies,
             auto_rollback: false,
             enabled: true,
@@ -198,8 +201,14 @@ impl Observer for Seen {
         self.note(format!("skipped {} {items}", version.hook));
     }
 
-    fn compared(&self, _: &Bound, outcome: ShadowOutcome, items: usize) {
-        self.note(format!("compared {outcome:?} {items}"));
+    fn compared(&self, _: &Bound, compared: &Comparison<'_>) {
+        let words = compared
+            .said
+            .as_ref()
+            .map_or_else(String::new, |[counted, shadow]| {
+                format!(" {} {}", counted.verdict, shadow.verdict)
+            });
+        self.note(format!("compared {:?}{words}", compared.outcome));
     }
 
     fn breaker(&self, _: &Arc<Bound>, version: &Arc<Version>, open: bool) {
@@ -460,22 +469,6 @@ async fn a_canary_gets_its_share_and_keeps_it() {
     let share = first.iter().filter(|word| *word == "store x+h@2").count();
     assert!((200..300).contains(&share), "{share}");
     assert_eq!(bench.runner.0.lock().len(), 4, "one call for each version");
-}
-
-#[tokio::test]
-async fn a_shadow_is_compared_and_changes_nothing() {
-    let mut shadowed = bound("h", Side::Enqueue, Policies::default());
-    shadowed.shadow = Some(version("h", 2));
-    let bench = Bench::new(vec![shadowed]);
-    let outcomes = bench.enqueue(&["x", "keep", "drop", "err"]).await;
-    assert_eq!(words(&outcomes[0]), "store x+h@1");
-    while bench.seen.of("compared").len() < 3 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(
-        bench.seen.of("compared"),
-        ["compared Same 2", "compared Different 1", "compared Failed 1"]
-    );
 }
 
 #[tokio::test]

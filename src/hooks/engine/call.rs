@@ -10,7 +10,7 @@ use super::bindings::{ContextIn, DequeueOut, EnqueueOut, ItemIn, Rules, edit_byt
 use super::host::{Host, HostCallsExceeded, clean};
 use super::modules::Module;
 use crate::clock::Stopwatch;
-use crate::model::{HookLimits, Side};
+use crate::model::{Ceiling, HookLimits, Side};
 
 /// Instructions a counted call may use: more than its time allows.
 const FUEL: u64 = u64::MAX / 2;
@@ -88,6 +88,9 @@ impl Running {
         usage.memory_bytes = host.limiter.memory_bytes_peak;
         usage.host_calls = host.host_calls;
         usage.log_lines_dropped = host.log_lines_dropped;
+        if outcome.is_err() {
+            usage.ceiling = usage.ceiling.or(host.ceiling());
+        }
         let log = std::mem::take(&mut host.log);
         host.end();
         if let Ok(left) = self.store.get_fuel() {
@@ -108,19 +111,25 @@ impl Running {
         let rules = Rules {
             version: &call.version,
         };
+        let failed = |error: wasmtime::Error| {
+            if error.downcast_ref() == Some(&Trap::StackOverflow) {
+                usage.ceiling = Some(Ceiling::Stack);
+            }
+            failure(&error, call)
+        };
         let store = &mut self.store;
         let verdicts = match call.side {
             Side::Enqueue => {
                 let typed = function.typed::<_, EnqueueAnswer>(&*store);
                 let out = typed.and_then(|typed| typed.call(&mut *store, (context, &*items)));
-                let (out,) = out.map_err(|error| failure(&error, call))?;
+                let (out,) = out.map_err(failed)?;
                 let rule = |verdict| rules.settle(verdict, Rules::enqueue);
                 Verdicts::Enqueue(out.into_iter().map(rule).collect())
             }
             Side::Dequeue => {
                 let typed = function.typed::<_, DequeueAnswer>(&*store);
                 let out = typed.and_then(|typed| typed.call(&mut *store, (context, &*items)));
-                let (out,) = out.map_err(|error| failure(&error, call))?;
+                let (out,) = out.map_err(failed)?;
                 let rule = |verdict| rules.settle(verdict, Rules::dequeue);
                 Verdicts::Dequeue(out.into_iter().map(rule).collect())
             }

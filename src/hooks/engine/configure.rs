@@ -6,9 +6,6 @@ use wasmtime::{
 
 use crate::model::HookLimits;
 
-/// Stack a guest may use, in bytes; a JavaScript engine needs this much.
-const WASM_STACK_BYTES: usize = 512 << 10;
-
 /// Which engine an artefact is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,7 +26,6 @@ fn code(kind: Kind) -> Config {
         .epoch_interruption(true)
         .consume_fuel(kind == Kind::Counting)
         .concurrency_support(false)
-        .max_wasm_stack(WASM_STACK_BYTES)
         .wasm_relaxed_simd(false)
         .wasm_multi_memory(false)
         .wasm_memory64(false)
@@ -61,13 +57,16 @@ pub(super) fn running(ceilings: &HookLimits, instances: u32) -> wasmtime::Result
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);
     let mut config = code(Kind::Running);
+    config.max_wasm_stack(ceilings.stack_bytes as usize);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }
 
 /// An engine that counts.
-pub(super) fn counting() -> wasmtime::Result<Engine> {
-    Engine::new(&code(Kind::Counting))
+pub(super) fn counting(ceilings: &HookLimits) -> wasmtime::Result<Engine> {
+    let mut config = code(Kind::Counting);
+    config.max_wasm_stack(ceilings.stack_bytes as usize);
+    Engine::new(&config)
 }
 
 /// Core modules a component may be made of: a guest with imports is three already, with its adapters, and one in Python 38.

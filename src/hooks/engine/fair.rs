@@ -69,6 +69,8 @@ struct Tenant<Job> {
     saving: Saving,
     /// As much again, for rehearsals: trying something out neither holds up what is in force nor waits for it.
     rehearsing: Saving,
+    /// What shadows may use of the namespace's time.
+    shadowing: Saving,
     used: Duration,
 }
 
@@ -125,6 +127,22 @@ impl<Job> Fair<Job> {
         tenant.used += used;
     }
 
+    /// Whether `namespace` has time left for shadows, which is part of what its calls have.
+    pub(super) fn may_shadow(&mut self, namespace: &Namespace, now: Duration) -> Result<(), Refusal> {
+        let quota = self.quotas.of(namespace);
+        let tenant = self.tenant(namespace, quota, now);
+        tenant.shadowing.spare(for_shadows(quota), now)
+    }
+
+    /// A shadow of `namespace` ended after `used`.
+    pub(super) fn shadowed(&mut self, namespace: &Namespace, used: Duration, now: Duration) {
+        let quota = self.quotas.of(namespace);
+        let tenant = self.tenant(namespace, quota, now);
+        tenant
+            .shadowing
+            .spend(nanos(used).max(CALL_NS_MIN), for_shadows(quota), now);
+    }
+
     fn tenant(&mut self, namespace: &Namespace, quota: CpuRate, now: Duration) -> &mut Tenant<Job> {
         if self.tenants.len() > TENANTS_MAX {
             self.forget_idle(now);
@@ -139,6 +157,10 @@ impl<Job> Fair<Job> {
             deficit_ns: QUANTUM_NS,
             saving: full,
             rehearsing: full,
+            shadowing: Saving {
+                saved_ns: nanos(for_shadows(quota).burst),
+                saved_at: now,
+            },
             used: Duration::ZERO,
         })
     }
@@ -232,11 +254,13 @@ impl<Job> Fair<Job> {
         let quotas = &self.quotas;
         self.tenants.retain(|namespace, tenant| {
             let quota = quotas.of(namespace);
-            let is_full = |saving: &mut Saving| {
+            let is_full = |saving: &mut Saving, quota: CpuRate| {
                 saving.save(quota, now);
                 saving.saved_ns >= nanos(quota.burst)
             };
-            let is_idle = is_full(&mut tenant.saving) && is_full(&mut tenant.rehearsing);
+            let is_idle = is_full(&mut tenant.saving, quota)
+                && is_full(&mut tenant.rehearsing, quota)
+                && is_full(&mut tenant.shadowing, for_shadows(quota));
             tenant.running > 0 || !tenant.jobs.is_empty() || !is_idle
         });
     }
@@ -268,6 +292,14 @@ impl Saving {
             .saved_ns
             .saturating_add(earned as i64)
             .min(nanos(quota.burst));
+    }
+}
+
+/// The hundredth part of a namespace's time.
+fn for_shadows(quota: CpuRate) -> CpuRate {
+    CpuRate {
+        per_second: quota.per_second / 100,
+        burst: quota.burst / 100,
     }
 }
 
@@ -410,5 +442,22 @@ mod tests {
         assert_eq!(fair.expire(ms(5)), [1]);
         assert_eq!(fair.pop().map(|(_, _, job)| job), Some(2));
         assert_eq!((fair.waiting(), fair.has_waiting()), (0, false));
+    }
+
+    #[test]
+    fn shadows_have_a_hundredth_of_the_time_and_what_they_take_is_the_calls() {
+        let mut fair: Fair<u32> = Fair::new(1, 10, quota());
+        let a = name("a");
+        fair.may_shadow(&a, ms(0)).unwrap();
+        fair.push(&a, 1, ms(0)).unwrap();
+        fair.pop().unwrap();
+        fair.done(&a, ms(15), ms(0));
+        fair.shadowed(&a, ms(15), ms(0));
+        // Of a second that was saved up, ten milliseconds were theirs; they earn ten more a second.
+        let refused = fair.may_shadow(&a, ms(0)).unwrap_err();
+        assert_eq!(refused.retry_after, ms(500));
+        fair.push(&a, 2, ms(0)).unwrap();
+        fair.may_shadow(&a, ms(600)).unwrap();
+        assert_eq!(fair.used(), [(a, ms(15))]);
     }
 }

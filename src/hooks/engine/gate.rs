@@ -1,20 +1,23 @@
-//! One compilation at a time on this node, and not too many of one namespace in waiting.
+//! Two compilations at a time on this node, of two namespaces, and not too many of one in waiting.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::UploadError;
+use super::turns;
 use crate::model::{Digest, Namespace};
 
 /// Uploads of a namespace at once: one that is compiled and one that waits.
 const UPLOADS_MAX: usize = 2;
 
+/// Compilations at once: a namespace whose module takes long must not hold up another's.
+const COMPILERS: usize = 2;
+
 /// The way to the compiler.
 pub(super) struct Gate {
-    compiler: Semaphore,
+    compiler: turns::Turns,
     uploads: Mutex<HashMap<Namespace, usize>>,
     background: Mutex<HashSet<Digest>>,
 }
@@ -22,7 +25,7 @@ pub(super) struct Gate {
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            compiler: Semaphore::new(1),
+            compiler: turns::Turns::new(COMPILERS),
             uploads: Mutex::default(),
             background: Mutex::default(),
         }
@@ -46,7 +49,7 @@ impl Drop for Place<'_> {
 
 /// The compiler is the holder's.
 pub(super) struct Turn<'a> {
-    _permit: SemaphorePermit<'a>,
+    _turn: turns::Turn,
     _place: Option<Place<'a>>,
 }
 
@@ -62,16 +65,17 @@ impl Gate {
             *count += 1;
             Place(self, namespace)
         };
-        let mut turn = self.turn().await?;
+        let mut turn = self.turn(namespace).await?;
         turn._place = Some(place);
         Ok(turn)
     }
 
-    /// Waits for the compiler.
-    pub(super) async fn turn(&self) -> Result<Turn<'_>, UploadError> {
-        let permit = self.compiler.acquire().await.map_err(UploadError::internal)?;
+    /// Waits until the compiler is `namespace`'s.
+    pub(super) async fn turn(&self, namespace: &Namespace) -> Result<Turn<'_>, UploadError> {
+        let turn = self.compiler.turn(namespace).await;
+        let turn = turn.ok_or_else(|| UploadError::internal("the node stops"))?;
         Ok(Turn {
-            _permit: permit,
+            _turn: turn,
             _place: None,
         })
     }

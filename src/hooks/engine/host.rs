@@ -7,9 +7,7 @@ use wasmtime::{Engine, ResourceLimiter, StoreContextMut};
 
 use super::super::{Call, LogLine, Version};
 use super::bindings::LevelOut;
-
-/// Longest log line and message, in bytes.
-const LINE_BYTES_MAX: usize = 1_024;
+use crate::model::Ceiling;
 
 /// The data of a store.
 pub(super) struct Host {
@@ -45,6 +43,7 @@ impl Host {
                 table_elements_max: limits.table_elements as usize,
                 memory_bytes: 0,
                 memory_bytes_peak: 0,
+                has_refused: false,
             },
         }
     }
@@ -58,6 +57,15 @@ impl Host {
         self.log = Vec::new();
         self.log_lines_dropped = 0;
         self.limiter.memory_bytes_peak = self.limiter.memory_bytes;
+        self.limiter.has_refused = false;
+    }
+
+    /// The limit that the call under way ran into, as far as this end of it knows.
+    pub(super) fn ceiling(&self) -> Option<Ceiling> {
+        if self.host_calls > self.version.limits.host_calls {
+            return Some(Ceiling::HostCalls);
+        }
+        self.limiter.has_refused.then_some(Ceiling::Memory)
     }
 
     /// Lets go of the call, so that a warm instance holds no items.
@@ -113,8 +121,9 @@ impl Host {
     }
 }
 
-/// A guest's text as people may see it: secrets masked, no control characters, at most 1 KiB.
+/// A guest's text as people may see it: secrets masked, no control characters, no longer than a line of its log.
 pub(super) fn clean(version: &Version, text: &str) -> Box<str> {
+    let bytes_max = version.limits.log_line_bytes as usize;
     let longest = version
         .secrets
         .values()
@@ -122,7 +131,7 @@ pub(super) fn clean(version: &Version, text: &str) -> Box<str> {
         .max()
         .unwrap_or(0);
     // A secret that begins within the line is looked for whole.
-    let text = cut(text, LINE_BYTES_MAX + longest);
+    let text = cut(text, bytes_max + longest);
     let masked = mask(version, text);
     let is_shown = |c: &char| {
         !c.is_control()
@@ -130,7 +139,7 @@ pub(super) fn clean(version: &Version, text: &str) -> Box<str> {
     };
     let plain: String = masked.chars().filter(is_shown).collect();
     let masked = mask(version, &plain);
-    cut(&masked, LINE_BYTES_MAX).into()
+    cut(&masked, bytes_max).into()
 }
 
 fn cut(text: &str, bytes_max: usize) -> &str {
@@ -157,6 +166,8 @@ pub(super) struct Limiter {
     table_elements_max: usize,
     memory_bytes: u64,
     pub(super) memory_bytes_peak: u64,
+    /// Whether something was not granted.
+    has_refused: bool,
 }
 
 impl Limiter {
@@ -170,6 +181,7 @@ impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes + desired.saturating_sub(current) as u64;
         if total > self.memory_bytes_max {
+            self.has_refused = true;
             return Ok(false);
         }
         self.memory_bytes = total;
@@ -178,7 +190,9 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= self.table_elements_max)
+        let is_granted = desired <= self.table_elements_max;
+        self.has_refused |= !is_granted;
+        Ok(is_granted)
     }
 }
 

@@ -64,6 +64,13 @@ struct Job {
     reply: oneshot::Sender<Report>,
 }
 
+/// A call that ended, and what it took.
+struct Ended {
+    namespace: Namespace,
+    used: Duration,
+    was_shadow: bool,
+}
+
 impl Threads {
     /// Starts `count` threads that use `execute`.
     pub(super) fn start(
@@ -111,7 +118,12 @@ impl Threads {
             if waiting.is_stopping {
                 return not_run("the server is stopping", Duration::from_secs(1));
             }
-            if let Err(refusal) = waiting.fair.push(&namespace, Job { call, reply }, now) {
+            let may = match call.rehearsal {
+                true => waiting.fair.may_shadow(&namespace, now),
+                false => Ok(()),
+            };
+            let taken = may.and_then(|()| waiting.fair.push(&namespace, Job { call, reply }, now));
+            if let Err(refusal) = taken {
                 return not_run(refusal.detail, refusal.retry_after);
             }
             // Most calls are shorter than it takes to wake a thread: one that is awake takes this one next,
@@ -185,7 +197,7 @@ impl Drop for Threads {
 
 impl Shared {
     fn work(&self, execute: &impl Execute) {
-        let mut ended: Option<(Namespace, Duration)> = None;
+        let mut ended: Option<Ended> = None;
         while let Some((namespace, came, job)) = self.next(ended.take(), execute) {
             let began = self.uptime.elapsed();
             let waited = began.saturating_sub(came);
@@ -193,7 +205,11 @@ impl Shared {
             let executed = catch_unwind(AssertUnwindSafe(|| execute.execute(&job.call)));
             let mut report = executed.unwrap_or_else(|_| failed(Failure::Trap("the host failed".into())));
             report.usage.wait = waited;
-            ended = Some((namespace, self.uptime.elapsed().saturating_sub(began)));
+            ended = Some(Ended {
+                namespace,
+                used: self.uptime.elapsed().saturating_sub(began),
+                was_shadow: job.call.rehearsal,
+            });
             // Whoever asked may be gone: the call was made all the same.
             let _ = job.reply.send(report);
         }
@@ -209,15 +225,14 @@ impl Shared {
     }
 
     /// Books the call that ended and waits for the next; `None` when there will be none.
-    fn next(
-        &self,
-        ended: Option<(Namespace, Duration)>,
-        execute: &impl Execute,
-    ) -> Option<(Namespace, Duration, Job)> {
+    fn next(&self, ended: Option<Ended>, execute: &impl Execute) -> Option<(Namespace, Duration, Job)> {
         let mut waiting = self.waiting.lock();
-        if let Some((namespace, used)) = ended {
+        if let Some(ended) = ended {
             let now = self.uptime.elapsed();
-            waiting.fair.done(&namespace, used, now);
+            waiting.fair.done(&ended.namespace, ended.used, now);
+            if ended.was_shadow {
+                waiting.fair.shadowed(&ended.namespace, ended.used, now);
+            }
             if now.saturating_sub(waiting.expired_at) >= EXPIRE_EVERY {
                 waiting.expired_at = now;
                 for job in waiting.fair.expire(now.saturating_sub(self.wait_max)) {

@@ -69,6 +69,7 @@ pub(super) fn trial_version(
         limits,
         config: Arc::default(),
         secrets: Arc::default(),
+        quarantined: false,
     }))
 }
 

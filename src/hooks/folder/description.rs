@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::hooks::registry::{BindingDraft, NewVersion};
-use crate::model::{HookConfig, HookName, Manifest, Policies, Side, TopicPattern};
+use crate::model::{HookConfig, HookName, Manifest, Policies, SHADOW_PERCENT, Side, TopicPattern};
 
 /// The name under which the cases of `tests.json` are kept.
 pub(super) const TESTS_NAME: &str = "folder";
@@ -105,6 +105,7 @@ impl Description {
                 version: 0,
                 canary: None,
                 shadow: None,
+                shadow_percent: SHADOW_PERCENT,
                 policies: bound.policies,
                 auto_rollback: bound.auto_rollback,
                 enabled: bound.enabled,

@@ -42,46 +42,85 @@ pub(super) struct Found {
     pub(super) hook: Result<FolderHook, String>,
 }
 
-/// Every folder two levels below `root` that has a `hook.toml`. What is not found is not there.
+/// What a look through the folder showed.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Every folder two levels below the root that has a `hook.toml`.
+    pub(super) found: BTreeMap<Place, Found>,
+    /// Namespaces that may have more than what was found, and why.
+    pub(super) unseen: BTreeMap<Namespace, String>,
+    /// Whether there is nothing at all, as where a volume is not mounted.
+    pub(super) is_empty: bool,
+}
+
+/// Looks through `root`. What is not found is not there, but for what is in `unseen`.
 ///
 /// # Errors
-/// When `root` or a folder in it cannot be read: whatever is in it may still be there.
-pub(super) fn scan(root: &Path) -> io::Result<BTreeMap<Place, Found>> {
-    let mut found = BTreeMap::new();
-    for namespace in entries(root)? {
-        let Some(name) = name_of::<Namespace>(&namespace) else {
+/// When `root` cannot be read: whatever is in it may still be there.
+pub(super) fn scan(root: &Path) -> io::Result<Scan> {
+    let namespaces = entries(root)?;
+    if namespaces.len() >= ENTRIES_MAX {
+        return Err(io::Error::other(format!(
+            "it has {ENTRIES_MAX} entries or more, which is more than are looked at"
+        )));
+    }
+    let mut scan = Scan {
+        is_empty: namespaces.is_empty(),
+        ..Scan::default()
+    };
+    for folder in namespaces {
+        let Some(namespace) = name_of::<Namespace>(&folder) else {
             continue;
         };
-        if RESERVED.contains(&name.as_str()) || !is_folder(&namespace)? {
+        if RESERVED.contains(&namespace.as_str()) {
             continue;
         }
-        for folder in if_there(entries(&namespace))?.unwrap_or_default() {
-            let Some(hook) = name_of::<HookName>(&folder) else {
-                continue;
-            };
-            let toml = std::fs::symlink_metadata(folder.join("hook.toml"));
-            if !is_folder(&folder)? || if_there(toml)?.is_none() {
-                continue;
-            }
-            if found.len() == HOOKS_MAX {
-                tracing::warn!(
-                    HOOKS_MAX,
-                    "the plugins folder holds more hooks than are looked at"
-                );
-                return Ok(found);
-            }
-            let mut hasher = blake3::Hasher::new();
-            let read = read_hook(&folder, &hook, &mut hasher);
-            if let Err(reason) = &read {
-                hasher.update(reason.as_bytes());
-            }
-            let hash = hasher.finalize();
-            found.insert((name.clone(), hook), Found { hash, hook: read });
+        if let Err(error) = scan_namespace(&folder, &namespace, &mut scan.found) {
+            scan.unseen.insert(namespace, error.to_string());
         }
     }
     // What was not found may only have gone with all the rest.
     std::fs::read_dir(root)?;
-    Ok(found)
+    Ok(scan)
+}
+
+fn scan_namespace(
+    folder: &Path,
+    namespace: &Namespace,
+    found: &mut BTreeMap<Place, Found>,
+) -> io::Result<()> {
+    if !is_folder(folder)? {
+        return Ok(());
+    }
+    let folders = if_there(entries(folder))?.unwrap_or_default();
+    let is_cut = folders.len() >= ENTRIES_MAX;
+    for folder in folders {
+        let Some(hook) = name_of::<HookName>(&folder) else {
+            continue;
+        };
+        let toml = std::fs::symlink_metadata(folder.join("hook.toml"));
+        if !is_folder(&folder)? || if_there(toml)?.is_none() {
+            continue;
+        }
+        if found.len() == HOOKS_MAX {
+            return Err(io::Error::other(format!(
+                "the plugins folder holds more than {HOOKS_MAX} hooks"
+            )));
+        }
+        let mut hasher = blake3::Hasher::new();
+        let read = read_hook(&folder, &hook, &mut hasher);
+        if let Err(reason) = &read {
+            hasher.update(reason.as_bytes());
+        }
+        let hash = hasher.finalize();
+        found.insert((namespace.clone(), hook), Found { hash, hook: read });
+    }
+    match is_cut {
+        true => Err(io::Error::other(format!(
+            "it has {ENTRIES_MAX} entries or more, which is more than are looked at"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Nothing where there is no such thing; other errors say nothing about what is there.

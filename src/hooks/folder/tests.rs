@@ -60,7 +60,7 @@ async fn a_hook_in_the_folder_is_in_force_and_follows_its_files() {
     b.write("acme/tag/hook.wat", "two");
     b.folder.look().await;
     assert_eq!(b.state(), (Some(2), None));
-    fs::remove_dir_all(b.root.path().join("acme")).unwrap();
+    fs::remove_dir_all(b.root.path().join("acme/tag")).unwrap();
     b.folder.look().await;
     assert_eq!(b.state(), (None, None));
     // What is left is the API's.
@@ -210,11 +210,56 @@ async fn a_hook_that_left_the_folder_while_the_node_was_down_is_unbound() {
     b.write("acme/tag/hook.toml", BOUND);
     b.write("acme/tag/hook.wat", "one");
     b.folder.look().await;
-    fs::remove_dir_all(b.root.path().join("acme")).unwrap();
+    fs::remove_dir_all(b.root.path().join("acme/tag")).unwrap();
     let after = b.f.again().await;
     assert_eq!(after.in_force().len(), 1);
     HookFolder::new(b.root.path().to_owned(), after.registry.clone())
         .look()
         .await;
     assert!(after.in_force().is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_folder_takes_no_hook_out_of_force() {
+    let mut b = bench().await;
+    b.write("acme/tag/hook.toml", BOUND);
+    b.write("acme/tag/hook.wat", "one");
+    b.folder.look().await;
+    // A mount point without its volume.
+    let aside = TempDir::new().unwrap();
+    fs::rename(b.root.path().join("acme"), aside.path().join("acme")).unwrap();
+    b.folder.look().await;
+    assert_eq!(b.state(), (Some(1), None));
+    HookFolder::new(b.root.path().to_owned(), b.f.registry.clone())
+        .look()
+        .await;
+    assert_eq!(b.state(), (Some(1), None), "after a restart neither");
+    // Whoever means it leaves the namespace's folder.
+    fs::create_dir(b.root.path().join("acme")).unwrap();
+    b.folder.look().await;
+    assert_eq!(b.state(), (None, None));
+}
+
+#[tokio::test]
+async fn one_namespaces_folder_that_cannot_be_read_whole_holds_up_no_other() {
+    let mut b = bench().await;
+    for namespace in ["acme", "crowd"] {
+        b.write(&format!("{namespace}/tag/hook.toml"), BOUND);
+        b.write(&format!("{namespace}/tag/hook.wat"), "one");
+    }
+    b.folder.look().await;
+    let crowd = "crowd".parse().unwrap();
+    let bound = |b: &Bench| b.f.registry.bindings(&crowd).len();
+    assert_eq!((b.state().0, bound(&b)), (Some(1), 1));
+    // More than is looked at; what is beyond may be the hook.
+    for number in 0..10_000 {
+        b.write(&format!("crowd/n{number}"), "");
+    }
+    fs::remove_dir_all(b.root.path().join("crowd/tag")).unwrap();
+    b.write("acme/tag/hook.wat", "two");
+    b.folder.look().await;
+    assert_eq!((b.state().0, bound(&b)), (Some(2), 1));
+    fs::remove_dir_all(b.root.path().join("crowd")).unwrap();
+    b.folder.look().await;
+    assert_eq!((b.state().0, bound(&b)), (Some(2), 0));
 }

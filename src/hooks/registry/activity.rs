@@ -8,11 +8,12 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast;
 
+use super::differences::Differences;
 use super::log::{BYTES_MAX, HookLog};
 use super::stats::Counts;
-use super::{KeptFailure, LogEntry, Registry, VersionStats};
+use super::{KeptFailure, LogEntry, Registry, ShadowDifference, VersionStats};
 use crate::clock::{Clock, Timestamp};
-use crate::hooks::{Bound, Call, HookItem, LogLevel, Observer, Report, ShadowOutcome, Version};
+use crate::hooks::{Bound, Call, Comparison, HookItem, LogLevel, Observer, Report, Version};
 use crate::model::{HookName, HookRef, Namespace};
 
 /// Versions of each hook that metrics show.
@@ -37,6 +38,7 @@ pub(super) struct Activity {
     clock: Clock,
     log_bytes: AtomicUsize,
     failure_bytes: AtomicUsize,
+    difference_bytes: AtomicUsize,
 }
 
 /// What one hook did.
@@ -45,6 +47,7 @@ struct HookActivity {
     log: HookLog,
     counts: Mutex<BTreeMap<u32, Counts>>,
     failures: Mutex<VecDeque<KeptFailure>>,
+    differences: Differences,
 }
 
 impl Activity {
@@ -54,6 +57,7 @@ impl Activity {
             clock,
             log_bytes: AtomicUsize::new(0),
             failure_bytes: AtomicUsize::new(0),
+            difference_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -124,6 +128,11 @@ impl Activity {
             .collect()
     }
 
+    pub(super) fn differences(&self, namespace: &Namespace, hook: &HookName) -> Vec<ShadowDifference> {
+        let found = self.find(namespace, hook);
+        found.map_or_else(Vec::new, |activity| activity.differences.list())
+    }
+
     /// Forgets hooks and versions that are gone, and failures that are too old.
     pub(super) fn tidy(
         &self,
@@ -145,6 +154,7 @@ impl Activity {
                 }
                 drop(failures);
                 if !there {
+                    activity.differences.clear(&self.difference_bytes);
                     while activity.log.bytes() > 0 {
                         activity.log.halve(&self.log_bytes);
                     }
@@ -170,9 +180,19 @@ impl Activity {
                 log: HookLog::new(self.clock.monotonic()),
                 counts: Mutex::default(),
                 failures: Mutex::default(),
+                differences: Differences::default(),
             })
         };
         of_namespace.entry(hook.clone()).or_insert_with(new).clone()
+    }
+
+    /// Begins to count anew what `version` is quarantined for.
+    pub(super) fn forgive(&self, version: &Version) {
+        if let Some(activity) = self.find(&version.namespace, &version.hook.hook)
+            && let Some(counts) = activity.counts.lock().get_mut(&version.hook.version)
+        {
+            counts.forgive();
+        }
     }
 
     fn count(&self, version: &Version, count: impl FnOnce(&mut Counts)) {
@@ -192,7 +212,8 @@ impl Activity {
         }
     }
 
-    fn called(&self, call: &Call, report: &Report) {
+    /// Counts a call; where it ran into a limit, how many did since the version was last let run.
+    fn called(&self, call: &Call, report: &Report) -> Option<u32> {
         let HookVersion {
             namespace,
             hook,
@@ -211,6 +232,7 @@ impl Activity {
         if !call.rehearsal {
             counts.called(call.range.len(), report);
         }
+        report.usage.ceiling.map(|_| counts.tripped())
     }
 
     fn keep(&self, call: &Call, items: &[HookItem], detail: &str) {
@@ -299,7 +321,10 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 
 impl Observer for Registry {
     fn called(&self, call: &Call, report: &Report) {
-        self.activity.called(call, report);
+        let trips = self.activity.called(call, report);
+        if let (Some(trips), Some(ceiling)) = (trips, report.usage.ceiling) {
+            self.tripped(&call.version, ceiling, trips);
+        }
     }
 
     fn failed(&self, call: &Call, items: &[HookItem], detail: &str) {
@@ -313,11 +338,19 @@ impl Observer for Registry {
             .count(version, |counts| counts.skipped += items as u64);
     }
 
-    fn compared(&self, bound: &Bound, outcome: ShadowOutcome, items: usize) {
-        if let Some(shadow) = &bound.shadow {
-            self.activity
-                .count(shadow, |counts| counts.compared(outcome, items));
-        }
+    fn compared(&self, bound: &Bound, comparison: &Comparison<'_>) {
+        let Some(shadow) = &bound.shadow else { return };
+        let activity = self.activity.of(&shadow.namespace, &shadow.hook.hook);
+        activity
+            .counts
+            .lock()
+            .entry(shadow.hook.version)
+            .or_default()
+            .compared(comparison.outcome);
+        let (now, bytes) = (self.activity.clock.now(), &self.activity.difference_bytes);
+        activity
+            .differences
+            .add(comparison, shadow.hook.version, now, bytes);
     }
 
     fn breaker(&self, bound: &Arc<Bound>, version: &Arc<Version>, open: bool) {

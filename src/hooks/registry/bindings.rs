@@ -318,6 +318,12 @@ impl Registry {
                 detail: "must be between 1 and 99".to_owned(),
             });
         }
+        if !(1..=100).contains(&binding.shadow_percent) {
+            return Err(RegistryError::Invalid {
+                field: "shadow_percent",
+                detail: "must be between 1 and 100".to_owned(),
+            });
+        }
         let limits = &self.limits.namespace;
         let Some(tenant) = state.tenants.get(namespace) else {
             return Err(RegistryError::UnknownHook);
@@ -351,9 +357,14 @@ impl Registry {
             if !exports(stored, side) {
                 return Err(no_export(hook, number, side));
             }
+            if stored.quarantine.is_some() {
+                return Err(RegistryError::Gate(vec![format!(
+                    "{hook}@{number} is in quarantine; acknowledge that first"
+                )]));
+            }
             stored.version.clone()
         };
-        self.preparer.ensure(version.digest).await?;
+        self.preparer.ensure(version.digest, namespace).await?;
         match self.preparer.try_out(version.clone()).await {
             Err(UploadError::Start(detail)) => {
                 let detail = format!("version: it cannot be instantiated within its own limits: {detail}");
@@ -431,6 +442,7 @@ fn drafted(draft: &BindingDraft, before: Option<&Binding>, now: Timestamp) -> Bi
         previous: None,
         canary: draft.canary,
         shadow: draft.shadow,
+        shadow_percent: draft.shadow_percent,
         policies: draft.policies,
         auto_rollback: draft.auto_rollback,
         enabled: draft.enabled,

@@ -5,19 +5,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::state::{State, versions_of};
+use super::state::State;
 use super::versions::By;
 use super::{Registry, RegistryError, Result};
 use crate::clock::Timestamp;
-use crate::hooks::Bound;
-use crate::hooks::engine::UploadError;
-use crate::model::{Author, Binding, Digest, HookLimits, Namespace};
+use crate::model::{Author, HookLimits, Namespace};
 use crate::shard::{AuditRow, HookChange, ShardError};
 
 /// How often a plan is made anew because another node changed something first.
 const ATTEMPTS: usize = 8;
-/// How long a module that could not be compiled is not waited for again, in milliseconds.
-const FAILED_MS: i64 = 10 * 60 * 1_000;
 /// Longest actor and JSON text in the log of changes, in bytes; a longer text is left out.
 const AUDIT_BYTES_MAX: usize = 64 << 10;
 const ACTOR_BYTES_MAX: usize = 256;
@@ -177,8 +173,9 @@ impl Registry {
         }
     }
 
-    /// Looks whether another node changed something, and takes it over once the modules it needs are compiled
-    /// here: until then what was in force before stays in force. Returns whether there was something.
+    /// Looks whether another node changed something, and takes it over. What names a module that is not compiled here
+    /// yet is in force as soon as it is; until then what was in force before stays in force. Returns whether there was
+    /// something.
     ///
     /// # Errors
     /// When the catalog cannot be read.
@@ -186,92 +183,10 @@ impl Registry {
         if self.catalog.hooks_generation().await? == self.state.read().generation {
             return Ok(false);
         }
-        let contents = self.catalog.hooks().await?;
-        let state = State::load(contents, &self.state.read(), &self.limits.call.load());
-        for (namespace, tenant) in &state.tenants {
-            for binding in tenant.bindings.values().filter(|binding| binding.enabled) {
-                for (_, version) in versions_of(binding) {
-                    let Some(stored) = state.stored(namespace, &binding.hook, version) else {
-                        continue;
-                    };
-                    if let Err(error) = self.ensure_once(stored.row.digest).await {
-                        let hook = &stored.version.hook;
-                        tracing::warn!(%namespace, %hook, %error, "a hook from the catalog is not ready here");
-                    }
-                }
-            }
-        }
         let _writing = self.writing.lock().await;
         self.reload().await?;
         Ok(true)
     }
-
-    /// Compiles a module that is not ready here, unless that failed lately: one tenant's module must not hold
-    /// up the changes of all others time and again. Calls of it have it compiled all the same.
-    async fn ensure_once(&self, digest: Digest) -> std::result::Result<(), UploadError> {
-        let now = self.clock.monotonic();
-        let failed_lately = {
-            let mut failed = self.failed.lock();
-            failed.retain(|_, at| now.0 - at.0 < FAILED_MS);
-            failed.contains_key(&digest)
-        };
-        if failed_lately || self.preparer.is_ready(digest) {
-            return Ok(());
-        }
-        let ensured = self.preparer.ensure(digest).await;
-        if ensured.is_err() {
-            self.failed.lock().insert(digest, now);
-        }
-        ensured
-    }
-
-    /// Tells the chains which bindings of `namespace` are in force. Bindings that did not change are the very
-    /// same as before.
-    pub(super) fn publish(&self, namespace: &Namespace) {
-        let Some(sink) = self.sink.get() else { return };
-        // Held while the sink is called: two publications must not overtake each other.
-        let mut published = self.published.lock();
-        let bound: Vec<Arc<Bound>> = {
-            let state = self.state.read();
-            let old = published.get(namespace).map_or(&[][..], Vec::as_slice);
-            let tenant = state.tenants.get(namespace);
-            let bindings = tenant.into_iter().flat_map(|tenant| tenant.bindings.values());
-            let on = bindings.filter(|binding| binding.enabled);
-            on.filter_map(|binding| bind(&state, namespace, binding))
-                .map(|bound| match old.iter().find(|old| same(old, &bound)) {
-                    Some(old) => old.clone(),
-                    None => Arc::new(bound),
-                })
-                .collect()
-        };
-        sink(namespace, bound.clone());
-        if bound.is_empty() {
-            published.remove(namespace);
-        } else {
-            published.insert(namespace.clone(), bound);
-        }
-    }
-}
-
-/// A binding with its versions; none when the version in force is missing, which the registry never lets be.
-fn bind(state: &State, namespace: &Namespace, binding: &Binding) -> Option<Bound> {
-    let version = |number: u32| {
-        let stored = state.stored(namespace, &binding.hook, number)?;
-        Some(stored.version.clone())
-    };
-    Some(Bound {
-        namespace: namespace.clone(),
-        binding: binding.clone(),
-        active: version(binding.version)?,
-        canary: binding.canary.and_then(|canary| version(canary.version)),
-        shadow: binding.shadow.and_then(version),
-        previous: binding.previous.and_then(version),
-    })
-}
-
-fn same(one: &Bound, other: &Bound) -> bool {
-    // A catalog brought back from a copy may have other versions under the same numbers.
-    one.binding == other.binding && Arc::ptr_eq(&one.active, &other.active)
 }
 
 fn namespace_of(change: &HookChange) -> &Namespace {
@@ -281,6 +196,7 @@ fn namespace_of(change: &HookChange) -> &Namespace {
         | HookChange::PutBinding(namespace, _)
         | HookChange::DeleteBinding(namespace, _)
         | HookChange::PutTest { namespace, .. }
+        | HookChange::Quarantine { namespace, .. }
         | HookChange::DeleteTest(namespace, ..) => namespace,
     }
 }

@@ -17,8 +17,8 @@ pub trait Preparer: Rehearser {
     /// Makes a module out of what was uploaded, compiles it and instantiates it once.
     async fn prepare(&self, upload: &[u8], namespace: &Namespace) -> Result<Prepared, UploadError>;
 
-    /// Makes sure a module from the catalog is compiled here.
-    async fn ensure(&self, digest: Digest) -> Result<(), UploadError>;
+    /// Makes sure a module of `namespace` from the catalog is compiled here.
+    async fn ensure(&self, digest: Digest, namespace: &Namespace) -> Result<(), UploadError>;
 
     /// Whether a module is compiled here.
     fn is_ready(&self, digest: Digest) -> bool;
@@ -50,8 +50,8 @@ impl Preparer for Engine {
         Self::prepare(self, upload, namespace).await
     }
 
-    async fn ensure(&self, digest: Digest) -> Result<(), UploadError> {
-        Self::ensure(self, digest).await
+    async fn ensure(&self, digest: Digest, namespace: &Namespace) -> Result<(), UploadError> {
+        Self::ensure(self, digest, namespace).await
     }
 
     fn is_ready(&self, digest: Digest) -> bool {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::VersionStats;
 use crate::hooks::Version;
-use crate::model::{Binding, HookLimits, HookName, HookRef, Namespace, Side, TopicPattern};
+use crate::model::{Binding, HookLimits, HookName, HookRef, Namespace, Quarantine, Side, TopicPattern};
 use crate::shard::{HookChange, HookContents, HookVersionRow};
 
 /// All hooks as of one change.
@@ -36,6 +37,8 @@ pub(super) struct Hook {
 pub(super) struct Stored {
     pub(super) row: HookVersionRow,
     pub(super) version: Arc<Version>,
+    /// Why it is not run.
+    pub(super) quarantine: Option<Quarantine>,
 }
 
 impl State {
@@ -45,14 +48,19 @@ impl State {
             generation: contents.generation,
             ..Self::default()
         };
+        let quarantines: HashMap<_, _> = contents
+            .quarantines
+            .into_iter()
+            .map(|(namespace, hook, version, why)| ((namespace, hook, version), why))
+            .collect();
         for row in contents.versions {
-            let known = old
-                .hook(&row.namespace, &row.hook)
-                .and_then(|hook| hook.versions.get(&row.version));
+            let key = (row.namespace.clone(), row.hook.clone(), row.version);
+            let quarantine = quarantines.get(&key).copied();
+            let known = old.stored(&row.namespace, &row.hook, row.version);
             let known = known
-                .filter(|known| known.row == row)
+                .filter(|known| known.row == row && known.quarantine == quarantine)
                 .map(|known| known.version.clone());
-            state.add(row, known, limits);
+            state.add(row, quarantine, known, limits);
         }
         for (namespace, binding) in contents.bindings {
             let tenant = state.tenants.entry(namespace).or_default();
@@ -72,7 +80,7 @@ impl State {
     /// Does in memory what the catalog did.
     pub(super) fn apply(&mut self, change: &HookChange, limits: &HookLimits) {
         match change {
-            HookChange::AddVersion(row, _) => self.add(row.clone(), None, limits),
+            HookChange::AddVersion(row, _) => self.add(row.clone(), None, None, limits),
             HookChange::DeleteVersion(namespace, hook, version, _) => {
                 let Some(tenant) = self.tenants.get_mut(namespace) else {
                     return;
@@ -109,6 +117,18 @@ impl State {
                     hook.tests.remove(name);
                 }
             }
+            HookChange::Quarantine {
+                namespace,
+                hook,
+                version,
+                quarantine,
+            } => {
+                let hook = self.hook_mut(namespace, hook);
+                if let Some(stored) = hook.and_then(|hook| hook.versions.get_mut(version)) {
+                    stored.quarantine = *quarantine;
+                    stored.version = version_of(&stored.row, quarantine.is_some(), limits);
+                }
+            }
         }
     }
 
@@ -118,6 +138,26 @@ impl State {
 
     pub(super) fn stored(&self, namespace: &Namespace, hook: &HookName, version: u32) -> Option<&Stored> {
         self.hook(namespace, hook)?.versions.get(&version)
+    }
+
+    pub(super) fn is_quarantined(&self, namespace: &Namespace, hook: &HookName, version: u32) -> bool {
+        let stored = self.stored(namespace, hook, version);
+        stored.is_some_and(|stored| stored.quarantine.is_some())
+    }
+
+    /// Completes what is known of a version: a breaker is of interest while its version would be run.
+    pub(super) fn judge(&self, namespace: &Namespace, hook: &HookName, stats: &mut VersionStats) {
+        stats.quarantined = self.is_quarantined(namespace, hook, stats.version);
+        let runs = |binding: &Binding| {
+            let number = Some(stats.version);
+            binding.enabled
+                && binding.hook == *hook
+                && (Some(binding.version) == number
+                    || binding.canary.map(|canary| canary.version) == number
+                    || (binding.previous == number && binding.policies.retries()))
+        };
+        let tenant = self.tenants.get(namespace);
+        stats.breaker_open &= tenant.is_some_and(|tenant| tenant.bindings.values().any(runs));
     }
 
     /// The number of the next version of `hook`: one that none of its versions ever had.
@@ -146,21 +186,32 @@ impl State {
             .values_mut()
             .flat_map(|tenant| tenant.hooks.values_mut());
         for stored in hooks.flat_map(|hook| hook.versions.values_mut()) {
-            stored.version = version_of(&stored.row, limits);
+            stored.version = version_of(&stored.row, stored.quarantine.is_some(), limits);
         }
     }
 
-    fn add(&mut self, row: HookVersionRow, known: Option<Arc<Version>>, limits: &HookLimits) {
-        let version = known.unwrap_or_else(|| version_of(&row, limits));
+    fn add(
+        &mut self,
+        row: HookVersionRow,
+        quarantine: Option<Quarantine>,
+        known: Option<Arc<Version>>,
+        limits: &HookLimits,
+    ) {
+        let version = known.unwrap_or_else(|| version_of(&row, quarantine.is_some(), limits));
         self.note_number(row.namespace.clone(), row.hook.clone(), row.version);
         let tenant = self.tenants.entry(row.namespace.clone()).or_default();
         let hook = tenant.hooks.entry(row.hook.clone()).or_default();
-        hook.versions.insert(row.version, Stored { row, version });
+        let stored = Stored {
+            row,
+            version,
+            quarantine,
+        };
+        hook.versions.insert(stored.row.version, stored);
     }
 }
 
 /// A version as it is run under `limits`, unless its manifest asks for less.
-fn version_of(row: &HookVersionRow, limits: &HookLimits) -> Arc<Version> {
+fn version_of(row: &HookVersionRow, quarantined: bool, limits: &HookLimits) -> Arc<Version> {
     Arc::new(Version {
         namespace: row.namespace.clone(),
         hook: HookRef {
@@ -172,6 +223,7 @@ fn version_of(row: &HookVersionRow, limits: &HookLimits) -> Arc<Version> {
         limits: limits.lowered(&row.manifest.limits),
         config: row.config.clone(),
         secrets: row.secrets.clone(),
+        quarantined,
     })
 }
 

@@ -36,6 +36,9 @@ pub(super) struct Counts {
     pub(super) skipped: u64,
     shadow: [u64; 3],
     pub(super) breaker_open: bool,
+    ceiling_trips: u64,
+    /// Those since the version was last let run, up to which it is quarantined.
+    trips: u32,
     run: Duration,
     runs: [u64; BUCKETS],
     memory_bytes_max: u64,
@@ -76,13 +79,25 @@ impl Counts {
         self.runs[bits.min(BUCKETS - 1)] += 1;
     }
 
-    pub(super) fn compared(&mut self, outcome: ShadowOutcome, items: usize) {
+    /// Counts a call that ran into a limit; returns how many did since the version was last let run.
+    pub(super) fn tripped(&mut self) -> u32 {
+        self.ceiling_trips += 1;
+        self.trips = self.trips.saturating_add(1);
+        self.trips
+    }
+
+    /// Begins to count anew what a version is quarantined for.
+    pub(super) fn forgive(&mut self) {
+        self.trips = 0;
+    }
+
+    pub(super) fn compared(&mut self, outcome: ShadowOutcome) {
         let place = match outcome {
             ShadowOutcome::Same => 0,
             ShadowOutcome::Different => 1,
             ShadowOutcome::Failed => 2,
         };
-        self.shadow[place] += items as u64;
+        self.shadow[place] += 1;
     }
 
     pub(super) fn view(&self, version: u32) -> VersionStats {
@@ -98,7 +113,10 @@ impl Counts {
             overloads: self.overloads,
             skipped: self.skipped,
             shadow: self.shadow,
+            ceiling_trips: self.ceiling_trips,
             breaker_open: self.breaker_open,
+            // The registry knows.
+            quarantined: false,
             run: self.run,
             run_p50: self.quantile(50),
             run_p99: self.quantile(99),

@@ -22,7 +22,9 @@ use crate::shard::{AuditQuery, AuditRecord, SeaShard, ShardOptions};
 
 mod activity;
 mod changes;
+mod following;
 mod limits;
+mod quarantine;
 
 /// Takes every upload that does not begin with `bad`; `reject` in a module makes its calls reject.
 #[derive(Debug, Default)]
@@ -52,7 +54,14 @@ impl Preparer for FakeEngine {
         })
     }
 
-    async fn ensure(&self, digest: Digest) -> std::result::Result<(), UploadError> {
+    async fn ensure(&self, digest: Digest, namespace: &Namespace) -> std::result::Result<(), UploadError> {
+        match namespace.as_str() {
+            "stuck" if !self.is_ready(digest) => std::future::pending().await,
+            "broken" if !self.is_ready(digest) => {
+                return Err(UploadError::Compile("it is broken".to_owned()));
+            }
+            _ => {}
+        }
         self.ready.lock().insert(digest);
         Ok(())
     }
@@ -114,9 +123,15 @@ impl Fixture {
             .unwrap();
         let engine = Arc::new(FakeEngine::default());
         let limits = HookLimits::default();
-        let registry = Registry::open(shard.catalog(), engine, clock.clone(), limits)
-            .await
-            .unwrap();
+        let registry = Registry::open(
+            shard.catalog(),
+            engine,
+            clock.clone(),
+            limits,
+            NamespaceHookLimits::default(),
+        )
+        .await
+        .unwrap();
         let published: Arc<Mutex<BTreeMap<Namespace, Vec<Arc<Bound>>>>> = Arc::default();
         let table = published.clone();
         registry.publish_to(Box::new(move |namespace, bound| {
@@ -194,6 +209,7 @@ pub(in crate::hooks) fn draft(id: &str, hook: &str, version: u32) -> BindingDraf
         version,
         canary: None,
         shadow: None,
+        shadow_percent: 1,
         policies: Policies::default(),
         auto_rollback: true,
         enabled: true,
@@ -205,5 +221,25 @@ pub(in crate::hooks) fn activation(version: u32) -> Activation {
         version,
         canary_percent: None,
         force: false,
+    }
+}
+
+/// An item as hooks see it.
+pub(super) fn item(id: u64) -> HookItem {
+    HookItem {
+        item: Arc::new(Item {
+            id: ItemId(id),
+            priority: 1,
+            lease_ms: 1,
+            max_attempts: 1,
+            kind: PayloadKind::Text,
+            enqueued_at: Timestamp::ZERO,
+            deliver_after: Timestamp::ZERO,
+            expires_at: None,
+            payload: Box::from(*b"hello"),
+            extra: None,
+        }),
+        attempt: 0,
+        hops: 0,
     }
 }

@@ -421,8 +421,11 @@ impl Registry {
         }
     }
 
-    fn view(&self, stored: &Stored) -> VersionView {
-        self.view_of(&stored.row)
+    pub(super) fn view(&self, stored: &Stored) -> VersionView {
+        VersionView {
+            quarantine: stored.quarantine,
+            ..self.view_of(&stored.row)
+        }
     }
 
     fn view_of(&self, row: &HookVersionRow) -> VersionView {
@@ -439,11 +442,12 @@ impl Registry {
             created_by: row.created_by.clone(),
             created_at: row.created_at,
             ready: self.preparer.is_ready(row.digest),
+            quarantine: None,
         }
     }
 }
 
-fn row_name(row: &HookVersionRow) -> String {
+pub(super) fn row_name(row: &HookVersionRow) -> String {
     format!("{}@{}", row.hook, row.version)
 }
 

@@ -1,14 +1,16 @@
 //! What the registry shows and takes: plain data.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
-use crate::hooks::LogLevel;
+use crate::hooks::{LogLevel, ShadowOutcome};
 use crate::model::{
-    Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Policies, Side, TopicName,
-    TopicPattern,
+    Binding, Canary, Digest, HookConfig, HookLimits, HookName, ItemId, Manifest, Policies, Quarantine, Side,
+    TopicName, TopicPattern,
 };
 
 /// A version to be added.
@@ -110,6 +112,8 @@ pub struct VersionView {
     pub created_at: Timestamp,
     /// Whether this node has it compiled.
     pub ready: bool,
+    /// Why it is not run, until its owner acknowledges that.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// A binding as its owner asks for it.
@@ -131,6 +135,8 @@ pub struct BindingDraft {
     pub canary: Option<Canary>,
     /// A version that runs on copies.
     pub shadow: Option<u32>,
+    /// Of this share of the items, 1 to 100.
+    pub shadow_percent: u8,
     /// What becomes of items the hook fails on.
     pub policies: Policies,
     /// Whether failures soon after an activation bring the version before back.
@@ -197,8 +203,12 @@ pub struct VersionStats {
     pub skipped: u64,
     /// Items a shadow said the same of, something else of, and failed on.
     pub shadow: [u64; 3],
+    /// Calls that ran into the memory, the stack or the calls of imports they may have.
+    pub ceiling_trips: u64,
     /// Whether the breaker is open.
     pub breaker_open: bool,
+    /// Whether it is in quarantine.
+    pub quarantined: bool,
     /// Time its calls ran, in all.
     pub run: Duration,
     /// Half of its calls ran no longer than this, to the next power of two of a microsecond.
@@ -239,6 +249,34 @@ pub struct KeptFailure {
     pub attempt: u32,
     /// What happened.
     pub detail: Box<str>,
+}
+
+/// An item that a shadow said something else of than counted, or failed on.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShadowDifference {
+    /// When.
+    pub at: Timestamp,
+    /// Which way the item went.
+    pub side: Side,
+    /// Its topic.
+    pub topic: TopicName,
+    /// Its id.
+    pub id: ItemId,
+    /// The version that counted.
+    pub version: u32,
+    /// The version that ran on a copy.
+    pub shadow: u32,
+    /// How the two compare.
+    pub outcome: ShadowOutcome,
+    /// What counted, an [`OutcomeView`](crate::hooks::rehearse::OutcomeView).
+    pub counted: Arc<RawValue>,
+    /// What the shadow said, likewise.
+    pub said: Arc<RawValue>,
+    /// How the payload that the shadow makes differs from the one that counts, where each makes one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff: Option<Arc<RawValue>>,
+    /// Whether the changes were left out, because they are large.
+    pub cut: bool,
 }
 
 /// How many of everything a namespace may have.

@@ -193,6 +193,7 @@ impl TestCase {
                 Some(secrets) => Arc::new(secrets.clone()),
                 None => version.secrets.clone(),
             },
+            quarantined: version.quarantined,
         })
     }
 }

@@ -44,7 +44,8 @@ impl PayloadDiff {
         }
     }
 
-    fn bytes(before: &[u8], after: &[u8]) -> Self {
+    /// The same without looking into the payloads: it is never large.
+    pub(in crate::hooks) fn bytes(before: &[u8], after: &[u8]) -> Self {
         let pairs = before.iter().zip(after);
         let prefix = pairs.take_while(|(old, new)| old == new).count();
         let (old, new) = (&before[prefix..], &after[prefix..]);

@@ -125,7 +125,8 @@ impl Outcome {
         }
     }
 
-    pub(super) fn failed(verdict: VerdictWord, failure: String) -> Self {
+    /// A failure.
+    pub(in crate::hooks) fn failed(verdict: VerdictWord, failure: String) -> Self {
         Self {
             failure: Some(failure),
             ..Self::new(verdict)
@@ -165,7 +166,8 @@ impl Outcome {
         }
     }
 
-    fn of_enqueue(verdict: &EnqueueVerdict) -> Self {
+    /// What an enqueue hook said.
+    pub(in crate::hooks) fn of_enqueue(verdict: &EnqueueVerdict) -> Self {
         match verdict {
             EnqueueVerdict::Keep => Self::new(VerdictWord::Keep),
             EnqueueVerdict::Replace(payload) => Self::changed(VerdictWord::Replace, vec![replacing(payload)]),
@@ -177,7 +179,8 @@ impl Outcome {
         }
     }
 
-    fn of_dequeue(verdict: &DequeueVerdict) -> Self {
+    /// What a dequeue hook said.
+    pub(in crate::hooks) fn of_dequeue(verdict: &DequeueVerdict) -> Self {
         match verdict {
             DequeueVerdict::Deliver => Self::new(VerdictWord::Deliver),
             DequeueVerdict::DeliverAs(payload) => {

@@ -42,6 +42,7 @@ fn version() -> Arc<Version> {
         limits: HookLimits::default(),
         config: Arc::default(),
         secrets: Arc::default(),
+        quarantined: false,
     })
 }
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::Catalog;
 use crate::clock::Timestamp;
-use crate::model::{Binding, Digest, HookConfig, HookName, Manifest, Namespace, Side};
+use crate::model::{Binding, Digest, HookConfig, HookName, Manifest, Namespace, Quarantine, Side};
 use crate::shard::dialect::Dialect;
 use crate::shard::error::corrupt;
 use crate::shard::{AuditRow, ShardError};
@@ -69,6 +69,17 @@ pub enum HookChange {
     },
     /// A test case of a hook goes.
     DeleteTest(Namespace, HookName, HookName),
+    /// A version is not to be run any more, or may be again.
+    Quarantine {
+        /// Whose.
+        namespace: Namespace,
+        /// The hook.
+        hook: HookName,
+        /// The version.
+        version: u32,
+        /// Why; none when it may be run.
+        quarantine: Option<Quarantine>,
+    },
 }
 
 /// All hooks of all namespaces, without modules and test cases.
@@ -84,6 +95,8 @@ pub struct HookContents {
     pub tests: Vec<(Namespace, HookName, HookName)>,
     /// The greatest number that a version of each hook ever had, of deleted hooks, too.
     pub last_numbers: Vec<(Namespace, HookName, u32)>,
+    /// Versions that are not run.
+    pub quarantines: Vec<(Namespace, HookName, u32, Quarantine)>,
 }
 
 impl Catalog {
@@ -141,6 +154,18 @@ impl Catalog {
                 ))
             })
             .collect::<Result<_, ShardError>>()?;
+        let quarantines = rows("SELECT namespace, hook, version, quarantine FROM hook_quarantines").await?;
+        let quarantines = quarantines
+            .iter()
+            .map(|row| {
+                Ok((
+                    name(row, "namespace")?,
+                    name(row, "hook")?,
+                    number(row, "version")?,
+                    json(row, "quarantine")?,
+                ))
+            })
+            .collect::<Result<_, ShardError>>()?;
         self.database.commit(read).await?;
         Ok(HookContents {
             generation,
@@ -148,6 +173,7 @@ impl Catalog {
             bindings,
             tests,
             last_numbers,
+            quarantines,
         })
     }
 
@@ -215,12 +241,9 @@ impl Catalog {
             HookChange::AddVersion(row, module) => self.add_version(transaction, row, module).await?,
             HookChange::DeleteVersion(namespace, hook, version, digest) => {
                 let sql = "DELETE FROM hook_versions WHERE namespace = $1 AND hook = $2 AND version = $3";
-                let values = [
-                    namespace.as_str().into(),
-                    hook.as_str().into(),
-                    i64::from(*version).into(),
-                ];
-                self.run(transaction, sql, values).await?;
+                let values = version_key(namespace, hook, *version);
+                self.run(transaction, sql, values.clone()).await?;
+                self.run(transaction, RELEASE, values).await?;
                 let sql = "DELETE FROM hook_modules WHERE sha256 = $1
                     AND NOT EXISTS (SELECT 1 FROM hook_versions WHERE sha256 = $1)";
                 self.run(transaction, sql, [bytes(*digest)]).await?;
@@ -255,6 +278,28 @@ impl Catalog {
                 let sql = "DELETE FROM hook_tests WHERE namespace = $1 AND hook = $2 AND name = $3";
                 let values = [namespace.as_str(), hook.as_str(), name.as_str()];
                 self.run(transaction, sql, values.map(Value::from)).await?;
+            }
+            HookChange::Quarantine {
+                namespace,
+                hook,
+                version,
+                quarantine: None,
+            } => {
+                let values = version_key(namespace, hook, *version);
+                self.run(transaction, RELEASE, values).await?;
+            }
+            HookChange::Quarantine {
+                namespace,
+                hook,
+                version,
+                quarantine: Some(quarantine),
+            } => {
+                let sql = "INSERT INTO hook_quarantines (namespace, hook, version, quarantine)
+                    VALUES ($1, $2, $3, $4)
+                    ON CONFLICT (namespace, hook, version) DO UPDATE SET quarantine = excluded.quarantine";
+                let [namespace, hook, version] = version_key(namespace, hook, *version);
+                let values = [namespace, hook, version, text(quarantine)?];
+                self.run(transaction, sql, values).await?;
             }
         }
         Ok(())
@@ -305,6 +350,17 @@ impl Catalog {
         self.run(transaction, sql, values).await?;
         Ok(())
     }
+}
+
+/// Lets a version run again.
+const RELEASE: &str = "DELETE FROM hook_quarantines WHERE namespace = $1 AND hook = $2 AND version = $3";
+
+fn version_key(namespace: &Namespace, hook: &HookName, version: u32) -> [Value; 3] {
+    [
+        namespace.as_str().into(),
+        hook.as_str().into(),
+        i64::from(version).into(),
+    ]
 }
 
 fn decode_version(row: &QueryResult) -> Result<HookVersionRow, ShardError> {

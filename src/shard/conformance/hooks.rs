@@ -58,6 +58,7 @@ fn binding(version: u32) -> Binding {
         previous: None,
         canary: None,
         shadow: None,
+        shadow_percent: 100,
         policies: Policies::default(),
         auto_rollback: true,
         enabled: true,

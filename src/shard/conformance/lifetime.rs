@@ -41,6 +41,7 @@ async fn two_may_open_an_empty_database_at_once(fixture: &Fixture) {
         "hook_bindings",
         "hook_tests",
         "hook_numbers",
+        "hook_quarantines",
         "audit",
         "counters",
         "nodes",

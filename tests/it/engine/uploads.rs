@@ -271,10 +271,11 @@ async fn the_cache_outlives_the_engine_and_forgeries_do_not_count() {
     let engine = start([8; 32], catalog);
     let report = engine.call(call(&version, Side::Enqueue, &["x"])).await;
     assert!(report.outcome.unwrap_err().to_string().contains("compiled"));
-    engine.ensure(version.digest).await.unwrap();
+    engine.ensure(version.digest, &namespace()).await.unwrap();
     let report = engine.call(call(&version, Side::Enqueue, &["x"])).await;
     assert_eq!(enqueued(&report), [replaced("X")]);
-    assert_eq!(engine.ensure(Digest([9; 32])).await, Err(UploadError::Unknown));
+    let unknown = engine.ensure(Digest([9; 32]), &namespace()).await;
+    assert_eq!(unknown, Err(UploadError::Unknown));
     drop(engine);
 
     // A broken cache is set aside.

@@ -551,6 +551,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/namespaces/{ns}/hooks/{hook}/differences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The items a hook's shadow said something else of
+         * @description The last ones on this node: what counted, what the shadow said, and how the two differ.
+         */
+        get: operations["get_hook_differences"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/namespaces/{ns}/hooks/{hook}/failures": {
         parameters: {
             query?: never;
@@ -688,6 +708,27 @@ export interface paths {
          * @description The hook goes with its last version.
          */
         delete: operations["delete_hook_version"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/namespaces/{ns}/hooks/{hook}/versions/{version}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let a version run again that is in quarantine
+         * @description A version is in quarantine when a hundred of its calls on one node ran into the memory, the stack or the calls of
+         *     imports they may have. Until this is said, its binding's policy for overload applies without running it.
+         */
+        post: operations["acknowledge_hook_version"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1249,6 +1290,8 @@ export interface components {
             module_bytes: number;
             /** @description A word on why. */
             note?: string;
+            /** @description Why it is not run, until that is acknowledged. */
+            quarantine?: components["schemas"]["HookQuarantine"];
             /** @description Whether this node has it compiled. */
             ready: boolean;
             /** @description The names of its secrets. */
@@ -1364,6 +1407,10 @@ export interface components {
              * @description The version in force before, for a rollback.
              */
             previous?: number;
+            /** @description Those of its versions that are in quarantine. */
+            quarantined?: number[];
+            /** @description Whether it is in force on this node as it is; while what it runs is being compiled, what it was before is. */
+            ready: boolean;
             /**
              * Format: int64
              * @description Goes up with each change; the ETag has it too.
@@ -1374,6 +1421,11 @@ export interface components {
              * @description A version that runs on copies.
              */
             shadow?: number;
+            /**
+             * Format: int32
+             * @description The share of the items that it runs on, in percent.
+             */
+            shadow_percent?: number;
             /** @description Which way it stands in. */
             side: components["schemas"]["Side"];
             /** @description The topics it is for: a name, or a prefix and `*`. */
@@ -1409,6 +1461,11 @@ export interface components {
              * @description A version that runs on copies, to compare what it says.
              */
             shadow?: number;
+            /**
+             * Format: int32
+             * @description The share of the items that it runs on, in percent; 1 when absent.
+             */
+            shadow_percent?: number;
             /** @description Which way it stands in. */
             side: components["schemas"]["Side"];
             /** @description The topics it is for: a name, or a prefix and `*`. */
@@ -2063,15 +2120,15 @@ export interface components {
          */
         ExplanationReason: {
             /**
-             * @description For programs: `paused`, `scheduled`, `backing_off`, `hook_deferred`, `leased`, `out_of_leases`, `shard_away`,
-             *     `dead`, `expired` or `waiting`.
+             * @description For programs: `paused`, `scheduled`, `backing_off`, `hook_deferred`, `hook_quarantined`, `leased`, `out_of_leases`,
+             *     `shard_away`, `dead`, `expired` or `waiting`.
              */
             code: string;
             /** @description The consumer that has it: its token's subject. */
             consumer?: string;
             /** @description In words. */
             detail: string;
-            /** @description The hook and version that sent it back. */
+            /** @description The hook and version that sent it back, or that is in quarantine. */
             hook?: string;
             /**
              * Format: date-time
@@ -2147,6 +2204,11 @@ export interface components {
             item_ms: number;
             /**
              * Format: int64
+             * @description Bytes of a log line.
+             */
+            log_line_bytes: number;
+            /**
+             * Format: int64
              * @description Log lines of a call.
              */
             log_lines: number;
@@ -2165,6 +2227,11 @@ export interface components {
              * @description Items one item may be split into.
              */
             split_items: number;
+            /**
+             * Format: int64
+             * @description Stack, in bytes.
+             */
+            stack_bytes: number;
             /**
              * Format: int64
              * @description Elements of each table.
@@ -2187,6 +2254,11 @@ export interface components {
              */
             version: number;
         };
+        /**
+         * @description What a call ran into.
+         * @enum {string}
+         */
+        HookCeiling: "memory" | "stack" | "host_calls";
         /**
          * HookDetail
          * @description A hook with its versions, its bindings and what it did.
@@ -2220,6 +2292,52 @@ export interface components {
             version_count: number;
             /** @description Its versions, the newest first. */
             versions: components["schemas"]["HookVersion"][];
+        };
+        /**
+         * HookDifference
+         * @description An item that a shadow said something else of than counted, or failed on.
+         */
+        HookDifference: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description What counted. */
+            counted: components["schemas"]["HookSaid"];
+            /** @description Whether the changes were left out, because they are large. */
+            cut: boolean;
+            /** @description How the payload that the shadow makes differs from the one that counts, where each makes one. */
+            diff?: components["schemas"]["PayloadDiff"];
+            /** @description Its id, decimal. */
+            id: string;
+            /** @description How the two compare. */
+            outcome: components["schemas"]["HookShadowOutcome"];
+            /** @description What the shadow said. */
+            said: components["schemas"]["HookSaid"];
+            /**
+             * Format: int64
+             * @description The version that ran on a copy.
+             */
+            shadow: number;
+            /** @description Which way the item went. */
+            side: components["schemas"]["Side"];
+            /** @description Its topic. */
+            topic: string;
+            /**
+             * Format: int64
+             * @description The version that counted.
+             */
+            version: number;
+        };
+        /**
+         * HookDifferenceList
+         * @description The items that shadows of a hook said something else of than counted, or failed on, the last ones on this node,
+         *     the newest first.
+         */
+        HookDifferenceList: {
+            /** @description The differences; at most 20. */
+            differences: components["schemas"]["HookDifference"][];
         };
         /**
          * HookFailure
@@ -2514,6 +2632,24 @@ export interface components {
          */
         HookPolicy: "closed" | "open" | "dead_letter" | "retry_previous";
         /**
+         * HookQuarantine
+         * @description Why a version is not run until its owner acknowledges that.
+         */
+        HookQuarantine: {
+            /**
+             * Format: date-time
+             * @description Since when.
+             */
+            at: string;
+            /** @description What its calls ran into last. */
+            ceiling: components["schemas"]["HookCeiling"];
+            /**
+             * Format: int64
+             * @description How many did on one node.
+             */
+            trips: number;
+        };
+        /**
          * HookReason
          * @description Why a hook dropped, refused or buried an item.
          */
@@ -2523,6 +2659,30 @@ export interface components {
             /** @description For people. */
             message: string;
         };
+        /**
+         * HookSaid
+         * @description What a version said of an item.
+         */
+        HookSaid: {
+            /** @description What changes: one entry per item that would be stored or handed out in its place. */
+            changes?: components["schemas"]["ItemChange"][];
+            /**
+             * Format: int64
+             * @description How long it is deferred, in milliseconds.
+             */
+            delay_ms?: number;
+            /** @description How it failed. */
+            failure?: string;
+            /** @description Why, where verdicts have a reason. */
+            reason?: components["schemas"]["HookReason"];
+            /** @description The verdict. */
+            verdict: components["schemas"]["HookVerdict"];
+        };
+        /**
+         * @description How what a shadow says compares with what counts.
+         * @enum {string}
+         */
+        HookShadowOutcome: "different" | "failed";
         /**
          * HookStats
          * @description What a version did on this node since it started.
@@ -2535,6 +2695,11 @@ export interface components {
              * @description Calls made.
              */
             calls: number;
+            /**
+             * Format: int64
+             * @description Calls that ran into the memory, the stack or the calls of imports they may have.
+             */
+            ceiling_trips: number;
             /**
              * Format: int64
              * @description Calls of imports.
@@ -2565,6 +2730,8 @@ export interface components {
              * @description Calls that were not run for lack of resources.
              */
             overloads: number;
+            /** @description Whether it is in quarantine. */
+            quarantined: boolean;
             /**
              * Format: int64
              * @description Half of its calls ran no longer than this, in microseconds.
@@ -2733,6 +2900,8 @@ export interface components {
             module_bytes: number;
             /** @description A word on why. */
             note?: string;
+            /** @description Why it is not run, until that is acknowledged. */
+            quarantine?: components["schemas"]["HookQuarantine"];
             /** @description Whether this node has it compiled. */
             ready: boolean;
             /** @description The names of its secrets. */
@@ -5617,6 +5786,40 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    get_hook_differences: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The namespace. */
+                ns: string;
+                /** @description The hook. */
+                hook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookDifferenceList"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     get_hook_failures: {
         parameters: {
             query?: never;
@@ -6106,6 +6309,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Count"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    acknowledge_hook_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The namespace. */
+                ns: string;
+                /** @description The hook. */
+                hook: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookVersion"];
                 };
             };
             400: components["responses"]["Problem400"];

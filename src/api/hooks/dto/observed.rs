@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use poem_openapi::{Enum, Object};
 
 use super::super::super::dto::Instant;
+use super::rehearsal::{HookReason, ItemChange, PayloadDiff, Verdict};
 use super::{Bytes, Side};
 
 /// How loud a log line is.
@@ -81,8 +82,12 @@ pub(in super::super) struct HookStats {
     shadow_different: u64,
     /// Items it failed on as shadow.
     shadow_failed: u64,
+    /// Calls that ran into the memory, the stack or the calls of imports they may have.
+    ceiling_trips: u64,
     /// Whether its breaker is open.
     breaker_open: bool,
+    /// Whether it is in quarantine.
+    quarantined: bool,
     /// Time its calls ran, in microseconds.
     run_us: u64,
     /// Half of its calls ran no longer than this, in microseconds.
@@ -133,6 +138,69 @@ pub(in super::super) struct Failure {
     detail: String,
 }
 
+/// The items that shadows of a hook said something else of than counted, or failed on, the last ones on this node,
+/// the newest first.
+#[derive(Object)]
+#[oai(rename = "HookDifferenceList")]
+pub(in super::super) struct DifferenceList {
+    /// The differences; at most 20.
+    differences: Vec<Difference>,
+}
+
+/// An item that a shadow said something else of than counted, or failed on.
+#[derive(Object)]
+#[oai(rename = "HookDifference")]
+pub(in super::super) struct Difference {
+    /// When.
+    at: Instant,
+    /// Which way the item went.
+    side: Side,
+    /// Its topic.
+    topic: String,
+    /// Its id, decimal.
+    id: String,
+    /// The version that counted.
+    version: u32,
+    /// The version that ran on a copy.
+    shadow: u32,
+    /// How the two compare.
+    outcome: ShadowOutcome,
+    /// What counted.
+    counted: Said,
+    /// What the shadow said.
+    said: Said,
+    /// How the payload that the shadow makes differs from the one that counts, where each makes one.
+    diff: Option<PayloadDiff>,
+    /// Whether the changes were left out, because they are large.
+    cut: bool,
+}
+
+/// How what a shadow says compares with what counts.
+#[derive(Enum)]
+#[oai(rename_all = "snake_case", rename = "HookShadowOutcome")]
+pub(in super::super) enum ShadowOutcome {
+    /// It is another verdict.
+    Different,
+    /// The shadow failed.
+    Failed,
+}
+
+/// What a version said of an item.
+#[derive(Object)]
+#[oai(rename = "HookSaid")]
+pub(in super::super) struct Said {
+    /// The verdict.
+    verdict: Verdict,
+    /// Why, where verdicts have a reason.
+    reason: Option<HookReason>,
+    /// How it failed.
+    failure: Option<String>,
+    /// How long it is deferred, in milliseconds.
+    delay_ms: Option<u32>,
+    /// What changes: one entry per item that would be stored or handed out in its place.
+    changes: Option<Vec<ItemChange>>,
+}
+
 /// The limits in force.
 #[derive(Object)]
 pub(in super::super) struct HookLimits {
@@ -156,12 +224,16 @@ pub(in super::super) struct CallLimits {
     memory_bytes: u64,
     /// Elements of each table.
     table_elements: u32,
+    /// Stack, in bytes.
+    stack_bytes: u32,
     /// Bytes a call may give back.
     output_bytes: u64,
     /// Calls of imports.
     host_calls: u32,
     /// Log lines of a call.
     log_lines: u32,
+    /// Bytes of a log line.
+    log_line_bytes: u32,
     /// Items one item may be split into.
     split_items: u32,
     /// Times an item may be routed.

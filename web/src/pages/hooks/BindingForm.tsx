@@ -29,7 +29,7 @@ interface Props {
 /** What the fields of a new binding begin with. */
 function draft({ detail, binding }: Props): Schema["BindingDraft"] & { id: string } {
   if (binding) {
-    const { previous: _, activated_at: __, revision: ___, ...kept } = binding;
+    const { previous: _, activated_at: __, revision: ___, ready: ____, quarantined: _____, ...kept } = binding;
     return kept;
   }
   return {
@@ -97,6 +97,11 @@ export function BindingForm(props: Props) {
               {versions}
             </select>
           </Field>
+          {form.shadow !== undefined && (
+            <Field label="Shadow's share" hint="Percent of the items">
+              <input type="number" min="1" max="100" step="1" required value={form.shadow_percent ?? 1} onInput={(event) => change({ shadow_percent: Number(event.currentTarget.value) })} />
+            </Field>
+          )}
           {KINDS.map(([kind, label]) => (
             <Field key={kind} label={label}>
               <select value={form.policies?.[kind] ?? "closed"} onChange={(event) => change({ policies: { ...form.policies, [kind]: event.currentTarget.value as Policy } })}>
@@ -131,7 +136,7 @@ export function BindingForm(props: Props) {
   );
 }
 
-function withShadow<T extends { shadow?: number }>(form: T, version: string): T {
+function withShadow<T extends { shadow?: number; shadow_percent?: number }>(form: T, version: string): T {
   const { shadow: _, ...rest } = form;
   return (version === "" ? rest : { ...rest, shadow: Number(version) }) as T;
 }

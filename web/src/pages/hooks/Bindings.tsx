@@ -84,6 +84,12 @@ function Card({ namespace, binding, mayChange, again, onOpen }: CardProps) {
         <h3>{binding.id}</h3>
         {!binding.enabled && <span class="badge warn">off</span>}
         {binding.canary && <span class="badge warn">canary</span>}
+        {!binding.ready && <span class="badge warn">being compiled here</span>}
+        {binding.quarantined?.map((version) => (
+          <span key={version} class="badge bad">
+            version {version} in quarantine
+          </span>
+        ))}
         <span class="grow" />
         {mayChange && (
           <>
@@ -130,7 +136,7 @@ function factsOf(binding: Binding): [string, string][] {
     ["Since", format.moment(binding.activated_at)],
   ];
   if (binding.canary) facts.push(["Canary", `version ${binding.canary.version}, ${binding.canary.percent} % of the items`]);
-  if (binding.shadow !== undefined) facts.push(["Shadow", `version ${binding.shadow}, on copies`]);
+  if (binding.shadow !== undefined) facts.push(["Shadow", `version ${binding.shadow}, on copies of ${binding.shadow_percent ?? 1} % of the items`]);
   facts.push(["Order", String(binding.position)], ["On failure", policiesOf(binding)], ["Automatic rollback", binding.auto_rollback ? "on" : "off"]);
   return facts;
 }

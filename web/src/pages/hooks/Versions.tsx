@@ -1,7 +1,10 @@
 import { useState } from "preact/hooks";
 import { answer, api, type Schema } from "../../api/client";
+import { has } from "../../api/live";
 import * as format from "../../format";
+import { useAction } from "../../load";
 import { Confirm } from "../../parts/Confirm";
+import { ProblemNote } from "../../parts/Note";
 import type { HookPart } from "./Hook";
 
 type Stats = Schema["HookStats"];
@@ -11,10 +14,22 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
   const [leaving, setLeaving] = useState<number | null>(null);
   const stats = new Map(detail.stats.map((entry) => [entry.version, entry]));
   const uses = usesOf(detail.bindings);
+  const { busy, problem, run } = useAction();
+  const acknowledge = (version: number): void =>
+    void run(
+      () =>
+        answer(
+          api.POST("/v1/namespaces/{ns}/hooks/{hook}/versions/{version}/acknowledge", {
+            params: { path: { ns: names.namespace, hook: names.hook, version } },
+          }),
+        ),
+      again,
+    );
   return (
     <>
       <section>
         <h2>Versions</h2>
+        {problem && <ProblemNote problem={problem} />}
         <table class="list">
           <caption class="hidden">Versions</caption>
           <thead>
@@ -44,6 +59,11 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
                       {text}
                     </span>
                   ))}
+                  {version.quarantine && (
+                    <span class="badge bad" title={`Since ${format.moment(version.quarantine.at)}: ${version.quarantine.trips} calls ran into what they may have, the last into its ${version.quarantine.ceiling.replaceAll("_", " ")}`}>
+                      in quarantine
+                    </span>
+                  )}
                   {version.note ?? <span class="dim">–</span>}
                 </td>
                 <td class="num wide">{format.bytes(version.module_bytes)}</td>
@@ -51,6 +71,11 @@ export function Versions({ names, detail, mayChange, again }: HookPart) {
                   {version.digest.slice(0, 12)}
                 </td>
                 <td class="does">
+                  {version.quarantine && has("hooks") && (
+                    <button type="button" class="small" disabled={busy} onClick={() => acknowledge(version.version)}>
+                      Let it run again
+                    </button>
+                  )}
                   {mayChange && !uses.has(version.version) && (
                     <button type="button" class="small" onClick={() => setLeaving(version.version)}>
                       Delete …

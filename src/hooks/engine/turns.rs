@@ -1,4 +1,4 @@
-//! Whose rehearsal is next: few at once on this node, and of one namespace only one.
+//! Whose turn it is at what runs beside the hook threads: few at once on this node, and of one namespace only one.
 
 use std::sync::Arc;
 
@@ -8,32 +8,28 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::Namespace;
 
-/// Rehearsals at once.
-const REHEARSALS_MAX: usize = 2;
-
-/// The turns of rehearsals.
-pub(super) struct Rehearsals {
+/// The turns of rehearsals, or of the compiler.
+pub(super) struct Turns {
     all: Arc<Semaphore>,
     own: Arc<Mutex<HashMap<Namespace, Arc<Semaphore>>>>,
 }
 
-/// A rehearsal may run for as long as this is held.
+/// Whoever holds this may go on.
 pub(super) struct Turn {
     _all: OwnedSemaphorePermit,
     own: Option<OwnedSemaphorePermit>,
     owners: Arc<Mutex<HashMap<Namespace, Arc<Semaphore>>>>,
 }
 
-impl Default for Rehearsals {
-    fn default() -> Self {
+impl Turns {
+    /// For `count` at once.
+    pub(super) fn new(count: usize) -> Self {
         Self {
-            all: Arc::new(Semaphore::new(REHEARSALS_MAX)),
+            all: Arc::new(Semaphore::new(count)),
             own: Arc::default(),
         }
     }
-}
 
-impl Rehearsals {
     /// Waits for a turn of `namespace`; none when the node stops.
     pub(super) async fn turn(&self, namespace: &Namespace) -> Option<Turn> {
         let own = {
@@ -69,8 +65,8 @@ mod tests {
     #[test]
     fn a_namespace_has_one_turn_at_a_time_and_leaves_one_to_the_others() {
         let (a, b): (Namespace, Namespace) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let rehearsals = Rehearsals::default();
-        let now = |namespace| rehearsals.turn(namespace).now_or_never().flatten();
+        let turns = Turns::new(2);
+        let now = |namespace| turns.turn(namespace).now_or_never().flatten();
         let first = now(&a);
         assert!(first.is_some() && now(&a).is_none());
         let other = now(&b);
@@ -78,6 +74,6 @@ mod tests {
         drop(first);
         assert!(now(&a).is_some());
         drop(other);
-        assert!(rehearsals.own.lock().is_empty());
+        assert!(turns.own.lock().is_empty());
     }
 }
