@@ -10,7 +10,7 @@ use super::Chains;
 use super::breaker::Verdict;
 use super::check::clean;
 use crate::hooks::{Bound, Call, Failure, HookContext, HookItem, Report, Room, Verdicts, Version};
-use crate::model::{Policies, Policy, Side};
+use crate::model::{ItemId, Policies, Policy, Side};
 
 /// Calls that the search for the items a hook fails on may take.
 const CALLS_MAX: usize = 64;
@@ -154,7 +154,7 @@ impl Chains {
         run: Run<'_>,
         items: Arc<[HookItem]>,
     ) -> Vec<Answer<D>> {
-        let canary = |item: &HookItem| on_canary(bound, item);
+        let canary = |item: &HookItem| on_canary(bound, item.item.id);
         let mut answers: Vec<Option<Answer<D>>> = std::iter::repeat_with(|| None).take(items.len()).collect();
         for trial in [false, true] {
             let version = match &bound.canary {
@@ -375,12 +375,12 @@ fn fill<D: Direction>(answers: &mut [Option<Answer<D>>], by: &Arc<Version>, faul
 }
 
 /// Whether an item goes to the version on trial: by its id, so that it stays with one version.
-fn on_canary(bound: &Bound, item: &HookItem) -> bool {
+pub(super) fn on_canary(bound: &Bound, item: ItemId) -> bool {
     /// 2^64 divided by the golden ratio: ids that differ little land far apart.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let Some(canary) = bound.binding.canary.filter(|_| bound.canary.is_some()) else {
         return false;
     };
-    let mixed = item.item.id.0.wrapping_mul(SPREAD) >> 32;
+    let mixed = item.0.wrapping_mul(SPREAD) >> 32;
     mixed % 100 < u64::from(canary.percent)
 }
