@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
 use crate::model::{
-    Item, ItemId, ItemState, Namespace, OrderKey, QueuedItem, SettleCause, Standing, TopicKey,
+    HookRef, Item, ItemId, ItemState, Namespace, OrderKey, QueuedItem, SettleCause, Standing, TopicKey,
 };
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::{Lsn, PatchEntry};
@@ -235,6 +235,8 @@ pub struct HotView {
     pub queued: QueuedItem,
     /// Its state.
     pub state: ItemState,
+    /// Who has it when it is leased, or which hook sent it back when it is not due; none where the tier does not know.
+    pub by: Option<Arc<str>>,
 }
 
 /// How many items a topic has, hot and cold.
@@ -263,10 +265,8 @@ pub struct Holdings {
     pub leased: u64,
 }
 
-/// The hot tier.
-///
-/// What follows a durable record ([`HotTier::admit`], [`HotTier::finish`] and the like) returns when it is done, however
-/// long the tier is away: whoever calls it holds the record's place in the log meanwhile. Everything else fails
+/// The hot tier. What follows a durable record ([`HotTier::admit`], [`HotTier::finish`] and the like) returns when it is
+/// done, however long the tier is away: whoever calls it holds the record's place in the log meanwhile. Everything else fails
 /// when the tier does not answer.
 ///
 /// A tier that nodes share outlives each of them and may lose its memory while they run. Then every node brings its
@@ -284,11 +284,14 @@ pub trait HotTier: Send + Sync + 'static {
     async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<(), HotError>;
 
     /// Takes up to `max` eligible items in delivery order, each under a lease of `term`. Whoever does not get the
-    /// answer took nothing.
-    async fn take(&self, topic: &TopicKey, max: usize, term: Term) -> Result<Taken, HotError>;
+    /// answer took nothing. A tier that nodes share tells in [`HotView::by`] that `by` has them.
+    async fn take(&self, topic: &TopicKey, max: usize, term: Term, by: &str) -> Result<Taken, HotError>;
 
     /// Says that the hand-out of `ids` is in the log at `lsn`.
     async fn delivered(&self, topic: &TopicKey, lsn: Lsn, ids: &[ItemId]);
+
+    /// Says which hook sent items back, and until when: a tier that nodes share tells it in [`HotView::by`].
+    async fn note_deferred(&self, _topic: &TopicKey, _deferred: &[(ItemId, Timestamp, HookRef)]) {}
 
     /// Puts items that were taken under these generations back where they were, as if [`HotTier::take`] had not been
     /// called; their generation stays. Those of which another lease began meanwhile are left alone.

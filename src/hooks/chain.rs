@@ -27,7 +27,7 @@ use super::{
     Verdicts, Version,
 };
 use crate::clock::Clock;
-use crate::model::{Binding, HookRef, Namespace, Policies, Policy, Side, TopicKey, TopicPattern};
+use crate::model::{Binding, HookRef, ItemId, Namespace, Policies, Policy, Side, TopicKey, TopicPattern};
 use ask::{Direction as _, Run};
 use breaker::Breakers;
 use dequeue::Outward;
@@ -171,6 +171,26 @@ impl Hooks for Chains {
             shadow: None,
             previous: None,
         })])))
+    }
+
+    fn resting(&self, topic: &TopicKey, side: Side, item: ItemId) -> Option<(HookRef, i64)> {
+        let chain = self.table.chain(topic, side)?;
+        let now_ms = self.clock.monotonic().0;
+        let breakers = self.breakers.lock();
+        chain.0.iter().find_map(|bound| {
+            let version = match &bound.canary {
+                Some(canary) if bound.is_on_trial(item) => canary,
+                _ => &bound.active,
+            };
+            let rest_ms = breakers.rest_ms(version, now_ms)?;
+            let stands_in = |previous: &Arc<Version>| breakers.rest_ms(previous, now_ms).is_none();
+            let passes = match bound.binding.policies.overload {
+                Policy::Open => true,
+                Policy::RetryPrevious => bound.previous.as_ref().is_some_and(stands_in),
+                Policy::Closed | Policy::DeadLetter => false,
+            };
+            (!passes).then(|| (version.hook.clone(), rest_ms))
+        })
     }
 
     async fn on_enqueue(

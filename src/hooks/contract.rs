@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::Bound;
 use crate::clock::Timestamp;
-use crate::model::{HookRef, Item, Namespace, Side, TopicKey, TopicName};
+use crate::model::{HookRef, Item, ItemId, Namespace, Side, TopicKey, TopicName};
 
 /// What is the same for every item of a run.
 #[derive(Debug, Clone)]
@@ -176,6 +176,10 @@ pub trait Hooks: Send + Sync + 'static {
     /// A chain of one version of a hook on the enqueue side, whether it is bound to anything or not; nothing
     /// when there is no such version. What it fails on does not pass.
     fn named(&self, namespace: &Namespace, hook: &HookRef) -> Option<Chain>;
+
+    /// The first hook of the chain of `topic` on `side` that would not let `item` pass now because its breaker is open,
+    /// and how long it is left alone yet, in milliseconds.
+    fn resting(&self, topic: &TopicKey, side: Side, item: ItemId) -> Option<(HookRef, i64)>;
 
     /// Runs items on their way in through `chain`; one outcome each, in order. What hooks make of them takes of
     /// `room`. A dropped future loses the outcomes; the call under way ends on its thread.

@@ -98,6 +98,17 @@ impl fmt::Display for HookRef {
     }
 }
 
+impl HookRef {
+    /// The hook and version that `text` names, when it is one that was shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (hook, version) = text.split_once('@')?;
+        Some(Self {
+            hook: hook.parse().ok()?,
+            version: version.parse().ok()?,
+        })
+    }
+}
+
 /// How long an instance of a module lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -192,6 +192,7 @@ impl Core {
         Ok(cold.into_iter().map(move |queued| HotView {
             state: cold_state(&queued, now),
             queued,
+            by: None,
         }))
     }
 

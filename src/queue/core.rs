@@ -311,10 +311,10 @@ impl Core {
             return Ok(handle);
         }
         let most = self.topics_max(key.namespace());
-        if self.topics.count_in(key.namespace()) >= most {
+        // What this node knows of keeps a flood from the catalog, which knows what other nodes made since.
+        if self.topics.count_in(key.namespace()) >= most || !self.catalog.make_topic(key, most).await? {
             return Err(QueueError::TooManyTopics(most));
         }
-        self.catalog.ensure_topics(std::slice::from_ref(key)).await?;
         Ok(self.topics.insert(key, &TopicRow::default()))
     }
 

@@ -16,7 +16,7 @@ use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::hooks::Chain;
 use crate::hot::{Finish, More, TakenItem, Term};
-use crate::model::{Delivery, ItemId, ItemState, LeaseRef, SettleCause, Side, TopicKey, limits};
+use crate::model::{Delivery, HookRef, ItemId, ItemState, LeaseRef, SettleCause, Side, TopicKey, limits};
 use crate::wal::{DeliverEntry, FrameBuilder};
 
 /// A consumer that does not wait looks so many times while hooks turn away all that it would get.
@@ -91,6 +91,12 @@ impl Hand {
         let marked = self.items.iter().filter(|taken| taken.mark);
         let marked: Vec<_> = marked.map(|taken| taken.queued.item.id).collect();
         (!marked.is_empty()).then(|| (self.handle.clone(), Change::Mark(marked)))
+    }
+
+    /// What hooks sent back for later: which, until when, and who.
+    fn deferred(&self) -> Option<(Arc<TopicHandle>, Vec<(ItemId, Timestamp, HookRef)>)> {
+        let deferred: Vec<_> = self.turned.iter().filter_map(Turned::deferral).collect();
+        (!deferred.is_empty()).then(|| (self.handle.clone(), deferred))
     }
 
     /// Everything that was taken, turned away or not, with its generation.
@@ -217,7 +223,7 @@ impl Core {
                 continue;
             }
             let hand = in_hand.open(handle, key.clone());
-            match self.take(hand, max, request.lease_ms).await {
+            match self.take(hand, max, request).await {
                 Ok(event) => {
                     left -= hand.items.len();
                     next_event = [next_event, event].into_iter().flatten().min();
@@ -260,11 +266,11 @@ impl Core {
             ..
         }: &mut Hand,
         max: usize,
-        lease_ms: Option<u32>,
+        request: &DequeueRequest,
     ) -> Result<Option<Timestamp>, QueueError> {
         // Where the delivery is the ack, nobody else may get the item while a slow disk logs that; nor while
         // hooks look at it, after which its lease begins.
-        let term = match (chain, lease_ms) {
+        let term = match (chain, request.lease_ms) {
             _ if *at_most_once => Term::Ms(limits::LEASE_MS_MAX),
             // A checkpoint may store this lease: the item waits for its end when the node crashes meanwhile.
             (Some(_), _) => Term::Undecided,
@@ -272,7 +278,8 @@ impl Core {
             (None, None) => Term::Own,
         };
         loop {
-            let taken = self.hot.take(&handle.key, max - items.len(), term).await?;
+            let (left, by) = (max - items.len(), &request.consumer.subject);
+            let taken = self.hot.take(&handle.key, left, term, by).await?;
             let lapsed = taken.items.iter().filter_map(|taken| taken.lapsed_ms);
             self.counted.note_leases(lapsed);
             if items.is_empty() {
@@ -350,9 +357,10 @@ impl Core {
                     .map(|taken| &taken.queued),
             );
             let mut delivered = Vec::with_capacity(hands.iter().map(|hand| hand.items.len()).sum());
-            let mut changes = Vec::new();
+            let (mut changes, mut deferred) = (Vec::new(), Vec::new());
             for mut hand in hands {
                 work.trace(&hand, &consumer);
+                deferred.extend(hand.deferred());
                 changes.extend(hand.change());
                 let topic = &hand.topic;
                 let answer = |taken| work.delivered(topic, taken, hand.at_most_once);
@@ -365,6 +373,9 @@ impl Core {
                         Change::Finish(finishes) => applied.hot.finish(&handle.key, lsn, finishes).await,
                         Change::Mark(ids) => applied.hot.delivered(&handle.key, lsn, &ids).await,
                     }
+                }
+                for (handle, deferred) in deferred {
+                    applied.hot.note_deferred(&handle.key, &deferred).await;
                 }
                 drop(applying);
             })
@@ -382,7 +393,8 @@ impl Core {
             Some((taken.queued.item.id, standing.lease_expires_at?, trace))
         };
         let held = hand.items.iter().filter(|_| !hand.at_most_once).filter_map(held);
-        let turned = hand.turned.iter().filter_map(Turned::trace);
+        let turned = hand.turned.iter().filter_map(Turned::deferral);
+        let turned = turned.map(|(id, until, by)| (id, until, Trace::Deferred(by)));
         hand.handle.traces.note(self.clock.now(), held.chain(turned));
     }
 

@@ -11,7 +11,6 @@ use super::core::Core;
 use super::dequeue::Hand;
 use super::request::{Delivered, DequeueRequest, Requester};
 use super::topics::TopicHandle;
-use super::traces::Trace;
 use super::transition::{died, released};
 use crate::clock::Timestamp;
 use crate::hooks::{Chain, DequeueOutcome, HookContext, HookItem, Reason};
@@ -60,11 +59,11 @@ pub(super) struct Turned {
 }
 
 impl Turned {
-    /// What is to be known of an item that waits because a hook sent it back: who, and until when.
-    pub(super) fn trace(&self) -> Option<(ItemId, Timestamp, Trace)> {
+    /// What is to be known of an item that waits because a hook sent it back: until when, and who did.
+    pub(super) fn deferral(&self) -> Option<(ItemId, Timestamp, HookRef)> {
         match (&self.to, &self.deferred_by) {
             (Landing::Standing(standing), Some(by)) if standing.dead.is_none() => {
-                Some((self.id, standing.due, Trace::Deferred(by.clone())))
+                Some((self.id, standing.due, by.clone()))
             }
             _ => None,
         }

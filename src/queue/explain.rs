@@ -1,7 +1,11 @@
-//! Explain: why an item is not delivered now, as far as this node knows.
+//! Explain: why an item is not delivered now.
+//!
+//! Any node can be asked: what one of them knows alone is in the hot tier that they share. Breakers of hooks and shards
+//! are each node's own, and what is said of them goes for the node that is asked.
 
 use std::sync::Arc;
 
+use super::browse::view;
 use super::cluster::ShardView;
 use super::core::Queue;
 use super::error::QueueError;
@@ -76,10 +80,17 @@ pub enum WhyNot {
     },
     /// A consumer has it.
     Leased {
-        /// The consumer's subject, where this node handed it out and has not been started again since.
+        /// The consumer's subject; none when the tier that handed the item out has lost its memory since.
         by: Option<Arc<str>>,
         /// When the lease ends by itself.
         until: Option<Timestamp>,
+    },
+    /// A hook that it must pass is left alone, because it failed too often, and lets nothing through.
+    HookResting {
+        /// The hook.
+        by: HookRef,
+        /// When it is tried again.
+        until: Timestamp,
     },
     /// It is a dead letter.
     Dead(Death),
@@ -98,7 +109,10 @@ impl Queue {
     /// Why an item is or is not delivered now.
     pub async fn explain(&self, topic: &TopicKey, id: ItemId) -> Result<Explanation, QueueError> {
         let handle = self.core.topic(topic)?;
-        let item = self.item(topic, id).await?;
+        let found = self.core.find(topic, id).await?;
+        let found = found.ok_or(QueueError::UnknownItem(id))?;
+        let by = found.by.clone();
+        let item = view(found);
         let now = self.core.clock.now();
         let mut reasons = Vec::new();
         if handle.is_paused() {
@@ -109,11 +123,17 @@ impl Queue {
         {
             reasons.push(WhyNot::Expired { at });
         }
-        reasons.extend(state_reason(&handle, &item));
+        reasons.extend(state_reason(&handle, &item, by));
         if matches!(item.state, ItemState::Ready | ItemState::Scheduled) {
             reasons.extend(self.quarantined_for(topic, id));
         }
         let is_ready = item.state == ItemState::Ready;
+        if (is_ready || item.state == ItemState::Scheduled)
+            && let Some((by, rest_ms)) = self.core.hooks.resting(topic, Side::Dequeue, id)
+        {
+            let until = now.plus_ms(rest_ms);
+            reasons.push(WhyNot::HookResting { by, until });
+        }
         if is_ready && self.is_out_of_leases(topic.namespace()) {
             reasons.push(WhyNot::OutOfLeases);
         }
@@ -155,24 +175,28 @@ impl Queue {
     }
 }
 
-/// What its state alone says.
-fn state_reason(handle: &TopicHandle, view: &ItemView) -> Option<WhyNot> {
+/// What its state alone says; `by` is who it waits for, where the tier that nodes share knows.
+fn state_reason(handle: &TopicHandle, view: &ItemView, by: Option<Arc<str>>) -> Option<WhyNot> {
     let trace = |until: Timestamp| handle.traces.of(view.item.id, until);
     let until = view.due;
+    let deferred_by = || match trace(until) {
+        Some(Trace::Deferred(by)) => Some(by),
+        _ => by.as_deref().and_then(HookRef::parse),
+    };
     match view.state {
         ItemState::Ready => None,
-        ItemState::Scheduled => Some(match trace(until) {
-            Some(Trace::Deferred(by)) => WhyNot::Deferred { by, until },
-            _ if view.attempt > 0 => WhyNot::BackingOff {
+        ItemState::Scheduled => Some(match deferred_by() {
+            Some(by) => WhyNot::Deferred { by, until },
+            None if view.attempt > 0 => WhyNot::BackingOff {
                 attempt: view.attempt,
                 until,
             },
-            _ => WhyNot::Scheduled { until },
+            None => WhyNot::Scheduled { until },
         }),
         ItemState::Leased => Some(WhyNot::Leased {
             by: match view.lease_expires_at.and_then(trace) {
                 Some(Trace::Held(by)) => Some(by),
-                _ => None,
+                _ => by,
             },
             until: view.lease_expires_at,
         }),

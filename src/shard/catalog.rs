@@ -9,7 +9,7 @@ mod operations;
 mod quotas;
 
 use sea_orm::sea_query::{OnConflict, SimpleExpr};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, Set};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -173,6 +173,34 @@ impl Catalog {
             self.database.commit(transaction).await?;
         }
         Ok(())
+    }
+
+    /// Adds `topic` with no settings of its own, unless it is there already. Its namespace has at most `most` topics
+    /// then, whichever nodes make some at the same moment; false, and nothing is added, when it has as many.
+    pub async fn make_topic(&self, topic: &TopicKey, most: usize) -> Result<bool, ShardError> {
+        use topics::{Column, Entity};
+        let id = (topic.namespace().to_string(), topic.topic().to_string());
+        let count = Entity::find().filter(Column::Namespace.eq(topic.namespace().as_str()));
+        let transaction = self.database.begin_write().await?;
+        // Announced first: from here on no other node changes the catalog, and what is counted stays so.
+        self.announce(&transaction, Changed::Topic(topic)).await?;
+        let found = self
+            .database
+            .timed(Entity::find_by_id(id).one(&transaction))
+            .await?;
+        if found.is_some() {
+            return Ok(true);
+        }
+        let there = self.database.timed(count.count(&transaction)).await?;
+        if there >= most as u64 {
+            return Ok(false);
+        }
+        let insert = Entity::insert(encode_topic(topic, &TopicRow::default())?);
+        self.database
+            .timed(insert.exec_without_returning(&transaction))
+            .await?;
+        self.database.commit(transaction).await?;
+        Ok(true)
     }
 
     /// Forgets a topic's row.

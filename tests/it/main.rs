@@ -60,6 +60,7 @@ mod readme;
 mod redis_kinds;
 mod shards;
 mod shared;
+mod shared_explain;
 mod shared_quotas;
 mod shutdown;
 mod traces;

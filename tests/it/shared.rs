@@ -19,9 +19,9 @@ use mqueue::queue::{DequeueRequest, Durability, QueueError, SettleStatus};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two nodes that are one queue.
-struct Pair {
-    one: Server,
-    two: Server,
+pub(crate) struct Pair {
+    pub(crate) one: Server,
+    pub(crate) two: Server,
     /// Goes last: the nodes use it until their end.
     _postgres: Postgres,
 }
@@ -36,7 +36,7 @@ fn setup(postgres: &Postgres, addr: &str, prefix: &str, node: &str) -> Setup {
 
 impl Pair {
     /// The second one starts when the first one knows `topics`.
-    async fn start(addr: &str, topics: &[&str]) -> Self {
+    pub(crate) async fn start(addr: &str, topics: &[&str]) -> Self {
         let (postgres, prefix) = (Postgres::shards(1).await, redis_prefix());
         let one = setup(&postgres, addr, &prefix, "1").start().await;
         for name in topics {
@@ -53,7 +53,7 @@ impl Pair {
         }
     }
 
-    fn topic(&self, name: &str) -> [Topic; 2] {
+    pub(crate) fn topic(&self, name: &str) -> [Topic; 2] {
         [&self.one, &self.two].map(|server| server.client().topic(name))
     }
 }

@@ -345,8 +345,8 @@ pub(crate) enum ShardState {
 /// One thing that stands in the way of a delivery.
 #[derive(Object)]
 pub(crate) struct ExplanationReason {
-    /// For programs: `paused`, `scheduled`, `backing_off`, `hook_deferred`, `hook_quarantined`, `leased`, `out_of_leases`,
-    /// `shard_away`, `dead`, `expired` or `waiting`.
+    /// For programs: `paused`, `scheduled`, `backing_off`, `hook_deferred`, `hook_quarantined`, `hook_breaker_open`,
+    /// `leased`, `out_of_leases`, `shard_away`, `dead`, `expired` or `waiting`.
     code: String,
     /// In words.
     detail: String,
@@ -354,6 +354,6 @@ pub(crate) struct ExplanationReason {
     until: Option<Instant>,
     /// The consumer that has it: its token's subject.
     consumer: Option<String>,
-    /// The hook and version that sent it back, or that is in quarantine.
+    /// The hook and version that sent it back, is left alone, or is in quarantine.
     hook: Option<String>,
 }

@@ -214,6 +214,16 @@ impl From<&WhyNot> for ReasonView {
                     ..Self::new("hook_quarantined", detail)
                 }
             }
+            WhyNot::HookResting { by, until } => {
+                let detail = format!(
+                    "the hook {by} failed too often and is left alone until {until}; its binding lets nothing pass \
+                     meanwhile"
+                );
+                Self {
+                    hook: Some(by.to_string()),
+                    ..Self::new("hook_breaker_open", detail).until(Some(*until))
+                }
+            }
             WhyNot::Leased { by, until } => {
                 let who = match by {
                     Some(by) => format!("the consumer {by}"),

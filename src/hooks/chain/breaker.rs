@@ -92,6 +92,13 @@ impl Breakers {
         Ok(true)
     }
 
+    /// How long `version` will not be called yet, in milliseconds.
+    pub(super) fn rest_ms(&self, version: &Version, now_ms: i64) -> Option<i64> {
+        let breaker = self.0.get(&version.namespace)?.get(&version.hook)?;
+        let left_ms = breaker.open?.until_ms - now_ms;
+        (left_ms > 0).then_some(left_ms)
+    }
+
     /// Notes how a call went; says when the breaker opened or closed over it.
     pub(super) fn note(&mut self, version: &Version, verdict: Verdict, now_ms: i64) -> Option<bool> {
         let hooks = self.0.entry(version.namespace.clone()).or_default();

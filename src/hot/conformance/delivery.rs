@@ -63,7 +63,13 @@ async fn what_was_taken_carries_its_lease(f: Fixture) {
     f.admit(1, vec![item(1), item(2)]).await;
     let now = f.clock.now();
     for (term, end_ms) in [(Term::Own, 30_000), (Term::Ms(1_000), 1_000)] {
-        let taken = f.tier.take(&f.topic, 1, term).await.unwrap().items.remove(0);
+        let taken = f
+            .tier
+            .take(&f.topic, 1, term, "tester")
+            .await
+            .unwrap()
+            .items
+            .remove(0);
         let standing = &taken.queued.standing;
         assert_eq!((standing.generation, standing.attempt), (1, 1));
         assert_eq!(standing.lease_expires_at, Some(now.plus_ms(end_ms)));
@@ -80,7 +86,13 @@ async fn an_ended_lease_brings_the_item_back(f: Fixture) {
         (vec![], More::Nothing(Some(f.clock.now().plus_ms(1))))
     );
     f.clock.advance(1);
-    let again = f.tier.take(&f.topic, 1, Term::Own).await.unwrap().items.remove(0);
+    let again = f
+        .tier
+        .take(&f.topic, 1, Term::Own, "tester")
+        .await
+        .unwrap()
+        .items
+        .remove(0);
     assert_eq!(
         (again.queued.standing.generation, again.queued.standing.attempt),
         (2, 2)
@@ -103,7 +115,7 @@ async fn the_last_ended_lease_is_overdue_and_held(f: Fixture) {
     assert_eq!(f.numbers(), [0, 0, 1, 0]);
     // Let go unsaid, as when the log is full, it is overdue again and never goes out once more.
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
-    let again = f.tier.take(&f.topic, 1, Term::Own).await.unwrap();
+    let again = f.tier.take(&f.topic, 1, Term::Own, "tester").await.unwrap();
     assert_eq!((again.items.len(), again.overdue.len()), (0, 1));
 }
 
@@ -123,14 +135,14 @@ async fn an_admitted_item_keeps_its_lease(f: Fixture) {
         (standing.generation, standing.attempt, standing.lease_expires_at) = (3, 3, Some(end));
     });
     f.admit(2, vec![ended]).await;
-    let taken = f.tier.take(&f.topic, 9, Term::Own).await.unwrap();
+    let taken = f.tier.take(&f.topic, 9, Term::Own, "tester").await.unwrap();
     assert_eq!((taken.items.len(), taken.overdue.len()), (0, 1));
 }
 
 async fn a_passed_time_to_live_is_overdue_once(f: Fixture) {
     f.admit(1, vec![lasting(1, 1_000), item(2)]).await;
     f.clock.advance(1_000);
-    let taken = f.tier.take(&f.topic, 9, Term::Own).await.unwrap();
+    let taken = f.tier.take(&f.topic, 9, Term::Own, "tester").await.unwrap();
     assert_eq!((taken.items.len(), taken.overdue.len()), (1, 1));
     assert_eq!(taken.overdue[0].why, OverdueWhy::Expired);
     assert!(f.tier.advance().await.is_empty());
@@ -155,7 +167,13 @@ async fn what_is_put_back_stands_as_before(f: Fixture) {
     f.take(1).await;
     f.tier.untake(&f.topic, &[(ItemId(1), 1)]).await;
     assert_eq!(f.numbers(), [2, 0, 0, 0]);
-    let again = f.tier.take(&f.topic, 1, Term::Own).await.unwrap().items.remove(0);
+    let again = f
+        .tier
+        .take(&f.topic, 1, Term::Own, "tester")
+        .await
+        .unwrap()
+        .items
+        .remove(0);
     let standing = again.queued.standing;
     assert_eq!(
         (again.queued.item.id.0, standing.attempt, standing.generation),
@@ -289,7 +307,7 @@ async fn what_redis_took_for_nobody_is_given_back() {
         let before = seen().await.queued.standing.generation;
         let mut taken = None;
         {
-            let mut taking = f.tier.take(&f.topic, 1, Term::Own);
+            let mut taking = f.tier.take(&f.topic, 1, Term::Own, "tester");
             for _ in 0..polls {
                 if let Poll::Ready(answer) = poll!(taking.as_mut()) {
                     taken = Some(answer.unwrap());
@@ -328,7 +346,12 @@ async fn what_redis_took_for_nobody_is_given_back() {
 async fn what_redis_holds_for_a_taker_is_put_back_when_that_begins_again() {
     let f = Fixture::redis().await;
     f.admit(1, vec![item(1), item(2)]).await;
-    let taken = f.tier.take(&f.topic, 1, Term::Undecided).await.unwrap().items;
+    let taken = f
+        .tier
+        .take(&f.topic, 1, Term::Undecided, "tester")
+        .await
+        .unwrap()
+        .items;
     assert_eq!(taken[0].queued.standing.attempt, 1);
     assert!(
         matches!(f.hold(1, Some(1)).await, Held::Lost),

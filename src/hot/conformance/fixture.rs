@@ -139,7 +139,11 @@ impl Fixture {
 
     /// Takes up to `max`; nothing must be overdue.
     pub(super) async fn take(&self, max: usize) -> (Vec<u64>, More) {
-        let Taken { items, overdue, more } = self.tier.take(&self.topic, max, Term::Own).await.unwrap();
+        let Taken { items, overdue, more } = self
+            .tier
+            .take(&self.topic, max, Term::Own, "tester")
+            .await
+            .unwrap();
         assert!(overdue.is_empty());
         (items.iter().map(|taken| taken.queued.item.id.0).collect(), more)
     }

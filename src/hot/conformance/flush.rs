@@ -176,7 +176,13 @@ async fn settlements_applied_out_of_order_are_told_in_order(f: Fixture) {
 async fn a_delivery_of_a_stored_item_is_needed(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.flush(1, 9, true).await;
-    let taken = f.tier.take(&f.topic, 1, Term::Own).await.unwrap().items.remove(0);
+    let taken = f
+        .tier
+        .take(&f.topic, 1, Term::Own, "tester")
+        .await
+        .unwrap()
+        .items
+        .remove(0);
     assert!(taken.mark);
     f.tier.delivered(&f.topic, Lsn(4), &[ItemId(1)]).await;
     assert_eq!(f.first_need().await, Some(4));

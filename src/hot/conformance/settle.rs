@@ -108,7 +108,7 @@ async fn a_nacked_item_waits_and_keeps_its_standing(f: Fixture) {
     .await;
     assert_eq!(f.numbers(), [1, 1, 0, 0]);
     f.clock.advance(100);
-    let taken = f.tier.take(&f.topic, 9, Term::Own).await.unwrap().items;
+    let taken = f.tier.take(&f.topic, 9, Term::Own, "tester").await.unwrap().items;
     let standing = &taken[1].queued.standing;
     assert_eq!(
         (taken[1].queued.item.id.0, standing.attempt, standing.due),

@@ -145,7 +145,7 @@ mod tests {
         tier.admit(&topics[0], Lsn(1), (1..=4).map(item).collect()).await;
         tier.admit(&topics[1], Lsn(2), vec![item(5)]).await;
         assert_eq!(held(), (1_500, 0));
-        let taken = tier.take(&topics[0], 1, Term::Own).await.unwrap().items;
+        let taken = tier.take(&topics[0], 1, Term::Own, "tester").await.unwrap().items;
         assert_eq!((held(), taken.len()), ((1_500, 1), 1));
         // Cold and back: a refill brings up what was evicted.
         flush(&tier).await;

@@ -196,7 +196,7 @@ impl HotTier for MemoryTier {
         Ok(())
     }
 
-    async fn take(&self, topic: &TopicKey, max: usize, term: Term) -> Result<Taken, HotError> {
+    async fn take(&self, topic: &TopicKey, max: usize, term: Term, _by: &str) -> Result<Taken, HotError> {
         let Some(cell) = self.known_cell(topic) else {
             return Ok(Taken {
                 items: Vec::new(),

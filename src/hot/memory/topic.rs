@@ -453,6 +453,7 @@ impl Topic {
         Some(HotView {
             queued: entry.queued.clone(),
             state: entry.place.state(),
+            by: None,
         })
     }
 

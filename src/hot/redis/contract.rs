@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::cell::Cell;
 use super::link::Link;
 use super::slots::SlotState;
-use super::state::{id_bytes, order_bytes};
+use super::state::{by_bytes, id_bytes, order_bytes};
 use super::terms::{put_all, read_overdue, read_taken, read_views, term_number};
 use super::tier::RedisTier;
 use crate::clock::Timestamp;
@@ -19,7 +19,7 @@ use crate::hot::{
     Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotError, HotTier, HotView,
     KeyProbe, KeyState, More, Overdue, RefillPage, Taken, Term,
 };
-use crate::model::{ItemId, ItemState, Namespace, OrderKey, QueuedItem, TopicKey};
+use crate::model::{HookRef, ItemId, ItemState, Namespace, OrderKey, QueuedItem, TopicKey};
 use crate::shard::{DedupRow, StoredCounts};
 use crate::wal::Lsn;
 
@@ -45,13 +45,16 @@ impl HotTier for RedisTier {
         self.adopt_into(topic, items).await
     }
 
-    async fn take(&self, topic: &TopicKey, max: usize, term: Term) -> Result<Taken, HotError> {
+    async fn take(&self, topic: &TopicKey, max: usize, term: Term, by: &str) -> Result<Taken, HotError> {
         let cell = self.cell(topic);
         let mut overdue = Vec::new();
         loop {
             let (ticket, heard) = (self.ticket(&cell), cell.tickets.heard());
             let fill = |call: &mut Cmd| {
-                call.arg(max).arg(term_number(term)).arg(&ticket.bytes);
+                call.arg(max)
+                    .arg(term_number(term))
+                    .arg(by_bytes(by))
+                    .arg(&ticket.bytes);
                 put_all(call, &heard);
             };
             let mut reply = self.call_with(&cell, "take", fill).await?;
@@ -83,6 +86,19 @@ impl HotTier for RedisTier {
             put_all(call, ids.iter().map(|id| id_bytes(*id)));
         };
         self.surely_changed(&cell, "delivered", fill).await;
+    }
+
+    async fn note_deferred(&self, topic: &TopicKey, deferred: &[(ItemId, Timestamp, HookRef)]) {
+        let cell = self.cell(topic);
+        let fill = |call: &mut Cmd| {
+            for (id, due, by) in deferred {
+                call.arg(&id_bytes(*id))
+                    .arg(due.ms())
+                    .arg(by_bytes(&by.to_string()));
+            }
+        };
+        // Nobody waits for it: it is for people who ask.
+        let _ = self.call_with(&cell, "deferred", fill).await;
     }
 
     async fn untake(&self, topic: &TopicKey, taken: &[(ItemId, u32)]) {

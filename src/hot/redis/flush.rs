@@ -171,7 +171,7 @@ impl RedisTier {
         let mut items = Vec::with_capacity(list.len() / 3);
         while !list.is_empty() {
             let _id = list.bytes()?;
-            items.push(read_entry(&list.bytes()?, &list.bytes()?)?.0);
+            items.push(read_entry(&list.bytes()?, &list.bytes()?)?);
         }
         let mut list = reply.list()?;
         let mut keys = Vec::with_capacity(list.len() / 2);

@@ -29,7 +29,7 @@ impl RedisTier {
             let answer = list.letter()?;
             let (state, item) = (list.bytes()?, list.bytes()?);
             all.push(match answer {
-                b'Y' => Held::Yes(read_entry(&state, &item)?.0),
+                b'Y' => Held::Yes(read_entry(&state, &item)?),
                 b'D' => Held::AlreadyDone,
                 b'B' => Held::Busy(cell.let_go.clone()),
                 b'L' => Held::Lost,

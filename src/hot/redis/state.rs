@@ -1,7 +1,7 @@
 //! An entry's state and its item as bytes, as `lua/entry.lua` has them.
 
 use crate::clock::Timestamp;
-use crate::hot::{HotError, item_bytes};
+use crate::hot::{HotError, HotView, item_bytes};
 use crate::model::{DeadReason, Death, Item, ItemId, ItemState, OrderKey, QueuedItem, Standing};
 use crate::shard::DedupRow;
 use crate::wal::{decode_item, encode_item};
@@ -18,8 +18,10 @@ const PLACES: [ItemState; 5] = [
 
 const TAIL_ERROR: u8 = 1;
 const TAIL_DEAD: u8 = 2;
-/// Bytes before the tail.
+/// Bytes before the name of who it waits for, which has its length before it and the tail behind it.
 const FIXED: usize = 90;
+/// Longest name of who an entry waits for, in bytes; what is longer is cut.
+const BY_BYTES_MAX: usize = 255;
 
 /// An id as a member of sets: byte order is the order of ids.
 pub(super) fn id_bytes(id: ItemId) -> [u8; 8] {
@@ -63,16 +65,22 @@ pub(super) fn standing_bytes(standing: &Standing) -> Vec<u8> {
 /// An entry's state as the library takes it in; where it goes is the library's to say.
 pub(super) fn state_bytes(queued: &QueuedItem) -> Vec<u8> {
     let item = &queued.item;
-    let mut out = Vec::with_capacity(FIXED + 1);
+    let mut out = Vec::with_capacity(FIXED + 2);
     out.extend_from_slice(&item.priority.to_be_bytes());
     out.extend_from_slice(&item.lease_ms.to_be_bytes());
     out.extend_from_slice(&item.max_attempts.to_be_bytes());
     out.extend_from_slice(&u32::try_from(item_bytes(item)).unwrap_or(u32::MAX).to_be_bytes());
     out.extend_from_slice(&instant(item.expires_at));
     put_standing(&mut out, &queued.standing);
-    out.resize(FIXED, 0);
+    // What the library sets, and that it waits for nobody.
+    out.resize(FIXED + 1, 0);
     put_tail(&mut out, &queued.standing);
     out
+}
+
+/// Who has an entry or sent it back, as the library keeps it.
+pub(super) fn by_bytes(by: &str) -> &[u8] {
+    by[..by.floor_char_boundary(BY_BYTES_MAX)].as_bytes()
 }
 
 /// An item as the library stores it.
@@ -80,10 +88,12 @@ pub(super) fn stored_item(item: &Item) -> Vec<u8> {
     encode_item(item)
 }
 
-/// The item and its state from what the library told.
-pub(super) fn read_entry(state: &[u8], item: &[u8]) -> Result<(QueuedItem, ItemState), HotError> {
+/// The item, its state, and who it waits for, from what the library told.
+pub(super) fn read_view(state: &[u8], item: &[u8]) -> Result<HotView, HotError> {
     let parsed = || {
-        let (fixed, tail) = state.split_at_checked(FIXED)?;
+        let (fixed, rest) = state.split_at_checked(FIXED)?;
+        let (&by_bytes, rest) = rest.split_first()?;
+        let (by, tail) = rest.split_at_checked(by_bytes.into())?;
         let u32_at = |at: usize| Some(u32::from_be_bytes(fixed.get(at..at + 4)?.try_into().ok()?));
         let time_at = |at: usize| Some(i64::from_be_bytes(fixed.get(at..at + 8)?.try_into().ok()?));
         let (&flags, tail) = tail.split_first()?;
@@ -103,9 +113,18 @@ pub(super) fn read_entry(state: &[u8], item: &[u8]) -> Result<(QueuedItem, ItemS
             item: std::sync::Arc::new(decode_item(item)?),
             standing,
         };
-        Some((queued, *PLACES.get(place)?))
+        Some(HotView {
+            queued,
+            state: *PLACES.get(place)?,
+            by: (!by.is_empty()).then(|| String::from_utf8_lossy(by).into()),
+        })
     };
     parsed().ok_or_else(|| HotError::Unavailable("an entry in Redis is not readable by this version".into()))
+}
+
+/// As [`read_view`], for those who only want the item.
+pub(super) fn read_entry(state: &[u8], item: &[u8]) -> Result<QueuedItem, HotError> {
+    read_view(state, item).map(|view| view.queued)
 }
 
 fn read_tail(flags: u8, mut tail: &[u8]) -> Option<(Option<Death>, Option<Box<str>>)> {

@@ -3,7 +3,7 @@
 use redis::Cmd;
 
 use super::reply::Reply;
-use super::state::{id_bytes, key_bytes, read_entry, state_bytes, stored_item};
+use super::state::{id_bytes, key_bytes, read_entry, read_view, state_bytes, stored_item};
 use crate::clock::Timestamp;
 use crate::hot::{HotError, HotView, Overdue, OverdueWhy, TakenItem, Term};
 use crate::model::QueuedItem;
@@ -38,7 +38,7 @@ pub(super) fn read_overdue(list: &mut Reply) -> Result<Vec<Overdue>, HotError> {
     let mut overdue = Vec::with_capacity(list.len() / 4);
     while !list.is_empty() {
         let _id = list.bytes()?;
-        let (queued, _) = read_entry(&list.bytes()?, &list.bytes()?)?;
+        let queued = read_entry(&list.bytes()?, &list.bytes()?)?;
         let why = match list.letter()? {
             b'a' => OverdueWhy::AttemptsExhausted,
             _ => OverdueWhy::Expired,
@@ -52,7 +52,7 @@ pub(super) fn read_taken(mut list: Reply) -> Result<Vec<TakenItem>, HotError> {
     let mut items = Vec::with_capacity(list.len() / 5);
     while !list.is_empty() {
         let _id = list.bytes()?;
-        let (queued, _) = read_entry(&list.bytes()?, &list.bytes()?)?;
+        let queued = read_entry(&list.bytes()?, &list.bytes()?)?;
         let mark = list.number()? == 1;
         let lapsed_ms = u64::try_from(list.number()?).ok();
         items.push(TakenItem {
@@ -77,8 +77,7 @@ pub(super) fn read_views(mut list: Reply) -> Result<Vec<HotView>, HotError> {
     let mut views = Vec::with_capacity(list.len() / 3);
     while !list.is_empty() {
         let _id = list.bytes()?;
-        let (queued, state) = read_entry(&list.bytes()?, &list.bytes()?)?;
-        views.push(HotView { queued, state });
+        views.push(read_view(&list.bytes()?, &list.bytes()?)?);
     }
     Ok(views)
 }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::hooks::{
     Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Room, Shaped,
 };
-use crate::model::{HookRef, Item, Namespace, Side, TopicKey};
+use crate::model::{HookRef, Item, ItemId, Namespace, Side, TopicKey};
 
 type Inward = Arc<dyn Fn(&HookItem) -> EnqueueOutcome + Send + Sync>;
 type Outward = Arc<dyn Fn(&HookItem) -> DequeueOutcome + Send + Sync>;
@@ -75,6 +75,10 @@ impl Hooks for Script {
 
     fn named(&self, _: &Namespace, asked: &HookRef) -> Option<Chain> {
         (*asked == hook()).then(|| Chain([].into()))
+    }
+
+    fn resting(&self, _: &TopicKey, _: Side, _: ItemId) -> Option<(HookRef, i64)> {
+        None
     }
 
     async fn on_enqueue(

@@ -8,6 +8,7 @@ on_both!(
     the_catalog_begins_empty,
     topics_are_put_and_deleted,
     topics_that_exist_are_left_alone,
+    no_more_topics_are_made_than_there_may_be,
     namespaces_are_put,
     only_what_was_expected_is_replaced,
     slots_are_put_whole,
@@ -74,6 +75,26 @@ async fn topics_that_exist_are_left_alone(fixture: &Fixture) {
     assert_eq!(topics.len(), 5_001);
     assert!(topics.contains(&(known, paused(1))));
     assert!(topics.contains(&(topic("ns", "t4999"), TopicRow::default())));
+}
+
+async fn no_more_topics_are_made_than_there_may_be(fixture: &Fixture) {
+    let catalog = fixture.shard.catalog();
+    put(&catalog, &topic("other", "t"), &TopicRow::default()).await;
+    let makes = (0..12).map(|n| {
+        let catalog = catalog.clone();
+        // Each is asked for twice, as by two nodes.
+        let topic = topic("ns", &format!("t{}", n / 2));
+        async move { catalog.make_topic(&topic, 4).await.unwrap() }
+    });
+    let made = futures_util::future::join_all(makes).await;
+    assert_eq!(made.iter().filter(|made| **made).count(), 8, "{made:?}");
+    let topics = catalog.load().await.unwrap().topics;
+    assert_eq!(topics.len(), 5);
+    // What is there is no news, and needs no room.
+    let seen = catalog.generations().await.unwrap().catalog;
+    let known = topics.iter().find(|(key, _)| key.namespace().as_str() == "ns");
+    assert!(catalog.make_topic(&known.unwrap().0, 0).await.unwrap());
+    assert_eq!(catalog.generations().await.unwrap().catalog, seen);
 }
 
 async fn namespaces_are_put(fixture: &Fixture) {

@@ -46,11 +46,11 @@ local function is_void(T, ticket)
 end
 
 -- Returns how long the lease before lasted, -1 when it did not run out or nobody knows.
-local function hand_out(T, id, e, lease_ms)
+local function hand_out(T, id, e, lease_ms, by)
     local has_lapsed = e.lease_end >= 0 and e.leased >= 0
     local lapsed = has_lapsed and math.max(0, math.min(e.lease_end, T.now) - e.leased) or -1
     leave(T, id, e)
-    e.generation, e.attempt, e.leased = e.generation + 1, e.attempt + 1, T.now
+    e.generation, e.attempt, e.leased, e.by = e.generation + 1, e.attempt + 1, T.now, by
     if lease_ms == UNDECIDED then
         e.lease_end, e.place, e.deadline = T.now + HOLD_MS, HELD, UNDECIDED
     else
@@ -61,10 +61,11 @@ local function hand_out(T, id, e, lease_ms)
     return lapsed
 end
 
--- max; lease_ms, -1 for each item's own, -2 for what is only looked at; a ticket, then tickets whose replies came.
+-- max; lease_ms, -1 for each item's own, -2 for what is only looked at; who takes; a ticket, then tickets whose replies
+-- came.
 function operations.take(T, a)
-    local max, lease_ms, ticket = tonumber(a[1]), tonumber(a[2]), a[3]
-    if #a > 3 then call('HDEL', tickets(T), unpack(rest(a, 4))) end
+    local max, lease_ms, by, ticket = tonumber(a[1]), tonumber(a[2]), a[3], a[4]
+    if #a > 4 then call('HDEL', tickets(T), unpack(rest(a, 5))) end
     if is_void(T, ticket) then return {{}, {}, 'V', -1} end
     local overdue, moved, unfinished = advance(T)
     if moved > 1 then wake(T) end
@@ -80,7 +81,7 @@ function operations.take(T, a)
     local found, items, taken, leases = entries(T, ids), fields(T.base .. 'i', ids), {}, {}
     for at, id in ipairs(ids) do
         local e = found[at]
-        local lapsed = hand_out(T, id, e, lease_ms)
+        local lapsed = hand_out(T, id, e, lease_ms, by)
         leases[at] = lease_of(id, e.generation)
         taken[#taken + 1] = id
         taken[#taken + 1] = write(e)
@@ -102,6 +103,18 @@ function operations.delivered(T, a)
         if e then
             withdraw(T, a[at], e)
             mark(T, a[at], e, lsn)
+            save(T, a[at], e)
+        end
+    end
+    return {}
+end
+
+-- id, due time, and the hook that sent it back until then, of each.
+function operations.deferred(T, a)
+    for at = 1, #a, 3 do
+        local e = entry(T, a[at])
+        if e and e.place == SCHEDULED and e.due == tonumber(a[at + 1]) then
+            e.by = a[at + 2]
             save(T, a[at], e)
         end
     end

@@ -22,10 +22,10 @@ local unpack = unpack
 
 -- priority, lease_ms, max_attempts, bytes, expires_at; due, generation, attempt, lease's end,
 -- when it was handed out, dead;
--- place, deadline; need and its node, the same counted from the flush under way; flushing, maybe stored; who holds.
+-- place, deadline; need and its node, the same counted from the flush under way; flushing, maybe stored; who holds;
+-- who it waits for: the consumer that has it, or the hook that sent it back.
 -- Behind it the last error and the death, which only clients read. -1 stands for no instant.
-local FORMAT = '>i4I4I4I4i8i8I4I4i8i8I1I1i8I8I2I8I2I1I1I2'
-local FORMAT_BYTES = 90
+local FORMAT = '>i4I4I4I4i8i8I4I4i8i8I1I1i8I8I2I8I2I1I1I2I1c0'
 local READY, SCHEDULED, LEASED, DEAD, HELD = 1, 2, 3, 4, 5
 -- A node that dies gives up what it holds, and what it had not decided on, after so long.
 local HOLD_MS = 60000
@@ -166,16 +166,18 @@ end
 local function wake(T) call('PUBLISH', T.channel, T.instance .. T.base) end
 
 local function read(raw)
-    local e = {tail = sub(raw, FORMAT_BYTES + 1)}
+    local e, fixed_end = {}, nil
     e.priority, e.lease_ms, e.max_attempts, e.bytes, e.expires, e.due, e.generation, e.attempt, e.lease_end, e.leased, e.dead,
-        e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored, e.holder =
-        struct.unpack(FORMAT, raw)
+        e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored, e.holder, e.by,
+        fixed_end = struct.unpack(FORMAT, raw)
+    e.tail = sub(raw, fixed_end)
     return e
 end
 
 local function write(e)
     return pack(FORMAT, e.priority, e.lease_ms, e.max_attempts, e.bytes, e.expires, e.due, e.generation, e.attempt,
-        e.lease_end, e.leased, e.dead, e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored, e.holder) .. e.tail
+        e.lease_end, e.leased, e.dead, e.place, e.deadline, e.need, e.need_node, e.after, e.after_node, e.flushing, e.stored, e.holder,
+        #e.by, e.by) .. e.tail
 end
 
 -- Bytes that sort as the delivery order does.
@@ -240,6 +242,7 @@ local function enter(T, id, e)
         e.holder = tonumber(T.node)
     end
     if waits(e) and e.expires >= 0 then add(T, 'x', e.expires, id) end
+    if waits(e) or place == DEAD then e.by = '' end
     offer(T, id, e)
     save(T, id, e)
 end
