@@ -58,3 +58,4 @@ mod shared;
 mod shared_quotas;
 mod shutdown;
 mod traces;
+mod typed;
