@@ -38,7 +38,7 @@ use self::folders::Folders;
 use self::state::{State, versions_of};
 use super::{Bound, LogLevel, Version};
 use crate::clock::{Clock, Monotonic};
-use crate::model::{Digest, HookLimits, HookName, Namespace};
+use crate::model::{Digest, HookLimits, HookName, Namespace, some};
 use crate::shard::{Catalog, ShardError};
 
 pub use engine::{CatalogModules, Preparer, artefact_key};
@@ -270,8 +270,11 @@ impl Registry {
             .filter(|(.., stats)| stats.breaker_open)
             .count();
         let text = format!(
-            "{hooks} hooks, {open} versions paused by their breaker, {quarantined} in quarantine, {refused} folders \
-             refused"
+            "{}, {} paused by a breaker, {} in quarantine, {} refused",
+            some(hooks, "hook"),
+            some(open, "version"),
+            some(quarantined, "version"),
+            some(refused, "folder")
         );
         (refused == 0, text)
     }

@@ -29,6 +29,10 @@ pub struct HookNumbers {
     pub shadow: Vec<(&'static str, u64)>,
     /// Time its calls ran.
     pub run_seconds: f64,
+    /// Instructions of its sampled calls.
+    pub fuel_sampled: u64,
+    /// How many were sampled.
+    pub fuel_samples: u64,
     /// Most linear memory a call had, in bytes.
     pub memory_bytes_max: u64,
     /// Log lines that were dropped.
@@ -61,6 +65,8 @@ impl HookNumbers {
         add_counts(&mut self.items, &other.items);
         add_counts(&mut self.shadow, &other.shadow);
         self.run_seconds += other.run_seconds;
+        self.fuel_sampled += other.fuel_sampled;
+        self.fuel_samples += other.fuel_samples;
         self.memory_bytes_max = self.memory_bytes_max.max(other.memory_bytes_max);
         self.log_lines_dropped += other.log_lines_dropped;
         self.breaker_open |= other.breaker_open;
@@ -148,11 +154,13 @@ pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
         })
         .build();
     type Number = fn(&HookNumbers) -> u64;
-    let counters: [(&'static str, Number); 2] = [
+    let counters: [(&'static str, Number); 4] = [
         ("mqueue_hook_log_lines_dropped_total", |hook| {
             hook.log_lines_dropped
         }),
         ("mqueue_hook_ceiling_trips_total", |hook| hook.ceiling_trips),
+        ("mqueue_hook_fuel_sampled_total", |hook| hook.fuel_sampled),
+        ("mqueue_hook_fuel_samples_total", |hook| hook.fuel_samples),
     ];
     for (name, read) in counters {
         let source = latest.clone();

@@ -64,3 +64,4 @@ mod shared_explain;
 mod shared_quotas;
 mod shutdown;
 mod traces;
+mod typed;

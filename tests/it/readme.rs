@@ -1,5 +1,7 @@
 //! The commands of README.md and the documents, run as a reader would type them.
 //!
+//! `tests/it/typed.rs` holds that no document has commands that no test runs.
+//!
 //! Every block fenced as `sh` runs, in order, in one bash, so that variables carry over, in a folder of its
 //! own with a node of its own. A block fenced as `json` or `text` right after it is what it must print: white
 //! space is free and `…` stands for anything. Blocks fenced otherwise are for reading.
@@ -15,7 +17,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
+use mqueue::clock::Stopwatch;
 use mqueue::telemetry::catalogue::METRICS;
 use tempfile::TempDir;
 
@@ -34,21 +38,21 @@ struct Step {
 }
 
 /// A node in a folder of its own, started by the documents' own command.
-struct Node {
-    dir: TempDir,
+pub struct Node {
+    pub dir: TempDir,
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 /// A fenced block: what it is fenced as, its text, and whether only blank lines stand before it since the
 /// block before.
-struct Block<'a> {
-    kind: &'a str,
-    text: String,
+pub struct Block<'a> {
+    pub kind: &'a str,
+    pub text: String,
     follows: bool,
 }
 
-fn blocks(document: &str) -> Vec<Block<'_>> {
+pub fn blocks(document: &str) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     let mut lines = document.lines();
     let mut follows = false;
@@ -91,7 +95,7 @@ fn steps(document: &str) -> Vec<Step> {
 }
 
 /// Whether `printed` is what the document shows.
-fn is_as_shown(shown: &str, printed: &str) -> bool {
+pub fn is_as_shown(shown: &str, printed: &str) -> bool {
     let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
     let (shown, printed) = (bare(shown), bare(printed));
     let mut rest = printed.as_str();
@@ -116,8 +120,8 @@ fn is_as_shown(shown: &str, printed: &str) -> bool {
     true
 }
 
-/// A command for bash in `dir`, where `cargo` is the binary under test and nothing else is inherited.
-fn bash(dir: &Path, script: &str) -> Command {
+/// A command for bash in `dir`, where `bin` has what it finds first: `cargo` is the binary under test and nothing else is inherited.
+pub fn bash(dir: &Path, script: &str) -> Command {
     let path = std::env::var("PATH").unwrap();
     let mut command = Command::new("bash");
     command
@@ -132,7 +136,7 @@ fn bash(dir: &Path, script: &str) -> Command {
 }
 
 impl Node {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cargo = dir.path().join("bin/cargo");
         fs::create_dir_all(dir.path().join("bin")).unwrap();
@@ -229,29 +233,20 @@ fn run_document(name: &str, least: usize) {
     Node::start().run(name, &steps);
 }
 
-#[test]
-fn the_readme_works_as_typed() {
-    run_document("README.md", 6);
+/// A test for each document whose blocks fenced as `sh` all run, and the list of these documents.
+macro_rules! typed {
+    ($($test:ident: $name:literal, $least:literal;)*) => {
+        pub const TYPED: &[&str] = &[$($name),*];
+        $(#[test] fn $test() { run_document($name, $least); })*
+    };
 }
 
-#[test]
-fn the_api_by_example_works_as_typed() {
-    run_document("docs/API.md", 20);
-}
-
-#[test]
-fn the_command_line_by_example_works_as_typed() {
-    run_document("docs/CLI.md", 5);
-}
-
-#[test]
-fn the_tutorial_of_hooks_works_as_typed() {
-    run_document("docs/HOOKS.md", 6);
-}
-
-#[test]
-fn the_operations_guide_works_as_typed() {
-    run_document("docs/OPERATIONS.md", 2);
+typed! {
+    the_readme_works_as_typed: "README.md", 6;
+    the_api_by_example_works_as_typed: "docs/API.md", 20;
+    the_command_line_by_example_works_as_typed: "docs/CLI.md", 5;
+    the_tutorial_of_hooks_works_as_typed: "docs/HOOKS.md", 6;
+    the_operations_guide_works_as_typed: "docs/OPERATIONS.md", 2;
 }
 
 /// What it shows takes minutes and says nothing on a busy machine: each command of the load generator runs as it is
@@ -349,6 +344,30 @@ fn every_metric_is_listed_and_says_what_it_is() {
         let help = format!("# HELP {name} ");
         let help = metrics.lines().find_map(|line| line.strip_prefix(&help));
         assert!(help.is_some_and(|help| !help.is_empty()), "{name} says nothing");
+    }
+    // The first call is a sample, which is taken behind the request's back.
+    let is_sampled = |metrics: &str| {
+        let of = |name: &str| {
+            metrics
+                .lines()
+                .find(|line| line.starts_with(&format!("{name}{{")))
+        };
+        let count = |line: &str| {
+            line.rsplit(' ')
+                .next()
+                .and_then(|count| count.parse::<f64>().ok())
+        };
+        let names = ["mqueue_hook_fuel_samples_total", "mqueue_hook_fuel_sampled_total"];
+        names.iter().all(|name| of(name).and_then(count) > Some(0.0))
+    };
+    let begun = Stopwatch::start();
+    while !is_sampled(&node.get("/metrics")) {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{}",
+            node.get("/metrics")
+        );
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
