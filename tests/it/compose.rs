@@ -1,5 +1,5 @@
 //! `docker-compose.yml`, the image and what is provisioned beside them, read as the engine would: there is none
-//! here to ask.
+//! here to ask. What Compose says of the file is in `tests/compose.sh`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
