@@ -38,7 +38,9 @@ struct Heard {
     at_ms: u64,
     /// When nothing of it is spent any more.
     reset_ms: u64,
-    /// Until when nobody needs to ask again, because there is nothing.
+    /// When there is more, where there was too little.
+    more_ms: u64,
+    /// Until when nobody needs to ask again.
     empty_until_ms: u64,
 }
 
@@ -66,7 +68,14 @@ impl Bucket {
                 (granted, window.wait(most, now_ms))
             }
         };
-        self.grant(wanted, granted, wait, clock)
+        let grant = self.grant(wanted, granted, wait, clock);
+        Grant {
+            receipt: Receipt {
+                own_ms: now_ms,
+                shared: None,
+            },
+            ..grant
+        }
     }
 
     /// The answer to somebody who may come again after `wait`.
@@ -75,18 +84,15 @@ impl Bucket {
             granted: granted as usize,
             retry_after: (wanted > granted).then_some(wait),
             usage: Some(self.usage(clock)),
-            receipt: Receipt {
-                own_ms: ms(clock.now()),
-                shared: None,
-            },
+            receipt: Receipt::default(),
         }
     }
 
     /// The answer to a request for `wanted` items while the rate that all nodes share is known to be used up.
     pub(super) fn refusal(&self, wanted: u32, clock: &Ticks) -> Option<Grant> {
-        let until_ms = self.shared.lock().map(|heard| heard.empty_until_ms)?;
-        let wait_ms = until_ms.checked_sub(ms(clock.now())).filter(|ms| *ms > 0)?;
-        Some(self.grant(wanted, 0, Duration::from_millis(wait_ms), clock))
+        let (heard, now_ms) = ((*self.shared.lock())?, ms(clock.now()));
+        let wait = Duration::from_millis(heard.more_ms.saturating_sub(now_ms));
+        (now_ms < heard.empty_until_ms).then(|| self.grant(wanted, 0, wait, clock))
     }
 
     /// Gives back `count` items that were taken at `at_ms`.
@@ -119,6 +125,7 @@ impl Bucket {
             left: grant.remaining,
             at_ms,
             reset_ms: ends(grant.reset),
+            more_ms: grant.retry_after.map_or(at_ms, ends),
             empty_until_ms: grant.retry_after.map_or(at_ms, |wait| ends(wait.min(ASK_AGAIN))),
         });
     }

@@ -216,7 +216,9 @@ impl Quotas {
         }
         if let (Some(shared), Some(at)) = (self.shared.get(), receipt.shared) {
             shared.give_back(namespace, rate, count, at).await;
-            bucket.inspect(|bucket| bucket.note_given_back(count));
+            if let Some(bucket) = bucket {
+                bucket.note_given_back(count);
+            }
         }
     }
 
