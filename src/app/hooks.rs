@@ -1,5 +1,6 @@
 //! Puts hooks together: the engine that runs them, the registry that says which, the chains in between.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::hooks::engine::{CpuQuotas, Engine, EngineOptions, UploadLimits};
 use crate::hooks::folder::HookFolder;
 use crate::hooks::registry::{CatalogModules, VersionStats, artefact_key};
 use crate::hooks::{Chains, Registry};
-use crate::model::{HookLimits, HookName, Namespace};
+use crate::model::{HookLimits, HookName, HookRef, Namespace};
 use crate::shard::Catalog;
 use crate::telemetry::metrics::{HookNumbers, Snapshot};
 use crate::tenant::Quotas;
@@ -93,6 +94,23 @@ impl HookParts {
         ]);
         let seconds = |(namespace, used): (Namespace, Duration)| (namespace.to_string(), used.as_secs_f64());
         snapshot.hook_cpu = engine.used.into_iter().map(seconds).collect();
+        let fuel: HashMap<_, _> = engine
+            .fuel
+            .into_iter()
+            .map(|(namespace, hook, fuel)| ((namespace, hook), fuel))
+            .collect();
+        let numbers = |(namespace, hook, stats): (Namespace, HookName, VersionStats)| {
+            let version = HookRef {
+                hook: hook.clone(),
+                version: stats.version,
+            };
+            let of_version = fuel.get(&(namespace.clone(), version));
+            HookNumbers {
+                fuel_sampled: of_version.map_or(0, |fuel| fuel.instructions),
+                fuel_samples: of_version.map_or(0, |fuel| fuel.samples),
+                ..numbers((namespace, hook, stats))
+            }
+        };
         snapshot.hooks = self.registry.all_stats().into_iter().map(numbers).collect();
         snapshot
     }
@@ -132,6 +150,7 @@ fn numbers((namespace, hook, stats): (Namespace, HookName, VersionStats)) -> Hoo
         memory_bytes_max: stats.memory_bytes_max,
         log_lines_dropped: stats.log_lines_dropped,
         breaker_open: stats.breaker_open,
+        ..HookNumbers::default()
     }
 }
 

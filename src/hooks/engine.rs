@@ -8,6 +8,7 @@ mod child;
 mod configure;
 mod error;
 mod fair;
+mod fuel;
 mod gate;
 mod host;
 mod inspect;
@@ -32,12 +33,14 @@ use sha2::{Digest as _, Sha256};
 pub use child::{COMPILE_COMMAND, compile_in_this_process};
 pub use error::{EngineError, UploadError};
 pub use fair::CpuQuotas;
+pub use fuel::Fuel;
 pub use inspect::UploadLimits;
 
 use self::cache::Cache;
 use self::call::{NoInstance, Running, failed, not_run};
 use self::child::{Compiled, compile};
 use self::configure::Kind;
+use self::fuel::Samples;
 use self::gate::Gate;
 use self::modules::{Module, Modules, Room};
 use self::rehearsals::Rehearsals;
@@ -47,7 +50,7 @@ use self::trial::{trial_call, trial_version};
 use self::warm::{Warm, WarmPool};
 use super::{Call, Failure, Report, Runner, Version};
 use crate::clock::{Clock, Stopwatch};
-use crate::model::{Digest, HookLimits, InstanceMode, Namespace, Side, limits};
+use crate::model::{Digest, HookLimits, HookRef, InstanceMode, Namespace, Side, limits};
 
 /// How to set up an [`Engine`].
 #[derive(Debug, Clone)]
@@ -147,6 +150,8 @@ pub struct EngineStatus {
     pub modules_cached: u64,
     /// Time on hook threads, by namespace; a few thousand namespaces at most.
     pub used: Vec<(Namespace, Duration)>,
+    /// What samples of versions used.
+    pub fuel: Vec<(Namespace, HookRef, Fuel)>,
 }
 
 /// Runs hooks.
@@ -172,6 +177,7 @@ struct Machine {
     uptime: Stopwatch,
     busy: AtomicU64,
     exhausted: AtomicU64,
+    samples: Samples,
 }
 
 impl Engine {
@@ -207,6 +213,7 @@ impl Engine {
             uptime: Stopwatch::start(),
             busy: AtomicU64::new(0),
             exhausted: AtomicU64::new(0),
+            samples: Samples::default(),
         });
         let threads = Threads::start(
             threads,
@@ -378,6 +385,7 @@ impl Engine {
             modules_loaded: machine.running.count() as u64,
             modules_cached: machine.running.cached() as u64,
             used: self.threads.used(),
+            fuel: machine.samples.read(),
         }
     }
 
@@ -417,7 +425,14 @@ impl Runner for Engine {
             self.compile_later(digest);
             return not_run("its module is being compiled", Duration::from_secs(1));
         }
-        self.threads.call(call).await
+        let sample = self.machine.samples.choose(&call);
+        let report = self.threads.call(call).await;
+        if let Some(sample) = sample
+            && report.outcome.is_ok()
+        {
+            self.sample_later(sample);
+        }
+        report
     }
 }
 
@@ -505,6 +520,7 @@ impl Execute for Machine {
 
     fn upkeep(&self) {
         self.warm.sweep(self.uptime.elapsed());
+        self.samples.tick();
     }
 }
 

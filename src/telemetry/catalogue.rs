@@ -373,6 +373,18 @@ pub const METRICS: &[Described] = &[
         "Time of a namespace's hooks that its quota counts, rehearsals included",
         "near the quota",
     ),
+    counter(
+        "mqueue_hook_fuel_sampled_total",
+        HOOK,
+        "Instructions that the sampled calls took; by `mqueue_hook_fuel_samples_total` it is what an item takes",
+        "a version that takes more than the one before",
+    ),
+    counter(
+        "mqueue_hook_fuel_samples_total",
+        HOOK,
+        "Calls that were made once more, of one item, to count their instructions: one a second at most",
+        "",
+    ),
     gauge(
         "mqueue_hook_memory_max_bytes",
         HOOK,

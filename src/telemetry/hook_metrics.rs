@@ -29,6 +29,10 @@ pub struct HookNumbers {
     pub shadow: Vec<(&'static str, u64)>,
     /// Time its calls ran.
     pub run_seconds: f64,
+    /// Instructions of its sampled calls.
+    pub fuel_sampled: u64,
+    /// How many were sampled.
+    pub fuel_samples: u64,
     /// Most linear memory a call had, in bytes.
     pub memory_bytes_max: u64,
     /// Log lines that were dropped.
@@ -57,6 +61,8 @@ impl HookNumbers {
         add_counts(&mut self.items, &other.items);
         add_counts(&mut self.shadow, &other.shadow);
         self.run_seconds += other.run_seconds;
+        self.fuel_sampled += other.fuel_sampled;
+        self.fuel_samples += other.fuel_samples;
         self.memory_bytes_max = self.memory_bytes_max.max(other.memory_bytes_max);
         self.log_lines_dropped += other.log_lines_dropped;
         self.breaker_open |= other.breaker_open;
@@ -102,6 +108,7 @@ pub(super) fn bounded_cpu(mut cpu: Vec<(String, f64)>) -> Vec<(String, f64)> {
 
 pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
     type Read = fn(&HookNumbers) -> &[(&'static str, u64)];
+    type Sum = fn(&HookNumbers) -> u64;
     let counters: [(&'static str, &'static str, Read); 3] = [
         ("mqueue_hook_calls_total", "result", |hook| &hook.calls),
         ("mqueue_hook_items_total", "result", |hook| &hook.items),
@@ -141,16 +148,25 @@ pub(super) fn observe_hooks(meter: &Meter, latest: &Arc<Mutex<Snapshot>>) {
             }
         })
         .build();
-    let source = latest.clone();
-    meter
-        .u64_observable_counter("mqueue_hook_log_lines_dropped")
-        .with_description(help("mqueue_hook_log_lines_dropped_total"))
-        .with_callback(move |observer| {
-            for hook in &source.lock().hooks {
-                observer.observe(hook.log_lines_dropped, &hook.labels(None));
-            }
-        })
-        .build();
+    let sums: [(&'static str, Sum); 3] = [
+        ("mqueue_hook_log_lines_dropped_total", |hook| {
+            hook.log_lines_dropped
+        }),
+        ("mqueue_hook_fuel_sampled_total", |hook| hook.fuel_sampled),
+        ("mqueue_hook_fuel_samples_total", |hook| hook.fuel_samples),
+    ];
+    for (name, read) in sums {
+        let source = latest.clone();
+        meter
+            .u64_observable_counter(stem(name))
+            .with_description(help(name))
+            .with_callback(move |observer| {
+                for hook in &source.lock().hooks {
+                    observer.observe(read(hook), &hook.labels(None));
+                }
+            })
+            .build();
+    }
     let source = latest.clone();
     meter
         .u64_observable_gauge("mqueue_hook_memory_max_bytes")

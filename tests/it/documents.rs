@@ -70,9 +70,12 @@ fn metrics() -> String {
          of all: of `mqueue_items`, `mqueue_oldest_ready_age_seconds`, `mqueue_topic_paused`, \
          `mqueue_shard_items`, `mqueue_quota_limit`, `mqueue_quota_used` (`stored_bytes` and `leases`) and \
          `mqueue_deliveries_failed_total` (`lease_ended`) take the largest over the nodes, and not the sum.\n\n\
-         Fuel of hooks is not counted: calls are stopped by epochs, which cost them next to nothing, at the end of \
-         their time, and not after so many instructions. What they use is `mqueue_hook_run_seconds_total`; a dry \
-         run counts the instructions of its calls.\n\n\
+         Fuel of hooks is sampled: counting instructions would slow every call down, and time limits are kept by epochs, \
+         which cost next to nothing. At most once a second, one item of a call that went well is given to the same version \
+         once more, in a fresh instance on the engine that dry runs count on, off the path of requests and in the \
+         namespace's time for rehearsals; its answer and its log lines go nowhere. \
+         `mqueue_hook_fuel_sampled_total` by `mqueue_hook_fuel_samples_total` is what an item takes. Versions whose compiled \
+         form is above 1 MiB, as scripts are, are sampled once a dry run or a test has had them compiled for that engine.\n\n\
          [`deploy/grafana/dashboards/mqueue.json`](../deploy/grafana/dashboards/mqueue.json) is a dashboard of them, \
          [`deploy/prometheus/alerts.yml`](../deploy/prometheus/alerts.yml) has alerts.\n\n\
          This page is generated from `src/telemetry/catalogue.rs`.\n\n\

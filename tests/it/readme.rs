@@ -17,7 +17,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
+use mqueue::clock::Stopwatch;
 use mqueue::telemetry::catalogue::METRICS;
 use tempfile::TempDir;
 
@@ -342,6 +344,30 @@ fn every_metric_is_listed_and_says_what_it_is() {
         let help = format!("# HELP {name} ");
         let help = metrics.lines().find_map(|line| line.strip_prefix(&help));
         assert!(help.is_some_and(|help| !help.is_empty()), "{name} says nothing");
+    }
+    // The first call is a sample, which is taken behind the request's back.
+    let is_sampled = |metrics: &str| {
+        let of = |name: &str| {
+            metrics
+                .lines()
+                .find(|line| line.starts_with(&format!("{name}{{")))
+        };
+        let count = |line: &str| {
+            line.rsplit(' ')
+                .next()
+                .and_then(|count| count.parse::<f64>().ok())
+        };
+        let names = ["mqueue_hook_fuel_samples_total", "mqueue_hook_fuel_sampled_total"];
+        names.iter().all(|name| of(name).and_then(count) > Some(0.0))
+    };
+    let begun = Stopwatch::start();
+    while !is_sampled(&node.get("/metrics")) {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{}",
+            node.get("/metrics")
+        );
+        thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -113,6 +113,11 @@ impl Modules {
         self.loaded.read().contains_key(&digest)
     }
 
+    /// How large the compiled form of `digest` is, in bytes, while it is in memory.
+    pub(super) fn bytes(&self, digest: Digest) -> Option<u64> {
+        self.loaded.read().get(&digest).map(|module| module.bytes)
+    }
+
     /// Takes `digest` out of memory, if it can be mapped back.
     pub(super) fn unload(&self, digest: Digest) {
         if self.cache.contains(self.key(digest)) {

@@ -1,6 +1,7 @@
 //! What good guests see and say.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mqueue::hooks::{DequeueVerdict, EnqueueVerdict, LogLevel, Runner, Verdicts};
 use mqueue::model::{InputMode, Side};
@@ -189,6 +190,36 @@ async fn configuration_is_read_and_secrets_are_masked() {
         (report.log[0].level, &*report.log[0].message),
         (LogLevel::Warn, "***")
     );
+}
+
+#[tokio::test]
+async fn what_an_item_takes_is_sampled_and_counted_as_in_a_dry_run() {
+    let node = Node::start();
+    let version = Arc::new(node.version(&SHOUT.enqueue()).await);
+    let first = node
+        .engine
+        .rehearse(call(&version, Side::Enqueue, &["one"]))
+        .await
+        .usage
+        .instructions
+        .unwrap();
+    assert_eq!(node.engine.status().fuel, [], "a dry run is no sample");
+    let wanted = (version.namespace.clone(), version.hook.clone());
+    for samples in 1..=2 {
+        let fuel = loop {
+            node.call(&version, &["one", "one and a half"]).await;
+            let fuel = node.engine.status().fuel;
+            if fuel.iter().any(|(.., fuel)| fuel.samples >= samples) {
+                break fuel;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let [(namespace, hook, fuel)] = &fuel[..] else {
+            panic!("{fuel:?}");
+        };
+        assert_eq!((namespace, hook), (&wanted.0, &wanted.1));
+        assert_eq!(fuel.instructions, fuel.samples * first, "the first item, alone");
+    }
 }
 
 #[tokio::test]
