@@ -12,6 +12,7 @@ mod operation;
 mod order;
 mod quota;
 mod settings;
+mod some;
 
 pub use durations::{DURATION_BOUNDS_US, DurationCounts, Durations};
 pub use header::{has_control, header_problem, is_own_header};
@@ -32,3 +33,4 @@ pub use operation::{
 pub use order::OrderKey;
 pub use quota::{CpuRate, HOOK_CPU_MS_MAX, Quota, QuotaPatch, Rate, SharedGrant};
 pub use settings::{Backoff, Delivery, ExpiryAction, NamespaceSettings, Settings, SettingsPatch};
+pub use some::some;

@@ -33,7 +33,7 @@ use self::worker::Worker;
 use super::CliError;
 use super::client::ClientArgs;
 use super::output::{self, OutputArgs};
-use crate::model::{TopicName, limits};
+use crate::model::{TopicName, limits, some};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -177,7 +177,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     }
     match report.failures() {
         0 => Ok(()),
-        failures => Err(CliError::Partly(format!("{failures} requests failed"))),
+        failures => Err(CliError::Partly(format!("{} failed", some(failures, "request")))),
     }
 }
 
@@ -290,7 +290,7 @@ fn watch(
     while !finished() {
         std::thread::sleep(Duration::from_millis(20));
         let items = progress.items.load(Ordering::Relaxed);
-        bar.set_message(format!("{items} items"));
+        bar.set_message(some(items, "item"));
         match args.count {
             Some(_) => bar.set_position(items),
             None => {

@@ -99,6 +99,7 @@ pub(super) async fn run(args: &EnqueueArgs) -> Result<(), CliError> {
     }
     match sender.refused {
         0 => Ok(()),
+        1 => Err(CliError::Partly("1 item was not accepted".into())),
         refused => Err(CliError::Partly(format!("{refused} items were not accepted"))),
     }
 }

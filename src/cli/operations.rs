@@ -9,7 +9,7 @@ use super::CliError;
 use super::client::{Client, ClientArgs};
 use super::output::{self, OutputArgs, cell, entries};
 use super::topic::confirmed;
-use crate::model::TopicName;
+use crate::model::{TopicName, some};
 
 /// How often an operation that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -286,8 +286,8 @@ fn show(operation: &Value) -> Result<(), CliError> {
     )))?;
     if operation["dry_run"] == true && !operation["outcome"].is_null() {
         output::line(&format!(
-            "it would change {} items",
-            cell(&operation["outcome"], "count")
+            "it would change {}",
+            some(operation["outcome"]["count"].as_u64().unwrap_or_default(), "item")
         ))?;
     }
     match cell(operation, "error").as_str() {

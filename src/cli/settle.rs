@@ -169,6 +169,9 @@ fn lost(results: &[Value]) -> Result<(), CliError> {
         .count();
     match lost {
         0 => Ok(()),
+        1 => Err(CliError::Partly(
+            "1 lease was lost: its item is someone else's, or gone".into(),
+        )),
         lost => Err(CliError::Partly(format!(
             "{lost} leases were lost: their items are someone else's, or gone"
         ))),

@@ -35,7 +35,7 @@ use self::folders::Folders;
 use self::state::{State, versions_of};
 use super::{Bound, LogLevel};
 use crate::clock::{Clock, Monotonic};
-use crate::model::{Digest, HookLimits, HookName, Namespace};
+use crate::model::{Digest, HookLimits, HookName, Namespace, some};
 use crate::shard::{Catalog, ShardError};
 
 pub use engine::{CatalogModules, Preparer, artefact_key};
@@ -238,8 +238,12 @@ impl Registry {
             .iter()
             .filter(|(.., stats)| stats.breaker_open)
             .count();
-        let text =
-            format!("{hooks} hooks, {open} versions paused by their breaker, {refused} folders refused");
+        let text = format!(
+            "{}, {} paused by a breaker, {} refused",
+            some(hooks, "hook"),
+            some(open, "version"),
+            some(refused, "folder")
+        );
         (refused == 0, text)
     }
 

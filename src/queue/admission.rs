@@ -7,7 +7,7 @@ use crate::model::limits::{
     ATTEMPTS_MAX, CONTENT_TYPE_BYTES_MAX, DURATION_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, LEASE_MS_MAX,
     LEASE_MS_MIN,
 };
-use crate::model::{Extra, Item, ItemId, PayloadKind, Settings, has_control, header_problem};
+use crate::model::{Extra, Item, ItemId, PayloadKind, Settings, has_control, header_problem, some};
 
 /// The limits an operator sets on items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,10 @@ pub(super) fn check_batch(items: &[NewItem], limits: ItemLimits) -> Result<(), Q
         return Err(QueueError::invalid("items", "send at least one item"));
     }
     if items.len() > limits.batch_items_max {
-        let detail = format!("send at most {} items in one request", limits.batch_items_max);
+        let detail = format!(
+            "send at most {} in one request",
+            some(limits.batch_items_max, "item")
+        );
         return Err(QueueError::invalid("items", detail));
     }
     for (index, item) in items.iter().enumerate() {

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::api::quota::QuotaView;
 use crate::clock::Timestamp;
 use crate::model::{
-    ItemId, ItemState, Namespace, NamespaceSettings, OperationState, Outcome, Progress, Settings, Work,
+    ItemId, ItemState, Namespace, NamespaceSettings, OperationState, Outcome, Progress, Settings, Work, some,
 };
 use crate::queue::{AuditRecord, Circuit, Explanation, NamespaceView, OperationRow, QuotaState, WhyNot};
 
@@ -250,7 +250,7 @@ impl From<&Explanation> for ExplainView {
                 (0, _) => "no item of the topic goes before it".to_owned(),
                 (1, false) => "one item of the topic goes before it".to_owned(),
                 (count, false) => format!("{count} items of the topic go before it"),
-                (count, true) => format!("{count} items or more of the topic go before it"),
+                (count, true) => format!("{} or more of the topic go before it", some(count, "item")),
             };
             reasons.push(ReasonView::new("waiting", count));
         }

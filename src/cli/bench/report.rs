@@ -10,6 +10,7 @@ use super::process::Usage;
 use super::tally::Tally;
 use super::{BenchArgs, Mode, Target};
 use crate::cli::output;
+use crate::model::some;
 
 /// The result of a run.
 #[derive(Debug, Serialize)]
@@ -131,8 +132,11 @@ impl Report {
     pub(super) fn rendered(&self) -> String {
         let ms = |us: u64| format!("{:.3}", us as f64 / 1_000.0);
         let mut lines = vec![format!(
-            "{} items in {:.2} s: {:.0} items/s, {:.0} requests/s",
-            self.items, self.seconds, self.items_per_s, self.requests_per_s
+            "{} in {:.2} s: {:.0} items/s, {:.0} requests/s",
+            some(self.items, "item"),
+            self.seconds,
+            self.items_per_s,
+            self.requests_per_s
         )];
         let rows = self.latency_us.iter().map(|(step, p)| {
             let count = p.count.to_string();

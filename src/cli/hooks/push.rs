@@ -12,7 +12,7 @@ use super::super::output::{self, OutputArgs, cell, entries};
 use super::folder::{Folder, test_name};
 use super::hook_path;
 use crate::hooks::rehearse::TestCase;
-use crate::model::HookName;
+use crate::model::{HookName, some};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PushArgs {
@@ -124,11 +124,12 @@ fn report(hook: &HookName, answer: &Value, tests: usize) -> Result<(), CliError>
         _ => "pushed",
     };
     output::line(&format!(
-        "{hook}@{} {done}: {}, {} bytes, compiled in {} ms, {tests} tests",
+        "{hook}@{} {done}: {}, {} bytes, compiled in {} ms, {}",
         cell(answer, "version"),
         sides.join(" and "),
         cell(answer, "module_bytes"),
         cell(answer, "compile_ms"),
+        some(tests, "test"),
     ))
 }
 

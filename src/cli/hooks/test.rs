@@ -10,7 +10,7 @@ use super::super::output::{self, OutputArgs};
 use super::folder::Folder;
 use super::offline::Offline;
 use crate::hooks::rehearse::{CaseResult, run_cases};
-use crate::model::{HookName, HookRef, Namespace};
+use crate::model::{HookName, HookRef, Namespace, some};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TestArgs {
@@ -63,8 +63,8 @@ pub(super) async fn run(args: &TestArgs) -> Result<(), CliError> {
     match failed {
         0 => Ok(()),
         _ => Err(CliError::Partly(format!(
-            "{failed} of {} tests failed",
-            results.len()
+            "{failed} of {} failed",
+            some(results.len(), "test")
         ))),
     }
 }

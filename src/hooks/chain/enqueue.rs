@@ -10,7 +10,7 @@ use crate::hooks::{
     Bound, Chain, Edit, EnqueueOutcome, EnqueueVerdict, HookContext, HookItem, Reason, Room, Shaped,
     Verdicts, Version,
 };
-use crate::model::{HookRef, Item, Policy, Side};
+use crate::model::{HookRef, Item, Policy, Side, some};
 
 /// Items on their way in.
 pub(super) struct Inward;
@@ -61,7 +61,7 @@ impl Direction for Inward {
         let limits = &version.limits;
         let is_lost = |shaped: &Shaped| shaped.route.is_some() && item.hops >= limits.hops;
         let lost = || {
-            let message = format!("hooks may route an item {} times", limits.hops).into();
+            let message = format!("hooks may route an item {}", some(limits.hops, "time")).into();
             Ruling::Bury(Reason {
                 code: "too_many_hops".into(),
                 message,
@@ -87,7 +87,10 @@ impl Direction for Inward {
             }
             EnqueueVerdict::Split(edits) if edits.len() > limits.split_items as usize => {
                 let (count, most) = (edits.len(), limits.split_items);
-                Err(format!("split: into {count} items; at most {most} are allowed"))
+                Err(format!(
+                    "split: into {}; at most {most} are allowed",
+                    some(count, "item")
+                ))
             }
             EnqueueVerdict::Split(edits) => Ok(match shape_all(edits)? {
                 None => Ruling::NoRoom,

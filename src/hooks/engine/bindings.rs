@@ -5,7 +5,7 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 
 use super::super::{Call, DequeueVerdict, Edit, EnqueueVerdict, HookItem, LogLevel, Reason, Version};
 use super::host::clean;
-use crate::model::{InputMode, Side};
+use crate::model::{InputMode, Side, some};
 
 /// The package, up to the part of its version that may not change.
 pub(super) const PACKAGE: &str = "mqueue:hooks/";
@@ -243,8 +243,8 @@ impl Rules<'_> {
             }
             EnqueueOut::Split(edits) if edits.len() > self.version.limits.split_items as usize => {
                 return Err(format!(
-                    "a split into {} items, more than the {} that are allowed",
-                    edits.len(),
+                    "a split into {}, more than the {} that are allowed",
+                    some(edits.len(), "item"),
                     self.version.limits.split_items
                 ));
             }

@@ -10,7 +10,7 @@ use super::bindings::{ContextIn, DequeueOut, EnqueueOut, ItemIn, Rules, edit_byt
 use super::host::{Host, HostCallsExceeded, clean};
 use super::modules::Module;
 use crate::clock::Stopwatch;
-use crate::model::{HookLimits, Side};
+use crate::model::{HookLimits, Side, some};
 
 /// Instructions a counted call may use: more than its time allows.
 const FUEL: u64 = u64::MAX / 2;
@@ -127,9 +127,9 @@ impl Running {
         };
         if verdicts.len() != items.len() {
             return Err(Failure::Invalid(format!(
-                "{} verdicts for {} items",
-                verdicts.len(),
-                items.len()
+                "{} for {}",
+                some(verdicts.len(), "verdict"),
+                some(items.len(), "item")
             )));
         }
         usage.bytes_out = bytes_out(&verdicts);
