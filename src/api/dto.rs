@@ -530,6 +530,36 @@ pub(crate) struct TopicStats {
     acked_per_s: f64,
 }
 
+/// A topic's last hour on the node that answers.
+#[derive(Object)]
+pub(crate) struct TopicHistory {
+    /// From one moment to the next, in milliseconds.
+    every_ms: i64,
+    /// The moments, the oldest first, without a gap; none before the node started or the topic was there.
+    moments: Vec<TopicMoment>,
+}
+
+/// What happened in a topic since the moment before, and what it held.
+#[derive(Object)]
+pub(crate) struct TopicMoment {
+    /// When.
+    at: Instant,
+    /// Items accepted since the moment before, by this node.
+    enqueued: u32,
+    /// Items handed out since then, by this node.
+    delivered: u32,
+    /// Items acked since then, by this node.
+    acked: u32,
+    /// Items due and waiting.
+    ready: u32,
+    /// Items not due yet.
+    scheduled: u32,
+    /// Items handed out.
+    leased: u32,
+    /// Dead letters.
+    dead: u32,
+}
+
 /// One topic in a list.
 #[derive(Object)]
 pub(crate) struct TopicSummary {

@@ -314,6 +314,24 @@ impl TopicsApi {
         Ok(topics::stats(&self.0, &caller, (&ns, &topic))?.into())
     }
 
+    /// A topic's last hour on this node
+    ///
+    /// A moment every ten seconds, for charts. Nodes that share a Redis each tell what went through themselves, and all
+    /// of what is held.
+    #[oai(
+        path = "/v1/namespaces/:ns/topics/:topic/history",
+        method = "get",
+        operation_id = "topic_history"
+    )]
+    async fn history(
+        &self,
+        caller: Caller,
+        ns: Path<String>,
+        topic: Path<String>,
+    ) -> JsonAnswer<dto::TopicHistory, Looks> {
+        Ok(topics::history(&self.0, &caller, (&ns, &topic))?.into())
+    }
+
     /// Stop deliveries
     #[oai(
         path = "/v1/namespaces/:ns/topics/:topic/pause",

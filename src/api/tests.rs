@@ -796,6 +796,7 @@ async fn answers_have_exactly_the_documented_members() {
         ("dequeue", delivered),
         ("reject", rejected),
         ("topic_stats", bench.get(&format!("{TOPIC}/stats")).await),
+        ("topic_history", bench.get(&format!("{TOPIC}/history")).await),
         ("get_topic", bench.get(TOPIC).await),
         (
             "put_topic",

@@ -13,8 +13,8 @@ use super::hooks::{hook_version, rehearse_dead};
 use super::problem::{Code, Problem};
 use super::reply::json;
 use super::views::{
-    CountView, ExplainView, ItemDetailView, ItemListView, RedriveView, StatsView, TopicDetailView,
-    TopicListView, item_cursor, read_item_cursor, read_topic_cursor, topic_cursor,
+    CountView, ExplainView, HistoryView, ItemDetailView, ItemListView, RedriveView, StatsView,
+    TopicDetailView, TopicListView, item_cursor, read_item_cursor, read_topic_cursor, topic_cursor,
 };
 use crate::hooks::registry::Expected;
 use crate::model::{ItemFilter, ItemId, ItemState, SettingsPatch, TopicKey, TopicName};
@@ -179,6 +179,12 @@ pub(crate) fn expectation(conditions: &Conditions, current: Option<u64>) -> Resu
 pub(crate) fn stats(state: &ApiState, caller: &Caller, names: Names<'_>) -> Result<Response, Problem> {
     let topic = caller.look_at(state, names.0, names.1)?;
     json(&StatsView::from(&state.queue.stats(&topic)?))
+}
+
+/// `GET …/topics/{topic}/history`.
+pub(crate) fn history(state: &ApiState, caller: &Caller, names: Names<'_>) -> Result<Response, Problem> {
+    let topic = caller.look_at(state, names.0, names.1)?;
+    json(&HistoryView::from(state.queue.history(&topic)?))
 }
 
 /// `POST …/topics/{topic}/pause` and `…/resume`.

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
 use crate::model::{Death, ItemId, ItemState, OrderKey, PayloadKind, Settings, SettingsPatch, TopicName};
-use crate::queue::{ItemView, TopicStats, TopicSummary, TopicView};
+use crate::queue::{HISTORY_EVERY_MS, ItemView, Moment, TopicStats, TopicSummary, TopicView};
 
 use super::hooks::DryRunItemView;
 use super::problem::{Code, Problem};
@@ -50,6 +50,45 @@ impl From<&TopicStats> for StatsView {
             enqueued_per_s: stats.rates.enqueued_per_s,
             delivered_per_s: stats.rates.delivered_per_s,
             acked_per_s: stats.rates.acked_per_s,
+        }
+    }
+}
+
+/// A topic's last hour.
+#[derive(Serialize)]
+pub(crate) struct HistoryView {
+    every_ms: i64,
+    moments: Vec<MomentView>,
+}
+
+/// Ten seconds of it.
+#[derive(Serialize)]
+struct MomentView {
+    at: Timestamp,
+    enqueued: u32,
+    delivered: u32,
+    acked: u32,
+    ready: u32,
+    scheduled: u32,
+    leased: u32,
+    dead: u32,
+}
+
+impl From<Vec<Moment>> for HistoryView {
+    fn from(moments: Vec<Moment>) -> Self {
+        let view = |Moment { at, numbers }: Moment| MomentView {
+            at,
+            enqueued: numbers.enqueued,
+            delivered: numbers.delivered,
+            acked: numbers.acked,
+            ready: numbers.ready,
+            scheduled: numbers.scheduled,
+            leased: numbers.leased,
+            dead: numbers.dead,
+        };
+        Self {
+            every_ms: HISTORY_EVERY_MS,
+            moments: moments.into_iter().map(view).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::core::Core;
 use super::error::QueueError;
+use super::history;
 use super::settle::held_ids;
 use super::topics::TopicHandle;
 use super::uncancelled::uncancelled;
@@ -42,12 +43,18 @@ impl Core {
         }
     }
 
-    /// One turn: sample every topic's rates.
+    /// One turn: sample every topic's rates, and now and then what it holds.
     pub(super) async fn sample_tick(self: Arc<Self>) {
         tokio::time::sleep(CLEAN_EVERY).await;
         let now_ms = self.clock.now().ms();
-        for handle in self.topics.all() {
+        let handles = self.topics.all();
+        let (turn, most) = (history::turn(now_ms), history::most(handles.len()));
+        for handle in handles {
             handle.sample(now_ms);
+            if handle.history.lock().is_due(turn) {
+                let (totals, counts) = (handle.counters.totals(), self.hot.counts(&handle.key));
+                handle.history.lock().note(turn, totals, counts, most);
+            }
         }
     }
 

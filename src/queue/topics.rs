@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
+use super::history::History;
 use super::request::{EnqueueResult, TopicRates, TopicTotals};
 use super::traces::Traces;
 use crate::clock::Timestamp;
@@ -48,6 +49,8 @@ pub(super) struct TopicHandle {
     /// Who has its items.
     pub(super) traces: Traces,
     rates: Mutex<RateWindow>,
+    /// Its last hour.
+    pub(super) history: Mutex<History>,
     /// Held by whoever reads the topic's cold part.
     pub(super) refill: tokio::sync::Mutex<()>,
     /// How many times they were brought up.
@@ -134,6 +137,7 @@ impl TopicHandle {
             counters: Counters::default(),
             traces: Traces::default(),
             rates: Mutex::default(),
+            history: Mutex::default(),
             refill: tokio::sync::Mutex::new(()),
             refills: AtomicU64::new(0),
             cold_item_bytes: AtomicUsize::new(COLD_ITEM_BYTES),

@@ -72,6 +72,28 @@ test("a payload is shown, counted and copied as it is stored, and sent as it was
   });
 });
 
+test("the charts of a topic begin before the tab was opened", async () => {
+  await node.enqueue("shop", "charts", [{ text: "a" }, { text: "b" }]);
+  const history = () => node.call("GET", "/v1/namespaces/shop/topics/charts/history");
+  let moments = [];
+  // The node looks every ten seconds.
+  while (!moments.some(({ enqueued }) => enqueued > 0)) {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    ({ moments } = await history());
+  }
+  assert.deepEqual([moments.at(-1).ready, moments.at(-1).dead], [2, 0]);
+  const opened = Date.now();
+  await signedIn(async (page) => {
+    await visit(page, "/topics/shop/charts?tab=charts");
+    const said = page.getByText(/^Since [\d-]+ [\d:]+, as far as this node remembers/);
+    await said.waitFor();
+    const [, since] = /^Since ([\d-]+ [\d:]+),/.exec(await said.innerText());
+    assert.ok(Date.parse(since.replace(" ", "T")) < opened, `${since} is not before the tab was opened`);
+    await page.reload();
+    await becomes(said, since);
+  });
+});
+
 test("the focus comes back from a dialog, and goes to the content with another page", async () => {
   await node.enqueue("shop", "focus", [{ text: "a" }]);
   await signedIn(async (page) => {
@@ -399,6 +421,8 @@ test("the node's page shows the configuration, and a reload", async () => {
     await becomes(page.getByRole("row", { name: /auth\.leeway/ }), /0s/);
     await page.getByRole("button", { name: "Reload" }).click();
     await page.getByText("was taken over").waitFor();
+    await page.getByRole("link", { name: "Audit log" }).click();
+    await page.getByRole("row", { name: /^config\.reload / }).first().waitFor();
   });
 });
 
@@ -476,7 +500,7 @@ for (const look of LOOKS) {
       await page.getByRole("cell", { name: '{"shelf":0}' }).first().waitFor();
       await shot("topic");
       await page.getByRole("link", { name: "Charts" }).click();
-      await page.getByText("as far as this tab was open").waitFor();
+      await page.getByText("as far as this node remembers").waitFor();
       await shot("charts");
       await page.getByRole("link", { name: "Settings" }).click();
       await page.getByRole("row", { name: /^Lease/ }).waitFor();
@@ -520,6 +544,9 @@ for (const look of LOOKS) {
       await page.getByRole("row", { name: /0 well/ }).waitFor();
       await page.getByText("server.listen").waitFor();
       await shot("node");
+      await page.getByRole("link", { name: "Audit log" }).click();
+      await page.locator("[data-row]").first().waitFor();
+      await shot("node-audit");
     });
   });
 }

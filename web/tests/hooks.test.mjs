@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { signIn } from "./browser.mjs";
-import { LOOKS, consoleOfOneNode } from "./fixture.mjs";
+import { LOOKS, becomes, consoleOfOneNode } from "./fixture.mjs";
 import { logHook, moduleOf, push, sizeHook } from "./hooks.mjs";
 
 const { node, pictured, signedIn, visit } = consoleOfOneNode();
@@ -69,6 +69,35 @@ test("try it shows the verdict and the difference, and keeps a case", async () =
     await page.getByRole("link", { name: "Test cases" }).click();
     await page.getByRole("button", { name: "Run all" }).click();
     await page.getByText("1 passed, 0 failed").waitFor();
+  });
+});
+
+test("numbers that JavaScript cannot hold are tried, kept and stored as they were typed", async () => {
+  await push(node, "shop", "exactly", { module: moduleOf("redact"), config: { fields: ["email"] } });
+  await signedIn(async (page) => {
+    await visit(page, "/hooks/shop/exactly?tab=try");
+    await page.getByLabel("Payload", { exact: true }).fill('{"id":12345678901234567890,"price":1.10,"email":9007199254740993}');
+    await page.getByRole("button", { name: "Try it" }).click();
+    const outcome = page.getByRole("region", { name: "What it would do" });
+    const lines = outcome.getByRole("group", { name: "Difference" });
+    await becomes(lines, /− \/email 9007199254740993\s*\+ \/email "\*\*\*"/);
+    await becomes(outcome.locator("pre"), /"id": 12345678901234567890/);
+    await outcome.getByRole("button", { name: "Keep as a test case" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Name").fill("exact");
+    assert.match(await dialog.locator("textarea").inputValue(), /"id": 12345678901234567890,\s+"price": 1\.10,\s+"email": 9007199254740993/);
+    await dialog.getByRole("button", { name: "Store" }).click();
+    await dialog.waitFor({ state: "detached" });
+    await page.getByRole("link", { name: "Test cases" }).click();
+    await page.getByRole("button", { name: "exact", exact: true }).click();
+    assert.match(await dialog.locator("textarea").inputValue(), /"id": 12345678901234567890,\s+"price": 1\.10,\s+"email": 9007199254740993/);
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Upload a version" }).click();
+    await dialog.getByLabel("Configuration").fill('{"fields": ["email"], "seed": 12345678901234567890}');
+    await dialog.getByRole("button", { name: "Upload", exact: true }).click();
+    await dialog.getByRole("button", { name: "Go on" }).click();
+    await page.getByRole("button", { name: "Upload a version" }).click();
+    assert.match(await dialog.getByLabel("Configuration").inputValue(), /"seed": 12345678901234567890/);
   });
 });
 

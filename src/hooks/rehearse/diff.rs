@@ -17,7 +17,7 @@ pub enum PayloadDiff {
         /// The patch.
         patch: json_patch::Patch,
     },
-    /// At least one is not JSON, or a patch would be huge.
+    /// At least one is not JSON, or a patch would be huge or tell nothing.
     Bytes {
         /// Length of the old one, in bytes.
         before_bytes: usize,
@@ -36,12 +36,16 @@ impl PayloadDiff {
         if before == after {
             return Self::Same;
         }
-        match (json(before), json(after)) {
-            (Some(old), Some(new)) if fits(&old, &new) => Self::Json {
-                patch: json_patch::diff(&old, &new),
-            },
-            _ => Self::bytes(before, after),
+        if let (Some(old), Some(new)) = (json(before), json(after))
+            && fits(&old, &new)
+        {
+            let patch = json_patch::diff(&old, &new);
+            // Without one they differ in how the same is written, or by less than numbers here can hold.
+            if !patch.is_empty() {
+                return Self::Json { patch };
+            }
         }
+        Self::bytes(before, after)
     }
 
     fn bytes(before: &[u8], after: &[u8]) -> Self {
@@ -121,6 +125,12 @@ mod tests {
             shown("abcxyz", "abc-xyz"),
             json!({"kind": "bytes", "before_bytes": 6, "after_bytes": 7,
                 "same_prefix_bytes": 3, "same_suffix_bytes": 3})
+        );
+        // What no patch tells is told in bytes.
+        assert_eq!(shown("[1.10]", "[1.1]")["kind"], "bytes");
+        assert_eq!(
+            shown("[12345678901234567890123]", "[12345678901234567890124]")["same_prefix_bytes"],
+            23
         );
         // The ends that are the same never overlap.
         assert_eq!(shown("aa", "aaa")["same_suffix_bytes"], 0);

@@ -1,5 +1,5 @@
-// Payloads as they are stored. What `JSON.parse` makes of a number is not always that number, so that the text of a
-// payload is cut out of the answer instead of being made anew.
+// JSON as it is stored and as it was typed. What `JSON.parse` makes of a number is not always that number, so that the
+// text of a payload is cut out of an answer, and put into a request, instead of being made anew.
 import { answer, type Schema } from "./client";
 
 /** An item with the very text of the JSON it carries. */
@@ -14,6 +14,30 @@ interface Page {
 type TextCall = Promise<{ data?: unknown; error?: unknown; response: Response }>;
 
 export const AS_TEXT = { parseAs: "text" } as const;
+
+/** An answer, and its very text. */
+export interface Exact<T> {
+  data: T;
+  text: string;
+}
+
+export async function exact<T>(call: TextCall): Promise<Exact<T>> {
+  const text = String(await answer(call));
+  return { data: JSON.parse(text) as T, text };
+}
+
+/** What `path` leads to in `text`, which is valid JSON, letter by letter. */
+export function textAt(text: string, path: readonly (string | number)[]): string | undefined {
+  let here: string | undefined = text.trim();
+  for (const step of path) here = here && /^[[{]/.test(here) ? partsOf(here).get(String(step)) : undefined;
+  return here;
+}
+
+/** `members` as the text of an object, with `raw` among them letter by letter. */
+export function objectText(members: object, raw: Record<string, string>): string {
+  const parts = Object.entries(raw).map(([name, text]) => `${JSON.stringify(name)}:${text}`);
+  return `{${[...parts, JSON.stringify(members).slice(1, -1)].filter(Boolean).join(",")}}`;
+}
 
 export async function exactItem(call: TextCall): Promise<Item> {
   const text = String(await answer(call));

@@ -4,7 +4,7 @@ import type { Schema } from "./client";
 type Snapshot = Schema["Snapshot"];
 type Stats = Schema["TopicStats"];
 
-/** One second of a topic. Rates are per second. */
+/** A moment of a topic. Rates are per second. */
 export interface Point {
   /** Seconds since the epoch. */
   at: number;
@@ -44,6 +44,24 @@ export const keyOf = (namespace: string, topic: string): string => `${namespace}
 
 export function past(key: string): readonly Point[] {
   return points.get(key) ?? [];
+}
+
+/** What the server remembers of the time before this tab was opened. */
+export function pointsOf({ every_ms, moments }: Schema["TopicHistory"]): Point[] {
+  const seconds = every_ms / 1_000;
+  return moments.map(({ at, enqueued, delivered, acked, ...held }) => ({
+    at: Date.parse(at) / 1_000,
+    in: enqueued / seconds,
+    out: delivered / seconds,
+    acked: acked / seconds,
+    ...held,
+  }));
+}
+
+/** `older`, and what this tab saw itself from where it begins. */
+export function joined(older: readonly Point[], own: readonly Point[]): readonly Point[] {
+  const begins = own[0]?.at ?? Number.POSITIVE_INFINITY;
+  return [...older.filter(({ at }) => at < begins), ...own];
 }
 
 /** The whole node: every topic's points added up, over the last `seconds`. */

@@ -935,6 +935,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/namespaces/{ns}/topics/{topic}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A topic's last hour on this node
+         * @description A moment every ten seconds, for charts. Nodes that share a Redis each tell what went through themselves, and all
+         *     of what is held.
+         */
+        get: operations["topic_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/namespaces/{ns}/topics/{topic}/items": {
         parameters: {
             query?: never;
@@ -4111,6 +4132,19 @@ export interface components {
             topic: string;
         };
         /**
+         * TopicHistory
+         * @description A topic's last hour on the node that answers.
+         */
+        TopicHistory: {
+            /**
+             * Format: int64
+             * @description From one moment to the next, in milliseconds.
+             */
+            every_ms: number;
+            /** @description The moments, the oldest first, without a gap; none before the node started or the topic was there. */
+            moments: components["schemas"]["TopicMoment"][];
+        };
+        /**
          * TopicList
          * @description One page of topics, by name.
          */
@@ -4119,6 +4153,52 @@ export interface components {
             next_cursor?: string;
             /** @description The topics. */
             topics: components["schemas"]["TopicSummary"][];
+        };
+        /**
+         * TopicMoment
+         * @description What happened in a topic since the moment before, and what it held.
+         */
+        TopicMoment: {
+            /**
+             * Format: int64
+             * @description Items acked since then, by this node.
+             */
+            acked: number;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description Dead letters.
+             */
+            dead: number;
+            /**
+             * Format: int64
+             * @description Items handed out since then, by this node.
+             */
+            delivered: number;
+            /**
+             * Format: int64
+             * @description Items accepted since the moment before, by this node.
+             */
+            enqueued: number;
+            /**
+             * Format: int64
+             * @description Items handed out.
+             */
+            leased: number;
+            /**
+             * Format: int64
+             * @description Items due and waiting.
+             */
+            ready: number;
+            /**
+             * Format: int64
+             * @description Items not due yet.
+             */
+            scheduled: number;
         };
         /**
          * TopicShare
@@ -6870,6 +6950,40 @@ export interface operations {
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    topic_history: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The namespace. */
+                ns: string;
+                /** @description The topic. */
+                topic: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    /** @description The request's id, taken over or made. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TopicHistory"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
             429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];
             503: components["responses"]["Problem503"];

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
-import { answer, api, type Schema } from "../api/client";
+import { api, type Schema } from "../api/client";
+import { AS_TEXT, exact, indented, textAt } from "../api/exact";
 import * as format from "../format";
 import { useLoad } from "../load";
 import { Dialog } from "../parts/Dialog";
@@ -9,17 +10,28 @@ import { query, setQuery } from "../router";
 type Entry = Schema["AuditEntry"];
 const PAGE = 50;
 
-/** Who changed what in a namespace, the newest first. */
-export function Audit({ namespace }: { namespace: string }) {
+/** A change, and its text in the answer. */
+interface Opened {
+  entry: Entry;
+  text: string;
+}
+
+/** Who changed what in a namespace, or anywhere and on the node itself when none is named; the newest first. */
+export function Audit({ namespace }: { namespace?: string }) {
   const action = query.value.get("action") ?? "";
   const actor = query.value.get("actor") ?? "";
   const [places, setPlaces] = useState<number[]>([]);
-  const [open, setOpen] = useState<Entry | null>(null);
+  const [open, setOpen] = useState<Opened | null>(null);
   const after = places.at(-1);
-  const { data, problem } = useLoad([namespace, action, actor, after].join(" "), () => {
+  const { data: answered, problem } = useLoad([namespace, action, actor, after].join(" "), () => {
     const asked = { order: "newest", limit: PAGE, ...(after === undefined ? {} : { after }), ...(action ? { action } : {}), ...(actor ? { actor } : {}) };
-    return answer(api.GET("/v1/namespaces/{ns}/audit", { params: { path: { ns: namespace }, query: asked } }));
+    return exact<Schema["AuditLog"]>(
+      namespace === undefined
+        ? api.GET("/v1/audit", { params: { query: asked }, ...AS_TEXT })
+        : api.GET("/v1/namespaces/{ns}/audit", { params: { path: { ns: namespace }, query: asked }, ...AS_TEXT }),
+    );
   });
+  const data = answered?.data;
   const filter = (changes: Record<string, string>): void => {
     setPlaces([]);
     setQuery(changes);
@@ -38,6 +50,11 @@ export function Audit({ namespace }: { namespace: string }) {
           <thead>
             <tr>
               <th scope="col">Action</th>
+              {namespace === undefined && (
+                <th scope="col" class="wide">
+                  Namespace
+                </th>
+              )}
               <th scope="col">Target</th>
               <th scope="col" class="wide">By</th>
               <th scope="col" class="wide">From</th>
@@ -45,13 +62,14 @@ export function Audit({ namespace }: { namespace: string }) {
             </tr>
           </thead>
           <tbody>
-            {data.entries.map((entry) => (
+            {data.entries.map((entry, at) => (
               <tr key={entry.id}>
                 <th scope="row">
-                  <button type="button" data-row class="link" onClick={() => setOpen(entry)}>
+                  <button type="button" data-row class="link" onClick={() => setOpen({ entry, text: textAt(answered?.text ?? "", ["entries", at]) ?? "{}" })}>
                     {entry.action}
                   </button>
                 </th>
+                {namespace === undefined && <td class="wide">{entry.namespace ?? <span class="dim">–</span>}</td>}
                 <td class="wrap">{entry.target}</td>
                 <td class="wide">{entry.actor}</td>
                 <td class="wide dim">{entry.peer ?? "–"}</td>
@@ -71,13 +89,14 @@ export function Audit({ namespace }: { namespace: string }) {
           </button>
         </div>
       )}
-      {open && <EntryDialog entry={open} onClose={() => setOpen(null)} />}
+      {open && <EntryDialog {...open} onClose={() => setOpen(null)} />}
     </section>
   );
 }
 
-function EntryDialog({ entry, onClose }: { entry: Entry; onClose: () => void }) {
+function EntryDialog({ entry, text, onClose }: Opened & { onClose: () => void }) {
   const facts: [string, string | undefined][] = [
+    ["Namespace", entry.namespace],
     ["Target", entry.target],
     ["By", entry.actor],
     ["From", entry.peer],
@@ -103,7 +122,7 @@ function EntryDialog({ entry, onClose }: { entry: Entry; onClose: () => void }) 
             <section key={side} aria-label={side === "before" ? "Before" : "After"}>
               <h3>{side === "before" ? "Before" : "After"}</h3>
               <pre class="lines" tabIndex={0}>
-                {JSON.stringify(entry[side], null, 2)}
+                {indented(textAt(text, [side]) ?? "")}
               </pre>
             </section>
           ),

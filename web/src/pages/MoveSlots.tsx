@@ -96,7 +96,7 @@ function ShardField({ label, value, shards, change }: ShardFieldProps) {
       <select value={value} onChange={(event) => change(event.currentTarget.value)}>
         {shards.map(({ shard, slots }) => (
           <option key={shard} value={shard}>
-            {shard} – {format.count(slots)} slots
+            {shard} – {format.some(slots, "slot")}
           </option>
         ))}
       </select>

@@ -5,20 +5,40 @@ import { has, latest } from "../api/live";
 import * as format from "../format";
 import { useAction, useLoad } from "../load";
 import { Confirm } from "../parts/Confirm";
+import { NavLink } from "../parts/NavLink";
 import { ProblemNote } from "../parts/Note";
-import { query, setQuery } from "../router";
+import { href, query, setQuery } from "../router";
+import { Audit } from "./Audit";
 import { MoveSlots } from "./MoveSlots";
 import { ShardTable } from "./Shards";
 
 const LOOK_EVERY_S = 3;
+const TABS = [
+  ["", "Nodes, shards, configuration"],
+  ["audit", "Audit log"],
+] as const;
 
 /** What the node runs on. */
 export function Node() {
   const opens = has("admin") && latest.value?.node !== undefined;
+  const tab = query.value.get("tab") ?? "";
   return (
     <>
       <h1>Node</h1>
-      {opens ? <Opened /> : <p class="empty">Nodes, shards and the configuration are for tokens with the scope admin that open every namespace.</p>}
+      {opens ? (
+        <>
+          <nav class="tabs" aria-label="Parts of the node">
+            {TABS.map(([id, name]) => (
+              <NavLink key={id} to={href("node") + (id && `?tab=${id}`)} current={tab === id}>
+                {name}
+              </NavLink>
+            ))}
+          </nav>
+          {tab === "audit" ? <Audit /> : <Opened />}
+        </>
+      ) : (
+        <p class="empty">Nodes, shards, the configuration and what was changed anywhere are for tokens with the scope admin that open every namespace.</p>
+      )}
     </>
   );
 }
@@ -51,7 +71,7 @@ function Opened() {
         {shards.data && <ShardTable shards={shards.data.shards} />}
         {shards.data?.moves.map((move) => (
           <p key={`${move.from}-${move.to}`} class="note">
-            {format.count(move.slots)} slots move from shard {move.from} to shard {move.to}: {move.state.replaceAll("_", " ")}.
+            {format.some(move.slots, "slot")} {move.slots === 1 ? "moves" : "move"} from shard {move.from} to shard {move.to}: {move.state.replaceAll("_", " ")}.
           </p>
         ))}
         {shards.data?.waits_for && <p class="note">The moves wait for {shards.data.waits_for}.</p>}
@@ -209,7 +229,12 @@ function Configuration({ configuration, again }: { configuration: Schema["Config
           {entries.map((entry) => (
             <tr key={entry.key}>
               <th scope="row" class="mono">
-                {entry.key}
+                {entry.key.split(/(?<=[._])/).map((part) => (
+                  <>
+                    {part}
+                    <wbr />
+                  </>
+                ))}
               </th>
               <td class="mono wrap">{entry.value || <span class="dim">–</span>}</td>
               <td class={entry.source === "default" ? "wide dim" : "wide"}>{entry.source}</td>

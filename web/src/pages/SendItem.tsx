@@ -1,17 +1,12 @@
 import { useState } from "preact/hooks";
 import { answer, api, refusalOf, type Problem, type Schema } from "../api/client";
+import { objectText } from "../api/exact";
 import { Dialog } from "../parts/Dialog";
 import { Field } from "../parts/Field";
 import { Done, ProblemNote } from "../parts/Note";
 import type { TopicNames } from "./Topic";
 
 type NewItem = Schema["NewItem"];
-
-/** `item` as JSON, with `json` in it, letter by letter. */
-function withJson(item: NewItem, json: string): string {
-  const rest = JSON.stringify(item).slice(1, -1);
-  return `{"json":${json}${rest && `,${rest}`}}`;
-}
 
 /** Enqueues one item that was typed in. */
 export function SendItem({ namespace, topic, onClose }: TopicNames & { onClose: () => void }) {
@@ -45,7 +40,7 @@ export function SendItem({ namespace, topic, onClose }: TopicNames & { onClose: 
           params: { path: { ns: namespace, topic } },
           body: { items: [item] },
           // What was typed goes out as it is: not every number would come through a parser unchanged.
-          ...(kind === "json" ? { bodySerializer: () => `{"items":[${withJson(item, body)}]}` } : {}),
+          ...(kind === "json" ? { bodySerializer: () => `{"items":[${objectText(item, { json: body })}]}` } : {}),
         }),
       );
       const result = sent.results[0];

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { answer, api, refusalOf, type Problem, type Schema } from "../api/client";
-import { keyOf, past, tick } from "../api/history";
+import { joined, keyOf, past, pointsOf, tick } from "../api/history";
 import { has, latest } from "../api/live";
 import * as format from "../format";
 import { useLoad } from "../load";
@@ -47,7 +47,7 @@ export function Topic({ namespace, topic }: TopicNames) {
   return (
     <>
       {row ? (
-        <Known {...row} streamed ask={setOpen} />
+        <Known {...row} ask={setOpen} />
       ) : now && now.topics_left_out > 0 ? (
         <LeftOut {...names} ask={setOpen} />
       ) : (
@@ -100,7 +100,7 @@ function Send({ ask }: Asks) {
   );
 }
 
-function Known({ namespace, topic, paused, stats, streamed = false, ask }: Schema["TopicEvent"] & Asks & { streamed?: boolean }) {
+function Known({ namespace, topic, paused, stats, ask }: Schema["TopicEvent"] & Asks) {
   const names = { namespace, topic };
   const tab = query.value.get("tab") ?? "";
   return (
@@ -142,7 +142,7 @@ function Known({ namespace, topic, paused, stats, streamed = false, ask }: Schem
       {tab === "dead" ? (
         <DeadLetters {...names} stats={stats} />
       ) : tab === "charts" ? (
-        <Charts {...names} streamed={streamed} />
+        <Charts {...names} />
       ) : tab === "settings" ? (
         <TopicSettings {...names} />
       ) : (
@@ -190,16 +190,28 @@ function Pause({ namespace, topic, paused }: TopicNames & { paused: boolean }) {
   );
 }
 
-function Charts({ namespace, topic, streamed }: TopicNames & { streamed: boolean }) {
-  if (!streamed) return <p class="empty">There are no charts of it: the stream carries the first 1,000 topics, and this is none of them.</p>;
-  const read = () => past(keyOf(namespace, topic));
+const HISTORY_EVERY_S = 10;
+
+function Charts({ namespace, topic }: TopicNames) {
+  // What the tab saw itself is finer; the stream carries the first 1,000 topics, and of others all comes from here.
+  const { data, problem } = useLoad(
+    keyOf(namespace, topic),
+    () => answer(api.GET("/v1/namespaces/{ns}/topics/{topic}/history", { params: { path: { ns: namespace, topic } } })),
+    String(Math.floor(tick.value / HISTORY_EVERY_S)),
+  );
+  const older = data ? pointsOf(data) : [];
+  const read = () => joined(older, past(keyOf(namespace, topic)));
+  const begins = read()[0]?.at;
   return (
     <>
+      {problem && <ProblemNote problem={problem} />}
       <div class="pair">
         <Chart title="Items per second" lines={RATES} read={read} seconds={SECONDS} />
         <Chart title="Items held" lines={DEPTHS} read={read} seconds={SECONDS} />
       </div>
-      <p class="dim">The last hour, as far as this tab was open.</p>
+      <p class="dim">
+        {begins === undefined ? "Nothing is known yet: the node remembers an hour, a moment every ten seconds." : `Since ${format.moment(new Date(begins * 1_000).toISOString())}, as far as this node remembers: an hour at most, a moment every ten seconds, and every second since this tab was opened.`}
+      </p>
     </>
   );
 }

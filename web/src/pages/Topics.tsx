@@ -74,7 +74,7 @@ export function Topics() {
           onInput={(event) => setQuery({ q: event.currentTarget.value })}
         />
         <span class="dim num" role="status">
-          {rows.length === all.length ? format.count(all.length) : `${format.count(rows.length)} of ${format.count(all.length)}`}
+          {rows.length === all.length ? format.some(all.length, "topic") : `${format.count(rows.length)} of ${format.some(all.length, "topic")}`}
         </span>
       </div>
       <NoLookNote />

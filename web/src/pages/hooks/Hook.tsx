@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
-import { answer, api, type Schema } from "../../api/client";
+import { api, type Schema } from "../../api/client";
+import { AS_TEXT, exact, textAt } from "../../api/exact";
 import { tick } from "../../api/history";
 import { has } from "../../api/live";
 import { useLoad } from "../../load";
@@ -44,11 +45,12 @@ export function Hook({ namespace, hook }: HookNames) {
   const names = { namespace, hook };
   const tab = query.value.get("tab") ?? "";
   const [uploads, setUploads] = useState(false);
-  const { data, problem, again } = useLoad(
+  const { data: answered, problem, again } = useLoad(
     `${namespace}/${hook}`,
-    () => answer(api.GET("/v1/namespaces/{ns}/hooks/{hook}", { params: { path: { ns: namespace, hook } } })),
+    () => exact<Schema["HookDetail"]>(api.GET("/v1/namespaces/{ns}/hooks/{hook}", { params: { path: { ns: namespace, hook } }, ...AS_TEXT })),
     String(Math.floor(tick.value / NUMBERS_EVERY_S)),
   );
+  const data = answered?.data;
   const mayChange = has("hooks") && data?.owner === "api";
   return (
     <>
@@ -86,6 +88,7 @@ export function Hook({ namespace, hook }: HookNames) {
           namespace={namespace}
           hook={hook}
           newest={data.versions[0]}
+          newestConfig={textAt(answered.text, ["versions", 0, "config"])}
           onDone={() => {
             setUploads(false);
             again();

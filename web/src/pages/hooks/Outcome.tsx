@@ -1,4 +1,5 @@
 import type { Schema } from "../../api/client";
+import { type Exact, indented, textAt } from "../../api/exact";
 import * as format from "../../format";
 import { TONES, Verdicts } from "./Versions";
 
@@ -7,14 +8,15 @@ type Tried = Schema["DryRunItem"];
 type Change = Schema["ItemChange"];
 
 interface Props {
-  run: DryRun;
-  /** The item that was typed in, which a difference is shown against. */
-  item: Schema["TestItem"] | null;
+  run: Exact<DryRun>;
+  /** The text of the item that was typed in, which a difference is shown against. */
+  item: string | null;
   onKeep: (() => void) | undefined;
 }
 
 /** What a version said of each item, and what would become of it. */
-export function Outcome({ run, item, onKeep }: Props) {
+export function Outcome({ run: { data: run, text }, item, onKeep }: Props) {
+  const before = item === null ? undefined : textAt(item, ["json"]);
   return (
     <>
       <div class="bar">
@@ -36,7 +38,7 @@ export function Outcome({ run, item, onKeep }: Props) {
             <span class="num">{tried.id ?? "the item"}</span>
             <span class="dim"> {brief(tried)}</span>
           </summary>
-          <Detail tried={tried} before={item?.json} />
+          <Detail tried={tried} text={textAt(text, ["items", at]) ?? "{}"} before={before} />
         </details>
       ))}
     </>
@@ -52,13 +54,14 @@ function brief(tried: Tried): string {
   return changes > 1 ? `into ${changes} items` : changes === 1 ? "changed" : "";
 }
 
-function Detail({ tried, before }: { tried: Tried; before: unknown }) {
+/** One item: `text` is that of `tried`, and `before` that of the JSON it was given. */
+function Detail({ tried, text, before }: { tried: Tried; text: string; before: string | undefined }) {
   const { usage, limits } = tried;
   const nearest = Math.max(limits.time_percent, limits.memory_percent, limits.output_percent, limits.host_calls_percent, limits.log_lines_percent);
   return (
     <>
       {tried.changes?.map((change, at) => (
-        <ChangeView key={at} change={change} before={before} title={tried.changes?.length === 1 ? "What changes" : `Item ${at + 1}`} />
+        <ChangeView key={at} change={change} text={textAt(text, ["changes", at]) ?? "{}"} before={before} title={tried.changes?.length === 1 ? "What changes" : `Item ${at + 1}`} />
       ))}
       <dl class="facts">
         <Fact name="Time" value={`${format.count(usage.run_us)} µs`} />
@@ -85,7 +88,8 @@ function Fact({ name, value }: { name: string; value: string }) {
   );
 }
 
-function ChangeView({ change, before, title }: { change: Change; before: unknown; title: string }) {
+function ChangeView({ change, text, before, title }: { change: Change; text: string; before: string | undefined; title: string }) {
+  const payload = payloadOf(change, textAt(text, ["json"]));
   const others: [string, string | undefined][] = [
     ["Topic", change.topic],
     ["Priority", change.priority === undefined ? undefined : String(change.priority)],
@@ -95,10 +99,10 @@ function ChangeView({ change, before, title }: { change: Change; before: unknown
   return (
     <section aria-label={title}>
       <h3>{title}</h3>
-      {change.diff && <Diff diff={change.diff} before={before} />}
-      {hasPayload(change) && (
+      {change.diff && <Diff diff={change.diff} text={textAt(text, ["diff", "patch"]) ?? "[]"} before={before} />}
+      {payload !== undefined && (
         <pre class="lines" tabIndex={0} aria-label="The new payload">
-          {payloadOf(change)}
+          {payload}
         </pre>
       )}
       {others.some(([, value]) => value !== undefined) && (
@@ -108,31 +112,23 @@ function ChangeView({ change, before, title }: { change: Change; before: unknown
   );
 }
 
-const hasPayload = (change: Change): boolean => "json" in change || change.text !== undefined || change.payload !== undefined;
-
-function payloadOf(change: Change): string {
-  if ("json" in change) return JSON.stringify(change.json, null, 2);
-  return change.text ?? `${atob(change.payload ?? "").length} bytes`;
+/** The new payload, if it has one: `json` is the text of it where it is JSON. */
+function payloadOf(change: Change, json: string | undefined): string | undefined {
+  if (json !== undefined) return indented(json);
+  return change.text ?? (change.payload === undefined ? undefined : `${format.bytes(atob(change.payload).length)} that are no text`);
 }
 
 interface Step {
   op: string;
   path: string;
-  value?: unknown;
 }
 
-/** What `path`, an RFC 6901 pointer, leads to in `json`. */
-function at(json: unknown, path: string): unknown {
-  let here = json;
-  for (const part of path.split("/").slice(1)) {
-    const key = part.replaceAll("~1", "/").replaceAll("~0", "~");
-    here = typeof here === "object" && here !== null ? (here as Record<string, unknown>)[key] : undefined;
-  }
-  return here;
-}
+/** What `path`, an RFC 6901 pointer, leads to in the text of some JSON. */
+const pointed = (json: string, path: string): string | undefined =>
+  textAt(json, path.split("/").slice(1).map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~")));
 
-/** A patch as lines that go and lines that come. */
-function Diff({ diff, before }: { diff: Schema["PayloadDiff"]; before: unknown }) {
+/** A patch, whose text is `text`, as lines that go and lines that come. */
+function Diff({ diff, text, before }: { diff: Schema["PayloadDiff"]; text: string; before: string | undefined }) {
   if (diff.kind === "same") return <p class="dim">The payload stays the same.</p>;
   if (!diff.patch) {
     return (
@@ -143,20 +139,19 @@ function Diff({ diff, before }: { diff: Schema["PayloadDiff"]; before: unknown }
   }
   return (
     <div class="diff" role="group" aria-label="Difference">
-      {(diff.patch as Step[]).flatMap((step) => {
-        const old = at(before, step.path);
+      {(diff.patch as Step[]).flatMap((step, at) => {
         const lines = [];
         if (step.op !== "add") {
           lines.push(
             <del key={`${step.path}-`}>
-              − {step.path} {old === undefined ? "" : JSON.stringify(old)}
+              − {step.path} {before && pointed(before, step.path)}
             </del>,
           );
         }
         if (step.op !== "remove") {
           lines.push(
             <ins key={`${step.path}+`}>
-              + {step.path} {JSON.stringify(step.value)}
+              + {step.path} {textAt(text, [at, "value"])}
             </ins>,
           );
         }

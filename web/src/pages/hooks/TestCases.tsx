@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { answer, api, type Schema } from "../../api/client";
+import { AS_TEXT, exact, indented, textAt } from "../../api/exact";
 import { useAction, useLoad } from "../../load";
 import { Confirm } from "../../parts/Confirm";
 import { ProblemNote } from "../../parts/Note";
@@ -16,7 +17,7 @@ export function TestCases({ names, detail, mayChange }: HookPart) {
   const [results, setResults] = useState<Schema["TestsRun"] | null>(null);
   const { busy, problem, run } = useAction();
   const path = { ns: names.namespace, hook: names.hook };
-  const cases = useLoad(`${path.ns}/${path.hook}`, () => answer(api.GET("/v1/namespaces/{ns}/hooks/{hook}/tests", { params: { path } })));
+  const cases = useLoad(`${path.ns}/${path.hook}`, () => exact<Schema["TestList"]>(api.GET("/v1/namespaces/{ns}/hooks/{hook}/tests", { params: { path }, ...AS_TEXT })));
   const done = (): void => {
     setEdited(null);
     setLeaving(null);
@@ -28,8 +29,9 @@ export function TestCases({ names, detail, mayChange }: HookPart) {
       () => answer(api.POST("/v1/namespaces/{ns}/hooks/{hook}/versions/{version}/tests", { params: { path: { ...path, version: Number(version) } } })),
       setResults,
     );
-  const tests = cases.data?.tests ?? [];
-  const fresh: CaseDraft = { name: "", test: { side: detail.exports[0] ?? "enqueue", item: { json: {} }, expect: { verdict: detail.exports[0] === "dequeue" ? "deliver" : "keep" } } };
+  const tests = cases.data?.data.tests ?? [];
+  const blank: Schema["TestCase"] = { side: detail.exports[0] ?? "enqueue", item: { json: {} }, expect: { verdict: detail.exports[0] === "dequeue" ? "deliver" : "keep" } };
+  const textOf = (at: number): string => indented(textAt(cases.data?.text ?? "", ["tests", at, "case"]) ?? "{}");
   return (
     <section aria-label="Test cases">
       <div class="bar">
@@ -59,7 +61,7 @@ export function TestCases({ names, detail, mayChange }: HookPart) {
         </span>
         <span class="grow" />
         {mayChange && (
-          <button type="button" onClick={() => setEdited(fresh)}>
+          <button type="button" onClick={() => setEdited({ name: "", text: indented(JSON.stringify(blank)) })}>
             Add a test case …
           </button>
         )}
@@ -82,8 +84,8 @@ export function TestCases({ names, detail, mayChange }: HookPart) {
             </tr>
           </thead>
           <tbody>
-            {tests.map((test) => (
-              <Row key={test.name} test={test} result={results?.results.find(({ name }) => name === test.name)} onEdit={setEdited} onDelete={mayChange ? setLeaving : undefined} />
+            {tests.map((test, at) => (
+              <Row key={test.name} test={test} result={results?.results.find(({ name }) => name === test.name)} onEdit={() => setEdited({ name: test.name, text: textOf(at) })} onDelete={mayChange ? setLeaving : undefined} />
             ))}
           </tbody>
         </table>
@@ -108,7 +110,7 @@ export function TestCases({ names, detail, mayChange }: HookPart) {
 interface RowProps {
   test: Stored;
   result: Schema["TestRun"] | undefined;
-  onEdit: (draft: CaseDraft) => void;
+  onEdit: () => void;
   /** Absent where the hook cannot be changed. */
   onDelete: ((name: string) => void) | undefined;
 }
@@ -119,7 +121,7 @@ function Row({ test, result, onEdit, onDelete }: RowProps) {
     <tr>
       <th scope="row">
         {stored && onDelete ? (
-          <button type="button" data-row class="link" onClick={() => onEdit({ name: test.name, test: stored })}>
+          <button type="button" data-row class="link" onClick={onEdit}>
             {test.name}
           </button>
         ) : (

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
-import { answer, api, type Schema } from "../../api/client";
+import { api, type Schema } from "../../api/client";
+import { AS_TEXT, type Exact, exact, indented, objectText, textAt } from "../../api/exact";
 import { useAction } from "../../load";
 import { topics } from "../../names";
 import { Field } from "../../parts/Field";
@@ -9,14 +10,14 @@ import { Outcome } from "./Outcome";
 import { type CaseDraft, TestForm } from "./TestForm";
 
 type State = Schema["ItemState"];
-type Item = Schema["TestItem"];
 type Source = "item" | "topic";
 const STATES: readonly State[] = ["ready", "scheduled", "leased", "dead"];
 
 /** What was asked for, beside what came of it. */
 interface Tried {
-  run: Schema["DryRun"];
-  item: Item | null;
+  run: Exact<Schema["DryRun"]>;
+  /** The text of the item that was typed in. */
+  item: string | null;
 }
 
 /** `name: value` per line as headers. */
@@ -46,18 +47,22 @@ export function TryIt({ names, detail, mayChange }: HookPart) {
   const [tried, setTried] = useState<Tried | null>(null);
   const [kept, setKept] = useState<CaseDraft | null>(null);
   const { busy, problem, run } = useAction();
-  const typed = (): Item => {
-    const item: Item = kind === "json" ? { json: JSON.parse(body) } : { text: body };
-    if (headers.trim()) item.headers = headersOf(headers);
-    return item;
+  /** The item as it was typed: not every number would come through a parser unchanged. */
+  const typed = (): string => {
+    const more = headers.trim() ? { headers: headersOf(headers) } : {};
+    if (kind === "text") return JSON.stringify({ text: body, ...more });
+    JSON.parse(body);
+    return objectText(more, { json: body });
   };
   const rehearse = async (): Promise<Tried> => {
     const item = source === "item" ? typed() : null;
-    const request: Schema["DryRunRequest"] = item ? { side, items: [item] } : { side, last: Number(last), state };
+    const request: Schema["DryRunRequest"] = item !== null ? { side } : { side, last: Number(last), state };
     if (topic) request.topic = topic;
     if (scopes.trim()) request.scopes = scopes.trim().split(/\s+/);
     const path = { ns: names.namespace, hook: names.hook, version: Number(version) };
-    return { item, run: await answer(api.POST("/v1/namespaces/{ns}/hooks/{hook}/versions/{version}/dry-run", { params: { path }, body: request })) };
+    const bodySerializer = (): string => objectText(request, item !== null ? { items: `[${item}]` } : {});
+    const call = api.POST("/v1/namespaces/{ns}/hooks/{hook}/versions/{version}/dry-run", { params: { path }, body: request, bodySerializer, ...AS_TEXT });
+    return { item, run: await exact(call) };
   };
   const submit = (event: Event): void => {
     event.preventDefault();
@@ -148,7 +153,7 @@ export function TryIt({ names, detail, mayChange }: HookPart) {
       </section>
       <section aria-label="What it would do" aria-live="polite">
         {tried ? (
-          <Outcome run={tried.run} item={tried.item} onKeep={mayChange && tried.item ? () => setKept(draftOf(tried)) : undefined} />
+          <Outcome run={tried.run} item={tried.item} onKeep={mayChange && tried.item !== null ? () => setKept(draftOf(tried)) : undefined} />
         ) : (
           <p class="empty">The verdict, what would change, and what it cost appear here. Nothing is written.</p>
         )}
@@ -162,12 +167,13 @@ export function TryIt({ names, detail, mayChange }: HookPart) {
 const topicOf = (pattern: string | undefined): string | undefined => (pattern?.includes("*") ? undefined : pattern);
 
 /** A test case that holds what was just seen. */
-function draftOf({ run, item }: Tried): CaseDraft {
-  const outcome = run.items[0];
+function draftOf({ run: { data, text }, item }: Tried): CaseDraft {
+  const outcome = data.items[0];
   const expect: Schema["Expected"] = { verdict: outcome?.verdict ?? "keep" };
   if (outcome?.reason) expect.code = outcome.reason.code;
   const change = outcome?.changes?.length === 1 ? outcome.changes[0] : undefined;
-  if (change && "json" in change) expect.json = change.json;
-  else if (change?.text !== undefined) expect.text = change.text;
-  return { name: "", test: { side: run.side, topic: run.topic, item: item ?? {}, expect } };
+  const json = change && textAt(text, ["items", 0, "changes", 0, "json"]);
+  if (json === undefined && change?.text !== undefined) expect.text = change.text;
+  const expected = objectText(expect, json === undefined ? {} : { json });
+  return { name: "", text: indented(objectText({ side: data.side, topic: data.topic }, { item: item ?? "{}", expect: expected })) };
 }

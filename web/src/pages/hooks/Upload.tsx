@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { answer, api, type Schema } from "../../api/client";
+import { indented, objectText } from "../../api/exact";
 import { useAction } from "../../load";
 import { Dialog } from "../../parts/Dialog";
 import { Field } from "../../parts/Field";
@@ -13,6 +14,8 @@ interface Props {
   /** Asked for when it is absent: the first version of a hook. */
   hook?: string;
   newest?: Version | undefined;
+  /** The text of its configuration. */
+  newestConfig?: string | undefined;
   onDone: (added: Added) => void;
   onClose: () => void;
 }
@@ -30,27 +33,27 @@ function base64(file: File): Promise<string> {
 const shown = (value: unknown): string => JSON.stringify(value ?? {}, null, 2);
 
 /** Uploads a version: a module or its text, and what it is run with. */
-export function Upload({ namespace, hook, newest, onDone, onClose }: Props) {
+export function Upload({ namespace, hook, newest, newestConfig, onDone, onClose }: Props) {
   const [name, setName] = useState(hook ?? "");
   const [kind, setKind] = useState<"file" | "wat">("file");
   const [file, setFile] = useState<File | null>(null);
   const [wat, setWat] = useState("");
   const [note, setNote] = useState("");
-  const [config, setConfig] = useState(shown(newest?.config));
+  const [config, setConfig] = useState(indented(newestConfig ?? "{}"));
   const [manifest, setManifest] = useState(shown(newest?.manifest));
   const [secrets, setSecrets] = useState("");
   const [added, setAdded] = useState<Added | null>(null);
   const { busy, problem, run } = useAction();
   const upload = async (): Promise<Added> => {
-    const body: Schema["VersionUpload"] = {
-      config: parsed("configuration", config),
-      manifest: parsed("manifest", manifest),
-    };
+    const body: Schema["VersionUpload"] = {};
+    // What was typed goes out as it is: not every number would come through a parser unchanged.
+    const raw: Record<string, string> = { config: objectOf("configuration", config), manifest: objectOf("manifest", manifest) };
     if (kind === "file" && file) body.module = await base64(file);
     if (kind === "wat" && wat.trim()) body.wat = wat;
     if (note.trim()) body.note = note.trim();
-    if (secrets.trim()) body.secrets = parsed("secrets", secrets);
-    return answer(api.POST("/v1/namespaces/{ns}/hooks/{hook}/versions", { params: { path: { ns: namespace, hook: name } }, body }));
+    if (secrets.trim()) raw["secrets"] = objectOf("secrets", secrets);
+    const params = { path: { ns: namespace, hook: name } };
+    return answer(api.POST("/v1/namespaces/{ns}/hooks/{hook}/versions", { params, body, bodySerializer: () => objectText(body, raw) }));
   };
   const submit = (event: Event): void => {
     event.preventDefault();
@@ -120,10 +123,11 @@ const secretsHint = (newest: Version | undefined): string =>
     : "A JSON object of texts; never shown again";
 
 /** `text` as a JSON object. */
-function parsed<T extends object>(what: string, text: string): T {
-  const value: unknown = JSON.parse(text.trim() || "{}");
+function objectOf(what: string, text: string): string {
+  const typed = text.trim() || "{}";
+  const value: unknown = JSON.parse(typed);
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error(`The ${what} is no JSON object.`);
-  return value as T;
+  return typed;
 }
 
 function Uploaded({ added, onDone }: { added: Added; onDone: () => void }) {
