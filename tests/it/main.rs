@@ -57,4 +57,5 @@ mod shards;
 mod shared;
 mod shared_quotas;
 mod shutdown;
+mod stores;
 mod traces;
