@@ -12,6 +12,7 @@ once=(
     cluster       # two nodes over a Redis and shards of their own, which are cut off, stand still and forget
     follow        # two nodes tell each other of changes through shards of their own
     growth        # shards are added to shards
+    lost_keys     # two nodes over a Redis of their own that forgets
     nodes         # nodes claim one number in one catalog
     orphans       # a Redis of its own is flushed, and nodes end over it
     redis_kinds   # a Redis Cluster, several servers, TLS

@@ -45,6 +45,7 @@ mod hostile_tenant;
 mod http;
 mod lifecycle;
 mod live_config;
+mod lost_keys;
 mod nodes;
 mod on_postgres;
 mod on_redis;
