@@ -11,6 +11,7 @@
 
 mod memory;
 mod redis;
+mod size;
 mod term;
 
 #[cfg(test)]
@@ -23,13 +24,14 @@ use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
 use crate::model::{
-    HookRef, Item, ItemId, ItemState, Namespace, OrderKey, QueuedItem, SettleCause, Standing, TopicKey,
+    HookRef, Item, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, SettleCause, Standing, TopicKey,
 };
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::{Lsn, PatchEntry};
 
 pub use self::redis::{RedisError, RedisOptions, RedisTier};
 pub use memory::{MemoryOptions, MemoryTier};
+pub use size::{FIXED_BYTES, item_bytes};
 pub use term::Term;
 
 /// Why the tier could not do what it was asked; nothing of it was done, or nobody knows and it may be asked again.
@@ -475,26 +477,25 @@ pub trait HotTier: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// How often it has, as far as this node has heard.
+    fn losses(&self) -> u64 {
+        0
+    }
+
+    /// Whether the tier has every idempotency key of `topic` that a node's log has and no shard yet. After a loss it has
+    /// not, until [`HotTier::learn_keys`] finds that all nodes have read their logs back.
+    fn has_all_keys(&self, _topic: &TopicKey) -> bool {
+        true
+    }
+
+    /// Asks whether the logs of all `nodes` are read back into what has `topic`.
+    async fn learn_keys(&self, _topic: &TopicKey, _nodes: &[NodeId]) -> Result<bool, HotError> {
+        Ok(true)
+    }
+
     /// Says that this node goes away and leaves nothing behind: nobody needs to miss it.
     async fn leave(&self) {}
 
     /// Gives up what cannot be done because the tier is away: the log has it, and is read back at the next start.
     fn close(&self) {}
-}
-
-/// What [`item_bytes`] counts for an item without payload, headers or other extras.
-pub const FIXED_BYTES: usize = 360;
-
-/// The bytes an item takes in memory beside its payload: its parts, its places in maps and queues.
-pub fn item_bytes(item: &Item) -> usize {
-    let extra = item.extra.as_deref().map_or(0, |extra| {
-        let text = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
-        let headers: usize = extra
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + 48)
-            .sum();
-        128 + headers + text(&extra.content_type) + text(&extra.idempotency_key) + text(&extra.hook_version)
-    });
-    FIXED_BYTES + item.payload.len() + extra
 }

@@ -128,6 +128,8 @@ pub(super) struct Core {
     pub(super) counted: Counted,
     /// Held by flushers, and alone by whoever brings back what the hot tier lost.
     pub(super) restoring: tokio::sync::RwLock<()>,
+    /// Held by who logs idempotency keys until they are durable, and alone for a moment before the log is read back.
+    pub(super) logging_keys: Arc<tokio::sync::RwLock<()>>,
     pub(super) operations: Operations,
     /// Raised when memory was freed.
     pub(super) room: Notify,
@@ -183,6 +185,7 @@ impl Queue {
             receipts: Receipts::default(),
             counted: Counted::default(),
             restoring: tokio::sync::RwLock::default(),
+            logging_keys: Arc::default(),
             operations: Operations::default(),
             room: Notify::new(),
 

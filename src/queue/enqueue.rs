@@ -94,6 +94,7 @@ impl Queue {
             let durability = core.reach(topic, core.wal.durable_lsn(), durability).await;
             return Ok(Enqueued { durability, results });
         }
+        let keeping = core.keep_keys(&keyed).await?;
         let payloads: usize = batch.items.iter().map(|queued| queued.item.payload.len()).sum();
         let mut frame = FrameBuilder::with_capacity(payloads + 64 * batch.items.len() + 256);
         frame.enqueue(topic, batch.items.iter().map(|queued| &*queued.item));
@@ -115,6 +116,7 @@ impl Queue {
                     return Err(QueueError::from(error));
                 }
             };
+            drop(keeping);
             count(&handle.counters.enqueued, accepted);
             let applied = work.clone();
             work.applied(async move {

@@ -89,6 +89,7 @@ impl Core {
             self.hot.release_keys(&handle.key, &unused).await;
             return Ok((results, self.wal.durable_lsn(), vec![handle.key.clone()]));
         }
+        let keeping = self.keep_keys(&keyed).await?;
         let (lsn, applying) = match self.log(frame(&groups, &handle, &entries)).await {
             Ok(logged) => logged,
             Err(error) => {
@@ -99,6 +100,7 @@ impl Core {
                 return Err(error);
             }
         };
+        drop(keeping);
         self.hot.release_keys(&handle.key, &unused).await;
         let topics = groups.iter().map(|group| group.handle.key.clone()).collect();
         let work = self.clone();

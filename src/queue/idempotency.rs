@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use tokio::sync::OwnedRwLockReadGuard;
 
 use super::core::Core;
 use super::error::QueueError;
@@ -24,6 +25,8 @@ pub(super) struct KeyedBatch {
     repeats: Vec<Option<usize>>,
     /// For each item that is to be stored under a key: the key.
     reserved: Vec<Option<KeyProbe>>,
+    /// How often the hot tier had lost its memory before they were reserved in it.
+    losses: u64,
 }
 
 impl KeyedBatch {
@@ -130,6 +133,7 @@ impl Core {
             answers: vec![None; items.len()],
             repeats: vec![None; items.len()],
             reserved: vec![None; items.len()],
+            losses: self.hot.losses(),
         };
         let mut first_use: HashMap<u128, usize> = HashMap::new();
         let mut wanted = Vec::new();
@@ -154,6 +158,7 @@ impl Core {
         if wanted.is_empty() {
             return Ok(batch);
         }
+        self.check_keys(topic).await?;
         let probes: Vec<_> = wanted.iter().map(|(_, probe)| *probe).collect();
         self.recall_cold_keys(topic, &probes).await?;
         let states = self.reserve_all(topic, &probes).await?;
@@ -168,6 +173,41 @@ impl Core {
             }
         }
         Ok(batch)
+    }
+
+    /// Refuses keys while another node's log may have one of them that neither the hot tier nor a shard knows: it is so
+    /// after the tier lost its memory, until every node that is not missed has read its log back.
+    async fn check_keys(&self, topic: &TopicKey) -> Result<(), QueueError> {
+        if self.hot.has_all_keys(topic) {
+            return Ok(());
+        }
+        let nodes = self.catalog.nodes().await?;
+        let awaited = nodes.iter().filter(|row| row.is_awaited());
+        let awaited: Vec<_> = awaited.map(|row| row.claim.node).collect();
+        if self.hot.learn_keys(topic, &awaited).await? {
+            return Ok(());
+        }
+        Err(QueueError::HotUnavailable(
+            "it lost its memory, and not every node has told again which idempotency keys it used".into(),
+        ))
+    }
+
+    /// Holds that the reserved keys of `keyed` are still reserved, until what is returned is dropped, which must not be
+    /// before they are durable: a tier that lost its memory lost them, and may know another item under one of them soon.
+    pub(super) async fn keep_keys(
+        &self,
+        keyed: &KeyedBatch,
+    ) -> Result<Option<OwnedRwLockReadGuard<()>>, QueueError> {
+        if !self.hot.outlives_the_node() || keyed.reserved.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let logging = self.logging_keys.clone().read_owned().await;
+        if self.hot.losses() == keyed.losses {
+            return Ok(Some(logging));
+        }
+        Err(QueueError::HotUnavailable(
+            "it lost its memory, and with it the idempotency keys of this request".into(),
+        ))
     }
 
     /// Reserves every free key of `probes` at one moment. While another request uses one of them, nothing

@@ -273,6 +273,8 @@ impl Core {
     /// Reads the log back into the hot tier. What is logged meanwhile is applied as always; what settles items
     /// that were not back yet is applied once more.
     async fn restore(self: &Arc<Self>) -> Result<(), QueueError> {
+        // Keys that were reserved before the loss are in the log from here on, or refused.
+        drop(self.logging_keys.write().await);
         let (recovered, end) = self.read_log(Lsn(0)).await?;
         tracing::info!(
             records = recovered.records(),

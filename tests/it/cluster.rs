@@ -261,8 +261,7 @@ async fn a_redis_that_forgets_loses_nothing_that_was_acknowledged() {
         Fault::Kill(1),
         Fault::CutShard(0, Link::Cut),
     ];
-    // Leases, attempts, acks and keys of what no shard held yet were only in its memory and in one node's log: README
-    // says so.
+    // Leases, attempts and acks of what no shard held yet were only in its memory: README says so.
     let window = |violation: &&Violation| {
         matches!(
             violation,
@@ -270,7 +269,6 @@ async fn a_redis_that_forgets_loses_nothing_that_was_acknowledged() {
                 | Violation::TwoLeases { .. }
                 | Violation::StaleAck { .. }
                 | Violation::Attempts { .. }
-                | Violation::TwoIds { .. }
         )
     };
     check(number_from("MQUEUE_CLUSTER_ROUNDS", 12), &kinds, window).await;

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use mqueue::model::{DeadReason, Delivery, ExpiryAction, ItemFilter, ItemState, SettingsPatch};
 use mqueue::queue::{Durability, EnqueueResult, NewItem, Redrive, SettleStatus, Verb};
 
-use crate::node::{Node, delayed, is_on_redis, item, keyed, prioritised, request, somebody, text, topic};
+use crate::node::{Node, delayed, item, keyed, prioritised, request, somebody, text, topic};
+use crate::stores::Stores;
 
 #[tokio::test]
 async fn items_leave_by_priority_then_due_time_then_id() {
@@ -112,7 +113,7 @@ async fn an_ended_lease_brings_the_item_back_and_refuses_its_holder() {
 
 #[tokio::test]
 async fn a_stepped_wall_clock_cuts_no_lease_short() {
-    if is_on_redis() {
+    if Stores::of_this_test().redis {
         // Nodes have no other clock in common.
         return;
     }

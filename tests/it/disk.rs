@@ -11,6 +11,7 @@ use mqueue::api::{
 };
 use mqueue::app;
 use mqueue::clock::Clock;
+use mqueue::config::Config;
 use mqueue::telemetry::metrics::Metrics;
 use mqueue::tenant::{AuthFailures, AuthPolicy, Authenticator, KeySet, QuotaTable, Quotas, Scope};
 use mqueue::wal::disk::SimDisk;
@@ -21,16 +22,20 @@ use tokio::task::JoinHandle;
 
 use crate::client::{Client, Topic};
 use crate::node;
+use crate::postgres::Postgres;
 use crate::server::{SECRET, token};
 
-/// A whole node in this process whose log is on a simulated disk; the shard is on the real one.
+/// A whole node in this process whose log is on a simulated disk; its stores are real.
 struct Simulated {
     disk: SimDisk,
-    dir: TempDir,
     client: Client,
     queue: mqueue::queue::Queue,
     stop: Stop,
     serving: JoinHandle<()>,
+    config: Config,
+    dir: TempDir,
+    /// Goes last: the queue uses it until its end.
+    postgres: Option<Postgres>,
 }
 
 /// A configuration that was never read.
@@ -58,17 +63,18 @@ impl Configuration for Unread {
 
 impl Simulated {
     async fn start() -> Self {
-        Self::open(SimDisk::new(7), tempfile::tempdir().unwrap()).await
-    }
-
-    async fn open(disk: SimDisk, dir: TempDir) -> Self {
         // Small segments, so that a full disk is met soon, and nothing stored unless asked for.
         let set = [
             ("wal.segment_bytes", "1MiB"),
             ("wal.disk_free_bytes_min", "0"),
             ("hot.buffer_ttl", "1h"),
         ];
-        let config = node::config(&dir, &set);
+        let dir = tempfile::tempdir().unwrap();
+        let (config, postgres) = node::config(&dir, &set);
+        Self::open(SimDisk::new(7), config, dir, postgres).await
+    }
+
+    async fn open(disk: SimDisk, config: Config, dir: TempDir, postgres: Option<Postgres>) -> Self {
         let clock = Clock::system();
         let keys = KeySet::default().with_secret(SECRET.as_bytes()).unwrap();
         let quotas = Arc::new(Quotas::new(QuotaTable::default(), clock.clone()));
@@ -97,10 +103,12 @@ impl Simulated {
         Self {
             client: Client::new(&url, Some(token(None, &Scope::ALL)), None),
             disk,
-            dir,
             queue,
             stop,
             serving,
+            config,
+            dir,
+            postgres,
         }
     }
 
@@ -112,7 +120,7 @@ impl Simulated {
         drop(self.queue);
         self.disk.kill();
         self.disk.set_space(u64::MAX);
-        Self::open(self.disk, self.dir).await
+        Self::open(self.disk, self.config, self.dir, self.postgres).await
     }
 
     async fn part(&self, name: &str) -> Value {

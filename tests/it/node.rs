@@ -16,6 +16,7 @@ use mqueue::wal::disk::RealDisk;
 use tempfile::TempDir;
 
 use crate::postgres::Postgres;
+use crate::stores::Stores;
 
 /// Where every test's clock begins.
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
@@ -29,45 +30,14 @@ pub(crate) struct Node {
     postgres: Option<Postgres>,
 }
 
-/// Whether this is a test of `on_redis`: its nodes share a Redis. Tests run on threads of their name.
-pub(crate) fn is_on_redis() -> bool {
-    is_in("on_redis::")
-}
-
-/// The shards of a test of `on_redis` or `on_postgres`; SQLite serves the others.
-pub(crate) fn own_shards() -> Option<Postgres> {
-    (is_on_redis() || is_on_postgres()).then(|| Postgres::bare(1))
-}
-
-/// Whether this is a test of `on_postgres`.
-fn is_on_postgres() -> bool {
-    is_in("on_postgres::")
-}
-
-fn is_in(module: &str) -> bool {
-    let thread = std::thread::current();
-    thread.name().is_some_and(|name| name.starts_with(module))
-}
-
-/// The Redis for tests; nobody may flush it.
-pub(crate) fn redis_addr() -> String {
-    std::env::var("MQUEUE_TEST_REDIS").unwrap_or_else(|_| "127.0.0.1:6379".into())
-}
-
-/// What the keys of one test begin with.
-pub(crate) fn redis_prefix() -> String {
-    format!("test-{:016x}", rand::random::<u64>())
-}
-
-pub(crate) fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
+/// The configuration of a node in `dir` with these keys set, and what must outlive it.
+pub(crate) fn config(dir: &TempDir, set: &[(&str, &str)]) -> (Config, Option<Postgres>) {
+    let given = Stores::of_this_test().give(set.iter().map(|(key, _)| *key));
     let mut flags = vec![
         ("storage.data_dir", dir.path().to_str().unwrap()),
         ("wal.segment_bytes", "1MiB"),
     ];
-    let (addr, prefix) = (redis_addr(), redis_prefix());
-    if is_on_redis() {
-        flags.extend([("redis.addrs", addr.as_str()), ("redis.prefix", prefix.as_str())]);
-    }
+    flags.extend(given.settings.iter().map(|(key, value)| (*key, value.as_str())));
     flags.extend_from_slice(set);
     let flag = |(key, value): (&str, &str)| Assignment {
         key: key.into(),
@@ -78,7 +48,7 @@ pub(crate) fn config(dir: &TempDir, set: &[(&str, &str)]) -> Config {
         flags: flags.into_iter().map(flag).collect(),
         ..Inputs::default()
     };
-    config::load(&inputs).unwrap()
+    (config::load(&inputs).unwrap(), given.shards)
 }
 
 async fn assemble(config: &Config, clock: Clock) -> Result<Queue, app::StartError> {
@@ -103,17 +73,8 @@ impl Node {
 
     /// A node with these configuration keys set.
     pub(crate) async fn start_with(set: &[(&str, &str)]) -> Self {
-        let (dir, postgres) = (tempfile::tempdir().unwrap(), own_shards());
-        let urls = postgres.as_ref().map(Postgres::urls);
-        let mut all = Vec::new();
-        if let Some(urls) = &urls {
-            all.extend([
-                ("storage.database_urls", &**urls),
-                ("storage.pool_connections_max", "4"),
-            ]);
-        }
-        all.extend_from_slice(set);
-        let config = config(&dir, &all);
+        let dir = tempfile::tempdir().unwrap();
+        let (config, postgres) = config(&dir, set);
         Self::open(dir, postgres, config, Clock::manual(START)).await
     }
 

@@ -1,4 +1,4 @@
-//! The same stories with the hot tier in Redis and the shard in PostgreSQL; see `is_on_redis` of `node.rs`.
+//! The same stories with the hot tier in Redis and the shard in PostgreSQL; see `stores.rs`.
 
 #[path = "http/audit.rs"]
 mod audit;

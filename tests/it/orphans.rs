@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::postgres::Postgres;
+use crate::proxy::{Link, Proxy};
 use crate::redis::RedisServer;
 use crate::server::Server;
 use crate::shards::until;
@@ -12,22 +13,24 @@ fn texts(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| n.to_string()).collect()
 }
 
+/// A node that stores nothing of its own accord.
+async fn node(number: &str, postgres: &Postgres, redis: &str) -> Server {
+    Server::setup()
+        .set("node.id", number)
+        .set("node.claim", "1s")
+        .set("storage.database_urls", &postgres.urls())
+        .set("storage.pool_connections_max", "4")
+        .set("redis.addrs", redis)
+        .set("hot.buffer_ttl", "1h")
+        .start()
+        .await
+}
+
 #[tokio::test]
 async fn what_a_node_that_is_gone_left_in_redis_is_handed_out_and_stored_by_another() {
     let (postgres, redis) = (Postgres::shards(1).await, RedisServer::start().await);
-    let start = async |number: &str| {
-        Server::setup()
-            .set("node.id", number)
-            .set("node.claim", "1s")
-            .set("storage.database_urls", &postgres.urls())
-            .set("storage.pool_connections_max", "4")
-            .set("redis.addrs", &redis.addr())
-            // Neither stores anything of its own accord.
-            .set("hot.buffer_ttl", "1h")
-            .start()
-            .await
-    };
-    let (mut gone, mut other) = (start("1").await, start("2").await);
+    let mut gone = node("1", &postgres, &redis.addr()).await;
+    let mut other = node("2", &postgres, &redis.addr()).await;
     let topic = gone.client().topic("left");
     let items: Vec<_> = texts(0, 20).iter().map(|text| json!({ "text": text })).collect();
     topic.enqueue(json!(items)).await;
@@ -50,6 +53,9 @@ async fn what_a_node_that_is_gone_left_in_redis_is_handed_out_and_stored_by_anot
 
     // After three claims: the other one stores what only Redis and the log of the first one had.
     until(async || (postgres.number(0, rows).await == 14).then_some(())).await;
+    // It left nothing any more, and nobody looks for more of it.
+    let alone = redis::Value::Int(1);
+    until(async || (redis.command(&["HLEN", "mqueue:alive"]).await == alone).then_some(())).await;
     redis.command(&["FLUSHALL"]).await;
     let taken = until(async || {
         let body = json!({ "max": 99, "wait_ms": 0 });
@@ -69,4 +75,62 @@ async fn what_a_node_that_is_gone_left_in_redis_is_handed_out_and_stored_by_anot
     assert!(other.terminate().await.success());
     let missed = redis.command(&["HLEN", "mqueue:alive"]).await;
     assert_eq!(missed, redis::Value::Int(0));
+}
+
+#[tokio::test]
+async fn what_a_node_answered_while_redis_was_away_comes_back_only_with_it() {
+    let (postgres, redis) = (Postgres::shards(1).await, RedisServer::start().await);
+    let proxy = Proxy::start(&redis.addr()).await;
+    let mut gone = node("1", &postgres, &proxy.address()).await;
+    let other = node("2", &postgres, &redis.addr()).await;
+    let topic = gone.client().topic("left");
+    let body = json!({ "items": [{ "text": "0" }], "durability": "stored" });
+    topic.client.post(&topic.at("enqueue"), body).await.ok();
+    topic.enqueue(json!([{ "text": "1" }])).await;
+    // It is in the log, which is what the answer says, and nowhere else.
+    proxy.set(Link::UpTo("admit"));
+    topic.enqueue(json!([{ "text": "2" }, { "text": "3" }])).await;
+    gone.kill().await;
+
+    let topic = other.client().topic("left");
+    let asked = json!({ "max": 9, "wait_ms": 20_000, "lease_ms": 600_000 });
+    let found = topic.dequeue_as(asked).await;
+    assert_eq!(
+        found.iter().map(crate::client::text).collect::<Vec<_>>(),
+        texts(0, 2)
+    );
+    assert!(topic.dequeue(9).await.is_empty());
+    proxy.set(Link::Up);
+    gone.start_again().await;
+    let mut back = Vec::new();
+    until(async || {
+        back.extend(topic.take(9).await);
+        (back.len() >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(back, texts(2, 4));
+}
+
+#[tokio::test]
+async fn what_is_handed_out_at_most_once_is_so_although_redis_has_not_heard_of_it() {
+    let (postgres, redis) = (Postgres::shards(1).await, RedisServer::start().await);
+    let proxy = Proxy::start(&redis.addr()).await;
+    let mut gone = node("1", &postgres, &proxy.address()).await;
+    let topic = gone.client().topic("once");
+    let settings = json!({ "delivery": "at_most_once" });
+    topic.client.put(&topic.path, settings).await.ok();
+    let other = node("2", &postgres, &redis.addr()).await;
+    topic.enqueue(json!([{ "text": "x" }])).await;
+    proxy.set(Link::UpTo("finish"));
+    assert_eq!(topic.take(1).await, ["x"]);
+    gone.kill().await;
+
+    // To others it is handed out until its node has told them that it is done.
+    let topic = other.client().topic("once");
+    until(async || (topic.counts().await == [0, 0, 1, 0]).then_some(())).await;
+    assert!(topic.take(9).await.is_empty());
+    proxy.set(Link::Up);
+    gone.start_again().await;
+    until(async || (topic.counts().await == [0; 4]).then_some(())).await;
+    assert!(topic.take(9).await.is_empty());
 }

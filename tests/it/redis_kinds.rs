@@ -4,10 +4,10 @@ use mqueue::model::TopicKey;
 use serde_json::json;
 
 use crate::client::{list, text};
-use crate::node::redis_prefix;
 use crate::redis::{RedisServer, free_port};
 use crate::server::Server;
 use crate::shards::until;
+use crate::stores::redis_prefix;
 
 /// Enqueues into several topics, takes what is due in order, settles it, and finds nothing left.
 async fn serves(server: &Server) {

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::node::{is_on_redis, own_shards, redis_addr, redis_prefix};
 use crate::postgres::Postgres;
+use crate::stores::Stores;
 
 /// What tokens of test servers are signed with. Like every canary it must never be seen in a log.
 pub(crate) const SECRET: &str = "canary-secret-4f1c9e27-never-in-a-log";
@@ -86,19 +86,20 @@ impl Setup {
         self
     }
 
-    /// Whether it was told where its shards are.
-    fn has_shards(&self) -> bool {
-        let is_told = |argument: &String| argument.starts_with("storage.database_urls=");
-        self.arguments.iter().any(is_told)
+    /// The keys it was told to set.
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        let set = self
+            .arguments
+            .iter()
+            .filter_map(|argument| argument.split_once('='));
+        set.map(|(key, _)| key)
     }
 
     /// Starts it and waits until it listens.
     pub(crate) async fn start(mut self) -> Server {
-        let postgres = if self.has_shards() { None } else { own_shards() };
-        if let Some(postgres) = &postgres {
-            self = self
-                .set("storage.database_urls", &postgres.urls())
-                .set("storage.pool_connections_max", "4");
+        let given = Stores::of_this_test().give(self.keys());
+        for (key, value) in &given.settings {
+            self = self.set(key, value);
         }
         let mut server = Server {
             process: None,
@@ -106,7 +107,7 @@ impl Setup {
             secret_given: self.secret_given,
             data_dir_given: self.data_dir_given,
             dir: tempfile::tempdir().unwrap(),
-            _postgres: postgres,
+            _postgres: given.shards,
             logs: Vec::new(),
         };
         if let Some(text) = self.file {
@@ -120,17 +121,12 @@ impl Setup {
 impl Server {
     /// A server with a small log, so that many fit on one disk.
     pub(crate) fn setup() -> Setup {
-        let mut setup = Setup {
+        let setup = Setup {
             arguments: vec!["serve".into(), "--listen".into(), "127.0.0.1:0".into()],
             file: None,
             secret_given: true,
             data_dir_given: true,
         };
-        if is_on_redis() {
-            setup = setup
-                .set("redis.addrs", &redis_addr())
-                .set("redis.prefix", &redis_prefix());
-        }
         setup
             .set("wal.segment_bytes", "4MiB")
             .set("wal.spare_segments", "1")
@@ -151,7 +147,7 @@ impl Server {
             data_dir_given: self.data_dir_given,
         };
         let setup = setup.set("node.id", id);
-        if setup.has_shards() {
+        if setup.keys().any(|key| key == "storage.database_urls") {
             return setup;
         }
         let shard = self.dir().join("data/shard-0.db");

@@ -7,11 +7,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::{Topic, list, text};
-use crate::node::{Node, item, prioritised, redis_addr, redis_prefix, request, somebody, topic};
+use crate::node::{Node, item, prioritised, request, somebody, topic};
 use crate::postgres::Postgres;
 use crate::proxy::{Link, Proxy};
 use crate::redis::{RedisServer, until_whole};
 use crate::server::{Server, Setup};
+use crate::stores::{redis_addr, redis_prefix};
 
 use mqueue::queue::{DequeueRequest, Durability, QueueError, SettleStatus};
 

@@ -1,10 +1,13 @@
 //! Holding, letting go, finishing.
 
+use std::task::Poll;
+use std::time::Duration;
+
 use futures_util::poll;
 
 use super::{Fixture, item, on_every_tier, patched};
 use crate::hot::{Held, HoldRequest, Landing, Term};
-use crate::model::{DeadReason, Death, ItemId, SettleCause};
+use crate::model::{DeadReason, Death, ItemId, ItemState, SettleCause};
 
 on_every_tier!(
     a_lease_holds_its_item_and_no_other_does,
@@ -18,6 +21,54 @@ on_every_tier!(
     what_is_purged_while_held_stays_gone,
     repeated_acks_are_remembered_past_many_heartbeats,
 );
+
+/// A caller may go while its call is under way: then Redis holds, and nobody hears of it.
+#[tokio::test]
+async fn what_redis_held_for_nobody_is_let_go() {
+    let f = Fixture::redis().await;
+    f.admit(1, vec![item(1)]).await;
+    let seen = async || f.tier.find(&f.topic, ItemId(1)).await.unwrap().unwrap().state;
+    let request = HoldRequest {
+        id: ItemId(1),
+        generation: None,
+    };
+    let mut unheard = 0;
+    for polls in 0..8 {
+        let mut is_held = false;
+        {
+            let requests = [request];
+            let mut holding = f.tier.hold(&f.topic, &requests);
+            for _ in 0..polls {
+                if let Poll::Ready(answer) = poll!(holding.as_mut()) {
+                    is_held = matches!(answer.unwrap()[0], Held::Yes(_));
+                    assert!(is_held);
+                    break;
+                }
+                // Redis answers this after the hold, if that was sent.
+                seen().await;
+            }
+        }
+        if is_held {
+            f.tier.unhold(&f.topic, &[ItemId(1)]).await;
+            continue;
+        }
+        unheard += u32::from(seen().await == ItemState::Leased);
+        let is_let_go = async {
+            while seen().await != ItemState::Ready {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), is_let_go)
+            .await
+            .unwrap();
+        f.held(1, None).await;
+        f.tier.unhold(&f.topic, &[ItemId(1)]).await;
+    }
+    assert!(unheard > 0, "every hold was heard of, or never made");
+    // Somebody else's is not let go with it.
+    f.held(1, None).await;
+    assert_eq!(seen().await, ItemState::Leased);
+}
 
 async fn a_lease_holds_its_item_and_no_other_does(f: Fixture) {
     f.admit(1, vec![item(1)]).await;

@@ -1,6 +1,7 @@
 //! Claims: learning which incarnation slots have, and saying that one is ready.
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use hashbrown::HashSet;
 use redis::cmd;
 
 use super::library::LIBRARY;
@@ -9,7 +10,7 @@ use super::reply::Reply;
 use super::slots::SlotState;
 use super::tier::RedisTier;
 use crate::hot::HotError;
-use crate::model::{SLOT_COUNT, Slot};
+use crate::model::{NodeId, SLOT_COUNT, Slot};
 
 /// Calls under way at a time.
 const CALLS_AT_ONCE: usize = 64;
@@ -30,11 +31,13 @@ impl RedisTier {
                 } else {
                     remembers
                 };
+                let has_all_keys = before.has_all_keys && before.incarnation == incarnation;
                 self.slots().set(
                     slot,
                     SlotState {
                         incarnation,
                         is_known,
+                        has_all_keys,
                     },
                 );
             }
@@ -55,6 +58,7 @@ impl RedisTier {
                     SlotState {
                         incarnation,
                         is_known,
+                        has_all_keys: false,
                     },
                 );
             }
@@ -78,6 +82,28 @@ impl RedisTier {
             }
         }
         Ok(())
+    }
+
+    /// Whether the logs of all `nodes` were read back into what has `slot`.
+    pub(super) async fn have_read_back(&self, slot: Slot, nodes: &[NodeId]) -> Result<bool, HotError> {
+        let Some(incarnation) = self.slots().incarnation(slot, false) else {
+            return Ok(false);
+        };
+        let asked = self.ask(self.link(slot), vec![slot], "who".to_owned()).await?;
+        let (_, mut reply) = asked;
+        if reply.bytes()? != incarnation {
+            return Ok(false);
+        }
+        let mut told = reply.list()?;
+        let mut there = HashSet::with_capacity(told.len());
+        while !told.is_empty() {
+            there.insert(told.number()?);
+        }
+        let all = nodes.iter().all(|node| there.contains(&i64::from(node.number())));
+        if all {
+            self.slots().note_all_keys(&incarnation);
+        }
+        Ok(all)
     }
 
     /// Calls the slots' function once for `slots` that share an incarnation; returns which, and the replies.

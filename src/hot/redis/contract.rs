@@ -19,7 +19,7 @@ use crate::hot::{
     Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotError, HotTier, HotView,
     KeyProbe, KeyState, More, Overdue, RefillPage, Taken, Term,
 };
-use crate::model::{HookRef, ItemId, ItemState, Namespace, OrderKey, QueuedItem, TopicKey};
+use crate::model::{HookRef, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, TopicKey};
 use crate::shard::{DedupRow, StoredCounts};
 use crate::wal::Lsn;
 
@@ -396,6 +396,18 @@ impl HotTier for RedisTier {
 
     async fn lost(&self) {
         self.lost.notified().await;
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
+    }
+
+    fn has_all_keys(&self, topic: &TopicKey) -> bool {
+        self.slots.has_all_keys(topic.slot())
+    }
+
+    async fn learn_keys(&self, topic: &TopicKey, nodes: &[NodeId]) -> Result<bool, HotError> {
+        self.have_read_back(topic.slot(), nodes).await
     }
 
     async fn leave(&self) {

@@ -53,7 +53,8 @@ enum Connection {
 #[derive(Default)]
 struct State {
     connection: Option<Connection>,
-    /// Counts connections, so that a late failure of an old one leaves the new one alone.
+    /// Counts connections that were given up, so that a late failure of an old one leaves the new one alone, and a late
+    /// call changes nothing.
     number: u64,
     failure: Option<(Stopwatch, String)>,
     /// Since it answered last.
@@ -114,15 +115,19 @@ impl Link {
         full.is_some_and(|since| since.elapsed() < 5 * REST)
     }
 
+    /// The number of the connection that calls are sent on from now on. It goes up when one is given up: what was sent on
+    /// that may arrive yet, after what is sent on the next one.
+    pub(super) fn connection_number(&self) -> u64 {
+        self.state.lock().number
+    }
+
     /// Sends a command and waits for its reply, within the time-out. A library that Redis lost with its memory
     /// is brought back.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, HotError> {
+        let number = self.connection_number();
         match tokio::time::timeout(self.timeout + MARGIN, self.send_patiently(command)).await {
             Ok(result) => result,
-            Err(_) => {
-                // The connection stays: a server that was only slow answers on it again.
-                Err(self.failed(None, "it did not answer in time"))
-            }
+            Err(_) => Err(self.failed(Some(number), true, "it did not answer in time")),
         }
     }
 
@@ -175,11 +180,10 @@ impl Link {
         match self.connect().await {
             Ok(connection) => {
                 let mut state = self.state.lock();
-                state.number += 1;
                 state.connection = Some(connection.clone());
                 Ok((connection, state.number))
             }
-            Err(error) => Err(self.failed(None, &error.to_string())),
+            Err(error) => Err(self.failed(None, false, &error.to_string())),
         }
     }
 
@@ -200,20 +204,28 @@ impl Link {
 
     /// Notes that a call on connection `number` failed.
     fn broke(&self, number: u64, error: &RedisError) -> HotError {
-        let is_gone = error.is_io_error() && !error.is_timeout();
-        self.failed(
-            (is_gone || error.is_unrecoverable_error()).then_some(number),
-            &error.to_string(),
-        )
+        let is_slow = error.is_timeout();
+        let is_gone = is_slow || error.is_io_error() || error.is_unrecoverable_error();
+        self.failed(is_gone.then_some(number), is_slow, &error.to_string())
     }
 
-    fn failed(&self, gone: Option<u64>, text: &str) -> HotError {
+    /// Gives connection `number` up, unless another one took its place. A cluster's mends itself.
+    pub(super) fn give_up(&self, number: u64) {
         let mut state = self.state.lock();
-        if gone == Some(state.number) && !self.is_cluster() {
+        if number == state.number && !self.is_cluster() {
             state.connection = None;
+            state.number += 1;
         }
+    }
+
+    /// Notes a failure, of which the connection `gone` is given up. Those whose calls on it are under way hear of them.
+    fn failed(&self, gone: Option<u64>, is_slow: bool, text: &str) -> HotError {
+        if let Some(number) = gone {
+            self.give_up(number);
+        }
+        let mut state = self.state.lock();
         let answers = state.answered.is_some_and(|since| since.elapsed() < self.timeout);
-        if gone.is_none() && answers {
+        if (is_slow || gone.is_none()) && answers {
             // One slow call is no reason to refuse the others.
             return HotError::Unavailable(format!("{}: {text}", self.name));
         }

@@ -17,13 +17,32 @@ impl RedisTier {
         requests: &[HoldRequest],
     ) -> Result<Vec<Held>, HotError> {
         let cell = self.cell(topic);
-        let fill = |call: &mut Cmd| {
-            for request in requests {
-                call.arg(&id_bytes(request.id))
-                    .arg(request.generation.map_or(-1, i64::from));
+        // Who settles a lease and does not hear asks again, and its hold is short. Others would wait for a minute.
+        let has_ticket = requests.iter().any(|request| request.generation.is_none());
+        let (ticket, mut list) = loop {
+            let ticket = has_ticket.then(|| self.ticket(&cell));
+            let heard = if has_ticket {
+                cell.tickets.heard()
+            } else {
+                Vec::new()
+            };
+            let fill = |call: &mut Cmd| {
+                let number = ticket.as_ref().map_or(&[][..], |ticket| &ticket.bytes[..]);
+                call.arg(number).arg(heard.len());
+                put_all(call, &heard);
+                for request in requests {
+                    call.arg(&id_bytes(request.id))
+                        .arg(request.generation.map_or(-1, i64::from));
+                }
+            };
+            let list = self.call_with(&cell, "hold", fill).await?.list()?;
+            cell.tickets.told(&heard);
+            match ticket {
+                // Others that came after it were given up: once more.
+                Some(ticket) if list.is_empty() => ticket.heard(false),
+                ticket => break (ticket, list),
             }
         };
-        let mut list = self.call_with(&cell, "hold", fill).await?.list()?;
         let mut all = Vec::with_capacity(requests.len());
         while !list.is_empty() {
             let answer = list.letter()?;
@@ -36,11 +55,13 @@ impl RedisTier {
                 _ => Held::Unknown,
             });
         }
-        if all.len() == requests.len() {
-            Ok(all)
-        } else {
-            Err(unreadable())
+        if all.len() != requests.len() {
+            return Err(unreadable());
         }
+        if let Some(ticket) = ticket {
+            ticket.heard(all.iter().any(|held| matches!(held, Held::Yes(_))));
+        }
+        Ok(all)
     }
 
     pub(super) async fn unhold_in(&self, topic: &TopicKey, ids: &[ItemId]) {

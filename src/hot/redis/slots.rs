@@ -18,6 +18,8 @@ pub(super) struct SlotState {
     pub(super) incarnation: Option<Vec<u8>>,
     /// Whether this node's log is read back into it.
     pub(super) is_known: bool,
+    /// Whether every node's log is: as far as was asked, it may be so when this says no.
+    pub(super) has_all_keys: bool,
 }
 
 impl SlotState {
@@ -64,6 +66,10 @@ impl SlotStates {
         self.0.write()[usize::from(slot.0)] = state;
     }
 
+    pub(super) fn has_all_keys(&self, slot: Slot) -> bool {
+        self.0.read()[usize::from(slot.0)].has_all_keys
+    }
+
     /// Notes that calls with `incarnation` are refused; false when that was known.
     pub(super) fn lose(&self, incarnation: &[u8]) -> bool {
         let mut states = self.0.write();
@@ -71,6 +77,14 @@ impl SlotStates {
             .iter_mut()
             .filter(|state| state.incarnation.as_deref() == Some(incarnation));
         lost.map(|state| *state = SlotState::default()).count() > 0
+    }
+
+    /// Notes that what has `incarnation` has every key.
+    pub(super) fn note_all_keys(&self, incarnation: &[u8]) {
+        let mut states = self.0.write();
+        for state in states.iter_mut() {
+            state.has_all_keys |= state.incarnation.as_deref() == Some(incarnation);
+        }
     }
 
     /// Slots of which `wanted` is true.

@@ -96,9 +96,13 @@ impl RedisTier {
 
     /// Takes that back: it has left nothing.
     pub(super) async fn say_goodbye(&self) {
+        self.say_goodbye_of(self.node()).await;
+    }
+
+    async fn say_goodbye_of(&self, node: u16) {
         for link in self.links() {
             let mut goodbye = cmd("HDEL");
-            goodbye.arg(self.alive_key()).arg(self.node());
+            goodbye.arg(self.alive_key()).arg(node);
             // Who is missed for nothing costs the others a look at each topic.
             let _ = link.send(&goodbye).await;
         }
@@ -132,13 +136,17 @@ impl RedisTier {
         if !silent.is_empty() {
             let cells = self.cells();
             for of in silent {
-                let looks = cells.iter().map(|cell| self.need_of(cell, of));
+                let (looks, before) = (cells.iter().map(|cell| self.need_of(cell, of)), orphans.len());
                 let needs = join_all(looks).await;
                 for (cell, need) in cells.iter().zip(needs) {
                     if need?.is_some() {
                         let cell = cell.clone();
                         orphans.push(Orphan { cell, of });
                     }
+                }
+                // All it left is stored: it need not be looked for any more. Back again, it says so within a second.
+                if orphans.len() == before {
+                    self.say_goodbye_of(of).await;
                 }
             }
         }

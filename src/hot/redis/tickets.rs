@@ -1,8 +1,9 @@
-//! What becomes of items that Redis handed to a take whose reply never came.
+//! What becomes of items that Redis handed to a take whose reply never came, or held for somebody who did not hear.
 //!
 //! A connection may break, or a consumer hang up, after the library ran and before its reply was read: the items are
-//! leased then, and nobody has them. So every take has a number. Redis keeps what it took under that number until this
-//! node says that it heard of it. What was not heard of is given back, and a take that arrives after that is refused.
+//! leased then, and nobody has them. So every take has a number, and so has every hold of what no lease is for. Redis
+//! keeps what it took under that number until this node says that it heard of it. What was not heard of is given back,
+//! and a take or a hold that arrives after that is refused.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -18,10 +19,10 @@ const TOLD_AT_ONCE: usize = 64;
 /// Lost takes of a topic that are given back; of more at once the leases end by themselves.
 const LOST_MAX: usize = 1_024;
 
-/// A take as Redis knows it: the process, then its number, which goes up.
+/// A take or a hold as Redis knows it: the process, then its number, which goes up.
 pub(super) type TicketBytes = [u8; 16];
 
-/// The takes of one topic that this node made.
+/// The takes and holds of one topic that this node made.
 #[derive(Debug, Default)]
 pub(super) struct Tickets(Mutex<Inner>);
 
@@ -69,7 +70,7 @@ impl Tickets {
     }
 }
 
-/// A take under way. Dropped unheard, what it took is given back.
+/// A take or a hold under way. Dropped unheard, what it took is given back.
 pub(super) struct Ticket {
     tier: Weak<RedisTier>,
     cell: Arc<Cell>,

@@ -39,6 +39,8 @@ pub struct RedisTier {
     pub(super) topics: RwLock<Topics>,
     /// Raised when an incarnation turned out to be gone.
     pub(super) lost: Notify,
+    /// How often.
+    pub(super) losses: AtomicU64,
     /// This node's log is read back into every slot.
     pub(super) is_whole: AtomicBool,
     pub(super) has_run: AtomicBool,
@@ -76,6 +78,7 @@ impl RedisTier {
             channel: channel.clone(),
             topics: RwLock::default(),
             lost: Notify::new(),
+            losses: AtomicU64::new(0),
             is_whole: AtomicBool::new(false),
             has_run: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -175,6 +178,27 @@ impl RedisTier {
         needed.cloned().collect()
     }
 
+    /// A call of `operation` for a topic, without what it takes.
+    fn command(&self, cell: &Cell, incarnation: &[u8], operation: &str, connection: u64) -> Cmd {
+        let brings_in = matches!(operation, "admit" | "adopt" | "refill_due" | "refill_end");
+        let name = if brings_in {
+            &LIBRARY.name_in
+        } else {
+            &LIBRARY.name
+        };
+        let mut call = cmd("FCALL");
+        call.arg(name)
+            .arg(2)
+            .arg(self.incarnation_key(cell.slot))
+            .arg(&cell.base);
+        call.arg(incarnation).arg(&self.instance).arg(self.node());
+        call.arg(self.options.clock.now().ms())
+            .arg(&self.channel)
+            .arg(operation)
+            .arg(connection);
+        call
+    }
+
     /// Calls `operation` for a topic; `fill` adds what it takes.
     pub(super) async fn call_with(
         &self,
@@ -182,32 +206,33 @@ impl RedisTier {
         operation: &str,
         fill: impl Fn(&mut Cmd),
     ) -> Result<Reply, HotError> {
-        let brings_in = matches!(operation, "admit" | "adopt" | "refill_due" | "refill_end");
-        let name = if brings_in {
-            &LIBRARY.name_in
-        } else {
-            &LIBRARY.name
-        };
         let Some(incarnation) = self.slots.incarnation(cell.slot, operation == "set_stored") else {
             return Err(HotError::Unavailable(
                 "what Redis lost is being brought back".into(),
             ));
         };
-        let mut call = cmd("FCALL");
-        call.arg(name)
-            .arg(2)
-            .arg(self.incarnation_key(cell.slot))
-            .arg(&cell.base);
-        call.arg(&incarnation).arg(&self.instance).arg(self.node());
-        call.arg(self.options.clock.now().ms())
-            .arg(&self.channel)
-            .arg(operation);
-        fill(&mut call);
-        let number = cell.next_call();
-        let mut reply = Reply::of(self.link(cell.slot).send(&call).await?)?;
-        if reply.letter()? == b'L' {
+        let link = self.link(cell.slot);
+        let (number, mut reply, letter) = loop {
+            let connection = link.connection_number();
+            let mut call = self.command(cell, &incarnation, operation, connection);
+            fill(&mut call);
+            let number = cell.next_call();
+            let mut reply = Reply::of(link.send(&call).await?)?;
+            match reply.letter()? {
+                // Calls of a newer connection overtook it, and it did nothing.
+                b'O' if link.connection_number() != connection => {}
+                letter => break (number, reply, letter),
+            }
+        };
+        if letter == b'O' {
+            return Err(HotError::Unavailable(
+                "another connection goes before this one".into(),
+            ));
+        }
+        if letter == b'L' {
             if self.slots.lose(&incarnation) {
                 self.is_whole.store(false, Ordering::Release);
+                self.losses.fetch_add(1, Ordering::AcqRel);
                 self.lost.notify_one();
             }
             return Err(HotError::Unavailable(
@@ -280,5 +305,68 @@ impl RedisTier {
         } else {
             -1
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::hot::{HotTier, Term};
+    use crate::model::{Item, ItemId, NodeId, PayloadKind, QueuedItem};
+
+    const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+    /// A call whose connection was given up may arrive after what was called on the next one.
+    #[tokio::test]
+    async fn a_late_call_of_a_connection_that_was_given_up_changes_nothing() {
+        let tier = RedisTier::open(RedisOptions {
+            addrs: vec![std::env::var("MQUEUE_TEST_REDIS").unwrap_or_else(|_| "127.0.0.1:6379".into())],
+            username: None,
+            password: None,
+            ca: None,
+            prefix: format!("test-{:016x}", rand::random::<u64>()),
+            timeout: Duration::from_secs(30),
+            rate_timeout: Duration::from_secs(30),
+            clock: Clock::manual(START),
+            node: NodeId::new(1).unwrap(),
+            silence: Duration::from_secs(30),
+            shard_of: Box::new(|_| 0),
+            prefetch_items: 10,
+            applied: Box::new(|| Lsn(0)),
+        });
+        let tier = tier.await.unwrap();
+        tier.claim().await.unwrap();
+        tier.ready().await.unwrap();
+        tier.known().await.unwrap();
+        let topic = TopicKey::parse("ns", "late").unwrap();
+        let (cell, link) = (tier.cell(&topic), tier.link(topic.slot()));
+        let incarnation = tier.slots.incarnation(topic.slot(), false).unwrap();
+        let before = link.connection_number();
+        let pause = async |connection| {
+            let mut call = tier.command(&cell, &incarnation, "pause", connection);
+            call.arg(1);
+            let mut reply = Reply::of(link.send(&call).await.unwrap()).unwrap();
+            reply.letter().unwrap()
+        };
+        assert_eq!(pause(before).await, b'T');
+        link.give_up(before);
+        tier.set_paused(&topic, false).await.unwrap();
+        assert_eq!(pause(before).await, b'O');
+        let item = QueuedItem::accepted(Item {
+            id: ItemId(1),
+            priority: 5,
+            lease_ms: 30_000,
+            max_attempts: 3,
+            kind: PayloadKind::Bytes,
+            enqueued_at: START,
+            deliver_after: START,
+            expires_at: None,
+            payload: vec![7].into(),
+            extra: None,
+        });
+        tier.admit(&topic, Lsn(1), vec![item]).await;
+        let taken = tier.take(&topic, 1, Term::Own).await.unwrap();
+        assert_eq!(taken.items.len(), 1, "it was paused once more");
     }
 }

@@ -15,6 +15,9 @@ use crate::shard::error::corrupt;
 /// How long the row of a node that gave its number back is kept, in milliseconds.
 const KEEP_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
+/// A node that does not renew its claim for so many of its times is away. It is as long until others store what it left.
+const AWAITED_CLAIMS: i64 = 3;
+
 /// A process's claim on a node number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
@@ -51,6 +54,12 @@ impl NodeRow {
     /// Whether the number is held.
     pub fn is_held(&self) -> bool {
         self.expires_at > self.now
+    }
+
+    /// Whether others count on it: it did not give its number back, and was heard of in the last three of its claims.
+    pub fn is_awaited(&self) -> bool {
+        let claim_ms = self.expires_at.since_ms(self.heard_at);
+        !self.gave_up() && self.now.since_ms(self.heard_at) <= claim_ms.saturating_mul(AWAITED_CLAIMS)
     }
 
     /// Whether it gave its number back, having stored all that its log says.

@@ -135,12 +135,26 @@ function operations.untake(T, a)
     return {}
 end
 
--- tickets of takes whose replies did not come. Those that arrive yet are refused.
+-- Lets go of what was held for a reply that did not come; not of what is held by somebody else since.
+local function give_up(T, held)
+    for at = 2, #held, 16 do
+        local id = sub(held, at, at + 7)
+        local ends = call('ZSCORE', T.base .. 'h', id)
+        if ends and tonumber(ends) == struct.unpack('>i8', held, at + 8) then let_go(T, id, entry(T, id)) end
+    end
+end
+
+-- tickets of takes and holds whose replies did not come. Those that arrive yet are refused.
 function operations.give_back(T, a)
     for _, ticket in ipairs(a) do
-        local leases = call('HGET', tickets(T), ticket)
-        for at = 1, leases and #leases or 0, 12 do
-            take_back(T, sub(leases, at, at + 7), (struct.unpack('>I4', leases, at + 8)))
+        local leases = call('HGET', tickets(T), ticket) or ''
+        -- No number of leases is as long as some holds are.
+        if #leases % 4 == 1 then
+            give_up(T, leases)
+        else
+            for at = 1, #leases, 12 do
+                take_back(T, sub(leases, at, at + 7), (struct.unpack('>I4', leases, at + 8)))
+            end
         end
         if not is_void(T, ticket) then call('HSET', T.base .. 'm', 'tv:' .. T.node, ticket) end
     end

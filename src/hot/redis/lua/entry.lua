@@ -11,11 +11,12 @@
 --   dw:<node> set   deletes that wait for the end of that node's checkpoint, and dw, a hash of all: id -> node
 --   pu:<node> zset  purges the shard lacks               st zset  leases settled lately
 --   a:<node>  zset  frames of that node admitted after the position in m, field w:<node>; field tv:<node>: its
---             last take that was given back
+--             last take or hold that was given back; field cn:<node>: its process and the connection of its last call
 --   k  hash  idempotency keys                            kx zset  the same, by expiry
 --   kn:<node> zset  keys the shard lacks                 kr set   keys reserved
 --   tb set   deleted while the shard was read            so:<node> who stores what that node left
---   tk:<node> hash  takes that the node has not heard of yet: ticket -> id and generation of each
+--   tk:<node> hash  takes that the node has not heard of yet: ticket -> id and generation of each; and holds: ticket ->
+--             'H', id and end of each
 --   m  hash  everything else, see META, and o:<node> for every node that ever called
 local call, pack, byte, sub = redis.call, struct.pack, string.byte, string.sub
 local unpack = unpack
@@ -101,15 +102,19 @@ local function open_topic(keys, args)
         base = keys[2], instance = args[2], node = args[3], now = tonumber(args[4]), channel = args[5],
         m = {}, changed = {}, adds = {}, rems = {}, states = {}, gone = {},
     }
-    local memory, called = sub(args[1], 2, 17), 'o:' .. T.node
-    local values = call('HMGET', T.base .. 'm', called, unpack(META))
-    if values[2] == memory then
-        for at, name in ipairs(META) do T.m[name] = values[at + 1] end
+    local memory, called, line = sub(args[1], 2, 17), 'o:' .. T.node, 'cn:' .. T.node
+    local values = call('HMGET', T.base .. 'm', called, line, unpack(META))
+    local remembers, mine, last = values[3] == memory, T.instance .. pack('>I8', tonumber(args[7])), values[2]
+    -- A call that the node gave up with its connection, and that comes after others of the same process.
+    if remembers and last and sub(last, 1, 8) == T.instance and before(mine, last) then return nil end
+    if remembers then
+        for at, name in ipairs(META) do T.m[name] = values[at + 2] end
     else
         drop_leftovers(T)
         put(T, 'in', memory)
     end
-    if values[2] ~= memory or not values[1] then put(T, called, 1) end
+    if not remembers or not values[1] then put(T, called, 1) end
+    if not remembers or last ~= mine then put(T, line, mine) end
     return T
 end
 
@@ -227,6 +232,9 @@ local function save(T, id, e)
     T.states[#T.states + 1] = write(e)
 end
 
+-- When a hold that begins now is given up.
+local function hold_end(T, e) return T.now + (e.deadline >= 0 and SETTLE_MS or HOLD_MS) end
+
 -- Files an entry under its place.
 local function enter(T, id, e)
     local place = e.place
@@ -238,7 +246,7 @@ local function enter(T, id, e)
     elseif place == LEASED then add(T, 'l', e.deadline, id)
     elseif place == DEAD then add(T, 'D', 0, order(e, id))
     else
-        add(T, 'h', T.now + (e.deadline >= 0 and SETTLE_MS or HOLD_MS), id)
+        add(T, 'h', hold_end(T, e), id)
         e.holder = tonumber(T.node)
     end
     if waits(e) and e.expires >= 0 then add(T, 'x', e.expires, id) end

@@ -1,5 +1,6 @@
 -- One call: a topic's incarnation and base, then the incarnation expected, who asks, the time, where wake-ups go,
--- the operation, and what it takes. Replies how the topic is now, then what the operation replies.
+-- the operation, the number of the connection, and what the operation takes. Replies how the topic is now, then what the
+-- operation replies.
 
 -- Ready, scheduled, leased, dead, all with the cold ones; when the first ready one was due; leases ended;
 -- bytes; when something is to be done; ready ones in memory; whether there is a floor; when the next cold
@@ -22,7 +23,8 @@ local function is_of_this_process(incarnation) return sub(incarnation, -#PROCESS
 local function run(keys, args)
     if not is_of_this_process(args[1]) or call('GET', keys[1]) ~= args[1] then return {'L'} end
     local T = open_topic(keys, args)
-    local reply = operations[args[6]](T, rest(args, 7))
+    if not T then return {'O'} end
+    local reply = operations[args[6]](T, rest(args, 8))
     close_topic(T)
     return {'T', numbers(T), reply}
 end
@@ -34,6 +36,7 @@ end
 -- 'claim', node, 16 digits: makes a missing one; replies whether it remembers the node's log, and the text.
 -- 'ready', node, the text seen: replies what it is now.
 -- 'known', node, the text seen: notes that the node's log was read back into it.
+-- 'who', node: replies the text and the nodes whose logs were.
 local function slots(keys, args)
     local now, known = call('GET', keys[1]), string.gsub(keys[1], 'inc$', 'who')
     if args[1] == 'claim' then
@@ -44,6 +47,7 @@ local function slots(keys, args)
         end
         return {call('HEXISTS', known, args[2]), now}
     end
+    if args[1] == 'who' then return {now or '', call('HKEYS', known)} end
     if now == args[3] then
         if args[1] == 'known' then
             call('HSET', known, args[2], 1)

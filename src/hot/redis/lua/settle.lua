@@ -40,24 +40,33 @@ local function hold(T, id, e, generation)
     return 'Y'
 end
 
--- id and generation, or -1, of each; replies a letter, state and item of each.
+-- ticket or '', how many tickets follow whose replies came, these, then id and generation, or -1, of each; replies a
+-- letter, state and item of each, or nothing when holds after this one were given up: it may be one of them.
 function operations.hold(T, a)
-    local ids = {}
-    for at = 1, #a, 2 do ids[#ids + 1] = a[at] end
-    local found, reply, held = entries(T, ids), {}, {}
+    local ticket, from, ids, generations = a[1], 3 + tonumber(a[2]), {}, {}
+    if from > 3 then call('HDEL', tickets(T), unpack(a, 3, from - 1)) end
+    if ticket ~= '' and is_void(T, ticket) then return {{}} end
+    for at = from, #a, 2 do
+        ids[#ids + 1] = a[at]
+        generations[#ids] = tonumber(a[at + 1])
+    end
+    local found, reply, held, kept = entries(T, ids), {}, {}, {'H'}
     for at, id in ipairs(ids) do
         -- Named twice, it is held by the first naming.
-        local answer = hold(T, id, held[id] or found[at], tonumber(a[2 * at]))
+        local answer = hold(T, id, held[id] or found[at], generations[at])
         reply[#reply + 1] = answer
         if answer == 'Y' then
-            held[id] = found[at]
-            reply[#reply + 1] = write(found[at])
+            local e = found[at]
+            held[id] = e
+            kept[#kept + 1] = id .. pack('>i8', hold_end(T, e))
+            reply[#reply + 1] = write(e)
             reply[#reply + 1] = call('HGET', T.base .. 'i', id)
         else
             reply[#reply + 1] = ''
             reply[#reply + 1] = ''
         end
     end
+    if ticket ~= '' and #kept > 1 then call('HSET', tickets(T), ticket, table.concat(kept)) end
     return {reply}
 end
 
