@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
 use crate::model::{
-    HookRef, Item, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, SettleCause, Standing, TopicKey,
+    HookRef, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, SettleCause, Standing, TopicKey,
 };
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::{Lsn, PatchEntry};
@@ -261,7 +261,7 @@ pub struct Counts {
 /// What a namespace has in the queue, hot and cold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Holdings {
-    /// Bytes of its items, as [`Item::stored_bytes`] counts them, dead letters included.
+    /// Bytes of its items, as [`Item::stored_bytes`](crate::model::Item::stored_bytes) counts them, dead letters included.
     pub bytes: u64,
     /// Items that are handed out or being settled.
     pub leased: u64,
