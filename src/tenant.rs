@@ -2,15 +2,17 @@
 
 pub mod auth;
 mod bucket;
+mod cells;
 pub mod failures;
 pub mod keys;
 pub mod quota;
 mod shared;
+mod window;
 
 pub use auth::{AuthError, AuthPolicy, Authenticator, Authorised, Denied, Principal, Scope};
 pub use failures::AuthFailures;
 pub use keys::{KeyError, KeySet, MintClaims, mint};
-pub use quota::{Grant, QuotaTable, Quotas, StoredQuotas, Usage};
+pub use quota::{Grant, QuotaTable, Quotas, Receipt, StoredQuotas, Usage};
 pub use shared::SharedBuckets;
 
 /// Governor's view of this crate's clock, so that tests move quotas with it.

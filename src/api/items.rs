@@ -136,6 +136,7 @@ pub(crate) async fn enqueue_within_quota(
     let fitting = state.queue.fitting(authorised.namespace(), items.items());
     let grant = state.quotas.take(authorised.namespace(), fitting).await;
     items.truncate(grant.granted);
+    let mut usage = grant.usage;
     let mut enqueued = if items.items().is_empty() {
         Enqueued {
             durability: body.durability,
@@ -143,10 +144,17 @@ pub(crate) async fn enqueue_within_quota(
         }
     } else {
         let by = requester(authorised);
-        state
+        let outcome = state
             .queue
             .enqueue_checked(topic, items, body.durability, &by)
-            .await?
+            .await;
+        let back = unspent(&outcome, grant.granted);
+        if back > 0 {
+            let namespace = authorised.namespace();
+            state.quotas.give_back(namespace, back, grant.receipt).await;
+            usage = state.quotas.usage(namespace);
+        }
+        outcome?
     };
     if grant.granted < wanted {
         state.metrics.over_quota(wanted - grant.granted);
@@ -167,9 +175,22 @@ pub(crate) async fn enqueue_within_quota(
     let no_room = (fitting < wanted).then_some(ROOM_RETRY);
     let limit = QuotaLeft {
         retry_after: grant.retry_after.or(no_room),
-        usage: grant.usage,
+        usage,
     };
     Ok(WithinQuota { enqueued, limit })
+}
+
+/// How many of the items that a quota granted do not count against it after all.
+fn unspent(outcome: &Result<Enqueued, QueueError>, granted: usize) -> usize {
+    match outcome {
+        Ok(enqueued) => {
+            let spends = enqueued.results.iter().filter(|result| result.spends_quota());
+            granted.saturating_sub(spends.count())
+        }
+        Err(error) if error.stored_nothing() => granted,
+        // They may be there.
+        Err(_) => 0,
+    }
 }
 
 /// The code for which every item was refused, when it is one and the same; refusals and failures of hooks

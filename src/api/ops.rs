@@ -121,8 +121,9 @@ fn operation_numbers(numbers: crate::queue::OperationNumbers) -> OperationNumber
 fn quota_numbers((namespace, state): &(Namespace, QuotaState)) -> QuotaNumbers {
     let held = state.held.unwrap_or_default();
     let rate = state.rate.map(|usage| {
-        let burst = usage.rate.burst.get();
-        ("enqueue", u64::from(burst), u64::from(burst - usage.remaining))
+        let at_once = usage.rate.at_once().get();
+        let used = at_once.saturating_sub(usage.remaining);
+        ("enqueue", u64::from(at_once), u64::from(used))
     });
     let stored = state
         .quota

@@ -54,7 +54,7 @@ impl From<QuotaState> for QuotaView {
         Self {
             limited: rate.is_some(),
             per_minute: rate.map(|usage| usage.rate.per_minute.get()),
-            burst: rate.map(|usage| usage.rate.burst.get()),
+            burst: rate.map(|usage| usage.rate.at_once().get()),
             remaining: rate.map(|usage| usage.remaining),
             reset_ms: rate.map(|usage| ms(usage.reset)),
             stored_bytes_max: quota.stored_bytes,
@@ -142,7 +142,7 @@ fn headers_of(state: &QuotaState) -> Vec<(HeaderName, HeaderValue)> {
         let reset_s = usage.reset.as_secs() + u64::from(usage.reset.subsec_nanos() > 0);
         policies.push(format!(
             "\"enqueue\";q={};w={}",
-            usage.rate.burst,
+            usage.rate.at_once(),
             usage.rate.window_s()
         ));
         limits.push(format!("\"enqueue\";r={};t={reset_s}", usage.remaining));

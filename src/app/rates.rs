@@ -16,4 +16,8 @@ impl SharedBuckets for RedisRates {
     async fn take(&self, namespace: &Namespace, rate: Rate, wanted: u32) -> Option<SharedGrant> {
         self.0.take_rate(namespace, rate, wanted).await
     }
+
+    async fn give_back(&self, namespace: &Namespace, rate: Rate, count: u32, at: u64) {
+        self.0.give_rate_back(namespace, rate, count, at).await;
+    }
 }

@@ -33,10 +33,7 @@ impl QuotasConfig {
     pub(super) fn read(reader: &mut Reader<'_>, hook_cpu: CpuRate) -> Self {
         let per_minute = NonZeroU32::new(reader.integer("quotas.default_per_minute", 0..=u32::MAX));
         let burst = NonZeroU32::new(reader.integer("quotas.default_burst", 0..=u32::MAX));
-        let rate = |per_minute| Rate {
-            per_minute,
-            burst: burst.unwrap_or(per_minute),
-        };
+        let rate = |per_minute| Rate { per_minute, burst };
         let limit = |most: u64| (most > 0).then_some(most);
         let default = Quota {
             rate: per_minute.map(rate),
@@ -183,11 +180,12 @@ mod tests {
             ..Inputs::default()
         };
         let quotas = load(&inputs).unwrap().live.quotas;
-        assert_eq!(quotas.default.rate.unwrap().burst.get(), 5);
+        assert_eq!(quotas.default.rate.unwrap().at_once().get(), 5);
         assert_eq!(quotas.default.stored_bytes, Some(1 << 20));
         assert_eq!(quotas.default.hook_cpu.per_second, Duration::from_millis(250));
         let of = |name: &str| quotas.namespaces[&name.parse::<Namespace>().unwrap()].over(&quotas.default);
-        assert_eq!(of("plain").rate.unwrap().burst.get(), 7);
+        let plain = of("plain").rate.unwrap();
+        assert_eq!((plain.at_once().get(), plain.burst), (7, None));
         let full = of("full");
         assert_eq!((full.stored_bytes, full.leases), (Some(2_048), Some(3)));
         assert_eq!(full.hook_cpu.per_second, Duration::from_millis(50));

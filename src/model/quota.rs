@@ -11,19 +11,25 @@ pub const HOOK_CPU_MS_MAX: u32 = 1_000_000;
 /// How many items a namespace may enqueue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Items per minute in the long run.
+    /// Items per minute.
     pub per_minute: NonZeroU32,
-    /// Items at once.
-    pub burst: NonZeroU32,
+    /// Items at once, and then as many as come back: a minute may have both. Without it no minute has more than
+    /// `per_minute`, all of which may come at once.
+    pub burst: Option<NonZeroU32>,
 }
 
 impl Rate {
-    /// `per_minute` items a minute, all of which may come at once.
+    /// `per_minute` items in any minute.
     pub fn per_minute(per_minute: NonZeroU32) -> Self {
         Self {
             per_minute,
-            burst: per_minute,
+            burst: None,
         }
+    }
+
+    /// The most items that may come at once.
+    pub fn at_once(&self) -> NonZeroU32 {
+        self.burst.unwrap_or(self.per_minute)
     }
 
     /// The time one item takes to come back.
@@ -31,9 +37,9 @@ impl Rate {
         Duration::from_secs(60) / self.per_minute.get()
     }
 
-    /// The time a spent burst takes to come back, in whole seconds: the window of `RateLimit-Policy`.
+    /// The time that what may come at once takes to come back, in whole seconds: the window of `RateLimit-Policy`.
     pub fn window_s(&self) -> u64 {
-        (u64::from(self.burst.get()) * 60).div_ceil(u64::from(self.per_minute.get()))
+        (u64::from(self.at_once().get()) * 60).div_ceil(u64::from(self.per_minute.get()))
     }
 }
 
@@ -46,8 +52,10 @@ pub struct SharedGrant {
     pub remaining: u32,
     /// Time until the next item may come, when fewer were granted than wanted.
     pub retry_after: Option<Duration>,
-    /// Time until the whole burst is there again.
+    /// Time until all of it is there again that may be enqueued at once.
     pub reset: Duration,
+    /// When the items were granted, as whoever grants them tells the time.
+    pub at: u64,
 }
 
 /// Processor time that the hooks of a namespace may use on one node.
@@ -86,10 +94,11 @@ pub struct Quota {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuotaPatch {
-    /// Items it may enqueue per minute in the long run.
+    /// Items it may enqueue per minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_minute: Option<u32>,
-    /// Items it may enqueue at once; as many as per minute when only that is given.
+    /// Items it may enqueue at once, beside what comes back in a minute. Where only `per_minute` is given, no minute has
+    /// more than that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// Bytes it may hold.
@@ -132,7 +141,7 @@ impl QuotaPatch {
             Some(per_minute) => NonZeroU32::new(per_minute).map(Rate::per_minute),
             None => base,
         }?;
-        let burst = self.burst.and_then(NonZeroU32::new).unwrap_or(rate.burst);
+        let burst = self.burst.and_then(NonZeroU32::new).or(rate.burst);
         Some(Rate { burst, ..rate })
     }
 
@@ -158,7 +167,7 @@ mod tests {
     fn rate(per_minute: u32, burst: u32) -> Option<Rate> {
         Some(Rate {
             per_minute: NonZeroU32::new(per_minute)?,
-            burst: NonZeroU32::new(burst)?,
+            burst: NonZeroU32::new(burst),
         })
     }
 
@@ -197,7 +206,8 @@ mod tests {
             per_minute: Some(per_minute),
             ..QuotaPatch::default()
         };
-        assert_eq!(per_minute(500).over(&base).rate, rate(500, 500));
+        assert_eq!(per_minute(500).over(&base).rate, rate(500, 0));
+        assert_eq!(per_minute(500).over(&base).rate.unwrap().at_once().get(), 500);
         assert_eq!(per_minute(0).over(&base).rate, None);
     }
 

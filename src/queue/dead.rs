@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::core::{Core, Queue};
-use super::enqueue_hooks::room;
+use super::enqueue_hooks::{Charge, room};
 use super::error::QueueError;
 use super::request::{ItemView, Redrive, Redriven, Requester};
 use super::sweep::{Deed, Sweep, Sweeper};
@@ -30,6 +30,8 @@ struct Return {
     gone: Vec<ItemId>,
     /// They stay dead.
     kept: Vec<ItemId>,
+    /// What the new ones took of the rate beside those in whose place they are.
+    charged: Vec<Charge>,
 }
 
 /// A new item in the place of a dead one.
@@ -149,7 +151,7 @@ impl Core {
                 return Ok((0, 0));
             }
             let held: Vec<_> = dead.iter().map(|queued| queued.item.id).collect();
-            let back = match through {
+            let mut back = match through {
                 None => self.as_they_are(&handle, target.as_ref(), dead),
                 Some((chain, by)) => {
                     self.as_hooks_say(&handle, target.as_ref(), &chain, by, dead)
@@ -157,12 +159,16 @@ impl Core {
                 }
             };
             let (kept, all) = (back.kept.clone(), held.len());
+            let charged = std::mem::take(&mut back.charged);
             let result = match back.lasting.is_empty() && back.gone.is_empty() {
                 true => Ok(()),
                 false => self.bring_back(&handle, back).await,
             };
             let left = if result.is_err() { &held } else { &kept };
             self.hot.unhold(&handle.key, left).await;
+            if result.as_ref().is_err_and(QueueError::stored_nothing) {
+                self.give_quota_back(handle.key.namespace(), charged).await;
+            }
             result.map(|()| (all - kept.len(), kept.len()))
         })
         .await
@@ -257,10 +263,16 @@ impl Core {
             };
             let added = parts.len().saturating_sub(1);
             match self.homes(home, &parts).await {
-                Ok(_) if added > spare || !self.takes_quota(home.key.namespace(), added).await => {
-                    back.kept.push(id);
-                }
                 Ok(homes) => {
+                    let charge = match added > spare {
+                        true => None,
+                        false => self.take_quota(home.key.namespace(), added).await,
+                    };
+                    let Some(charge) = charge else {
+                        back.kept.push(id);
+                        continue;
+                    };
+                    back.charged.push(charge);
                     spare -= added;
                     for (home, part) in homes.iter().zip(parts) {
                         back.renew(home, part.item, &queued);

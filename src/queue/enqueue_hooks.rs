@@ -19,6 +19,7 @@ use crate::clock::Timestamp;
 use crate::hooks::{Chain, EnqueueOutcome, HookContext, HookItem, Reason, Room, Shaped};
 use crate::model::{HookRef, Item, ItemId, Namespace, QueuedItem, Side, TopicKey, TopicName, limits};
 use crate::shard::DedupRow;
+use crate::tenant::{Grant, Receipt};
 use crate::wal::{FRAME_BYTES_MAX, FrameBuilder, KeyEntry, Lsn, PatchEntry};
 use plan::Plan;
 
@@ -40,6 +41,12 @@ struct Piece {
     index: usize,
     item: Arc<Item>,
     hops: u32,
+}
+
+/// What was taken of a namespace's rate for items that hooks made.
+pub(super) struct Charge {
+    items: usize,
+    receipt: Receipt,
 }
 
 /// What one frame brings to one topic.
@@ -68,7 +75,7 @@ impl Core {
             pieces,
         };
         self.follow(first, &mut plans, by, now).await;
-        self.charge(&handle, &mut plans).await;
+        let charged = self.charge(&handle, &mut plans).await;
         self.renew_purged(&mut plans);
 
         let rows = key_rows(&handle, &keyed, &plans, now);
@@ -85,6 +92,9 @@ impl Core {
             Ok(logged) => logged,
             Err(error) => {
                 self.hot.release_keys(&handle.key, &keyed.key_hashes()).await;
+                if error.stored_nothing() {
+                    self.give_quota_back(handle.key.namespace(), charged).await;
+                }
                 return Err(error);
             }
         };
@@ -274,8 +284,9 @@ impl Core {
     }
 
     /// Takes the items that splits added from the namespace's quota, and keeps the frame within the bounds
-    /// that the flusher counts on. What there is no room for is refused whole.
-    async fn charge(&self, handle: &TopicHandle, plans: &mut [Plan]) {
+    /// that the flusher counts on. What there is no room for is refused whole. Returns what was taken.
+    async fn charge(&self, handle: &TopicHandle, plans: &mut [Plan]) -> Vec<Charge> {
+        let mut charged = Vec::new();
         let present = plans.iter().filter(|plan| !plan.stored.is_empty()).count();
         let mut spare = limits::BATCH_ITEMS_MAX.saturating_sub(present);
         for plan in plans {
@@ -285,22 +296,45 @@ impl Core {
             }
             if added > spare {
                 plan.refuse_parts();
-            } else if !self.takes_quota(handle.key.namespace(), added).await {
-                let text = "a hook splits it into more items than the namespace's quota has left";
-                plan.refuse("quota_exceeded", text);
-            } else {
-                spare -= added;
+                continue;
+            }
+            match self.take_quota(handle.key.namespace(), added).await {
+                Some(charge) => {
+                    charged.push(charge);
+                    spare -= added;
+                }
+                None => {
+                    let text = "a hook splits it into more items than the namespace's quota has left";
+                    plan.refuse("quota_exceeded", text);
+                }
             }
         }
+        charged
     }
 
-    /// Takes `added` items from the rate of `namespace`, or as good as none where it has not so many.
-    pub(super) async fn takes_quota(&self, namespace: &Namespace, added: usize) -> bool {
+    /// Takes `added` items from the rate of `namespace`; none where it has not so many.
+    pub(super) async fn take_quota(&self, namespace: &Namespace, added: usize) -> Option<Charge> {
         let usage = self.quotas.usage(namespace);
         if usage.is_some_and(|usage| (usage.remaining as usize) < added) {
-            return false;
+            return None;
         }
-        self.quotas.take(namespace, added).await.granted >= added
+        let Grant { granted, receipt, .. } = self.quotas.take(namespace, added).await;
+        let charge = Charge {
+            items: granted,
+            receipt,
+        };
+        if granted < added {
+            self.give_quota_back(namespace, vec![charge]).await;
+            return None;
+        }
+        Some(charge)
+    }
+
+    /// Gives back what was taken of the rate of `namespace` for items that are not stored.
+    pub(super) async fn give_quota_back(&self, namespace: &Namespace, charged: Vec<Charge>) {
+        for Charge { items, receipt } in charged {
+            self.quotas.give_back(namespace, items, receipt).await;
+        }
     }
 
     /// Gives new ids to items that would be taken for what a purge took away while their hooks ran: they are

@@ -67,6 +67,11 @@ pub enum QueueError {
 }
 
 impl QueueError {
+    /// Whether nothing that the request brought is stored: of an enqueue, and of everything that is logged whole.
+    pub fn stored_nothing(&self) -> bool {
+        !matches!(self, Self::LogFailed)
+    }
+
     /// An [`QueueError::Invalid`] for `field`.
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Invalid {

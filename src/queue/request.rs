@@ -117,6 +117,23 @@ pub enum EnqueueResult {
 }
 
 impl EnqueueResult {
+    /// Whether the item counts against its namespace's rate of enqueues: something of it is stored, or the tenant's own
+    /// hooks or mistakes turned it away. What is there already, and what the servers had no room or no time for, does
+    /// not.
+    pub fn spends_quota(&self) -> bool {
+        match self {
+            Self::Accepted { .. }
+            | Self::Split { .. }
+            | Self::Filtered { .. }
+            | Self::DeadLettered { .. }
+            | Self::HookRejected(_) => true,
+            Self::Duplicate { .. } | Self::HookFailed { .. } => false,
+            Self::Rejected { code, .. } => {
+                !matches!(*code, "quota_exceeded" | "shard_unavailable" | "hook_overloaded")
+            }
+        }
+    }
+
     /// Why the item was refused, by whoever it was: a problem code and a text.
     pub fn refusal(&self) -> Option<(&'static str, &str)> {
         match self {

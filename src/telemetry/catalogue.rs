@@ -161,7 +161,7 @@ pub const METRICS: &[Described] = &[
     gauge(
         "mqueue_quota_limit",
         &["namespace", "quota"],
-        "What a namespace with quotas of its own may have: `enqueue` (the burst), `stored_bytes`, `leases`; the first 200 namespaces by name",
+        "What a namespace with quotas of its own may have: `enqueue` (at once), `stored_bytes`, `leases`; the first 200 namespaces by name",
         "",
     ),
     gauge(

@@ -1,79 +1,105 @@
-//! One namespace's rate: governor's cells, and what is left of them.
+//! One namespace's rate: what is spent of it on this node, and what was last heard of all nodes.
 
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::clock::Clock as _;
-use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 
 use super::Ticks;
-use super::quota::{Grant, Usage};
+use super::cells::{Cells, refilled};
+use super::quota::{Grant, Receipt, Usage};
+use super::window::Window;
 use crate::model::{Rate, SharedGrant};
+
+/// The longest that a node does not ask for a rate which it heard is used up: somebody may have given some back.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a namespace spent of its rate.
 pub(super) struct Bucket {
     pub(super) rate: Rate,
-    limiter: RateLimiter<NotKeyed, InMemoryState, Ticks, StateInformationMiddleware>,
-    /// What the last decision left, and when it fell: governor tells it only while deciding.
-    left: AtomicU64,
-    decided_ms: AtomicU64,
-    /// What was left of the rate that all nodes share when it was last asked, and when that was, in milliseconds.
-    shared: Mutex<Option<(u32, u64)>>,
+    own: Own,
+    /// What all nodes had left when that was last asked.
+    shared: Mutex<Option<Heard>>,
+}
+
+/// What is spent on this node.
+enum Own {
+    /// Of a burst.
+    Burst(Cells),
+    /// Of the minute, where the rate has no burst of its own.
+    Minute(Mutex<Window>),
+}
+
+/// What all nodes had left of a rate.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    left: u32,
+    at_ms: u64,
+    /// When nothing of it is spent any more.
+    reset_ms: u64,
+    /// When there is more, where there was too little.
+    more_ms: u64,
+    /// Until when nobody needs to ask again.
+    empty_until_ms: u64,
 }
 
 impl Bucket {
     /// A bucket of which nothing is spent.
     pub(super) fn new(rate: Rate, clock: &Ticks) -> Self {
-        // An interval below a nanosecond cannot be asked for: 60 s / u32::MAX is 13 ns.
-        let quota = Quota::with_period(rate.interval())
-            .unwrap_or(Quota::per_second(rate.per_minute))
-            .allow_burst(rate.burst);
         Self {
             rate,
-            limiter: RateLimiter::new(quota, InMemoryState::default(), clock.clone()),
-            left: AtomicU64::new(u64::from(rate.burst.get())),
-            decided_ms: AtomicU64::new(ms(clock.now())),
+            own: match rate.burst {
+                Some(burst) => Own::Burst(Cells::new(rate, burst, clock)),
+                None => Own::Minute(Mutex::default()),
+            },
             shared: Mutex::default(),
         }
     }
 
     /// Takes up to `wanted` items, as many as there are.
     pub(super) fn take(&self, wanted: u32, clock: &Ticks) -> Grant {
-        let interval = self.rate.interval();
-        let mut ask = wanted.min(self.rate.burst.get());
-        let mut refused = None;
-        while let Some(cells) = NonZeroU32::new(ask) {
-            match self.limiter.check_n(cells) {
-                Ok(Ok(snapshot)) => {
-                    self.note(snapshot.remaining_burst_capacity(), clock);
-                    break;
-                }
-                Ok(Err(until)) => {
-                    let wait = until.wait_time_from(clock.now()).max(Duration::from_nanos(1));
-                    refused = Some((ask, wait));
-                    // The whole batch must wait this long, so as many items as that time makes must go.
-                    let excess = wait.as_nanos().div_ceil(interval.as_nanos().max(1));
-                    ask = ask.saturating_sub(u32::try_from(excess).unwrap_or(u32::MAX));
-                }
-                Err(capacity) => ask = capacity.0.min(ask - 1),
+        let now_ms = ms(clock.now());
+        let (granted, wait) = match &self.own {
+            Own::Burst(cells) => cells.take(wanted, clock),
+            Own::Minute(window) => {
+                let (mut window, most) = (window.lock(), self.rate.per_minute.get());
+                let granted = window.take(wanted, most, now_ms);
+                (granted, window.wait(most, now_ms))
             }
-        }
-        if ask == 0 {
-            self.note(0, clock);
-        }
-        // The batch's wait less what its other items need: the time until the first missing one may come.
-        let wait = refused.map_or(interval, |(asked, wait)| {
-            wait.saturating_sub(interval.saturating_mul(asked - ask - 1))
-        });
+        };
+        let grant = self.grant(wanted, granted, wait, clock);
         Grant {
-            granted: ask as usize,
-            retry_after: (wanted > ask).then_some(wait),
+            receipt: Receipt {
+                own_ms: now_ms,
+                shared: None,
+            },
+            ..grant
+        }
+    }
+
+    /// The answer to somebody who may come again after `wait`.
+    fn grant(&self, wanted: u32, granted: u32, wait: Duration, clock: &Ticks) -> Grant {
+        Grant {
+            granted: granted as usize,
+            retry_after: (wanted > granted).then_some(wait),
             usage: Some(self.usage(clock)),
+            receipt: Receipt::default(),
+        }
+    }
+
+    /// The answer to a request for `wanted` items while the rate that all nodes share is known to be used up.
+    pub(super) fn refusal(&self, wanted: u32, clock: &Ticks) -> Option<Grant> {
+        let (heard, now_ms) = ((*self.shared.lock())?, ms(clock.now()));
+        let wait = Duration::from_millis(heard.more_ms.saturating_sub(now_ms));
+        (now_ms < heard.empty_until_ms).then(|| self.grant(wanted, 0, wait, clock))
+    }
+
+    /// Gives back `count` items that were taken at `at_ms`.
+    pub(super) fn give_back(&self, count: u32, at_ms: u64) {
+        match &self.own {
+            Own::Burst(cells) => cells.give_back(count),
+            Own::Minute(window) => window.lock().give_back(count, at_ms),
         }
     }
 
@@ -81,62 +107,92 @@ impl Bucket {
     /// namespace nothing back.
     pub(super) fn succeeded_by(&self, rate: Rate, clock: &Ticks) -> Self {
         let next = Self::new(rate, clock);
-        let burst = rate.burst.get();
-        let spent = (self.rate.burst.get() - self.own_usage(clock).remaining).min(burst);
-        if let Some(cells) = NonZeroU32::new(spent)
-            && matches!(next.limiter.check_n(cells), Ok(Ok(_)))
-        {
-            next.note(burst - spent, clock);
+        match (&self.own, &next.own) {
+            (Own::Minute(old), Own::Minute(new)) => *new.lock() = old.lock().clone(),
+            _ => {
+                let spent = self.rate.at_once().get() - self.own_usage(clock).remaining;
+                next.take(spent, clock);
+            }
         }
         next
     }
 
-    fn note(&self, left: u32, clock: &Ticks) {
-        self.left.store(u64::from(left), Ordering::Relaxed);
-        self.decided_ms.store(ms(clock.now()), Ordering::Relaxed);
-    }
-
     /// Notes what the rate that all nodes share said; nothing when it did not answer, and this one decided alone.
     pub(super) fn note_shared(&self, answer: Option<SharedGrant>, clock: &Ticks) {
-        *self.shared.lock() = answer.map(|grant| (grant.remaining, ms(clock.now())));
+        let at_ms = ms(clock.now());
+        let ends = |time: Duration| at_ms + u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2);
+        *self.shared.lock() = answer.map(|grant| Heard {
+            left: grant.remaining,
+            at_ms,
+            reset_ms: ends(grant.reset),
+            more_ms: grant.retry_after.map_or(at_ms, ends),
+            empty_until_ms: grant.retry_after.map_or(at_ms, |wait| ends(wait.min(ASK_AGAIN))),
+        });
+    }
+
+    /// Notes that `count` items were given back to the rate that all nodes share.
+    pub(super) fn note_given_back(&self, count: u32) {
+        if let Some(heard) = &mut *self.shared.lock() {
+            heard.left = heard.left.saturating_add(count).min(self.rate.at_once().get());
+            heard.empty_until_ms = heard.at_ms;
+        }
     }
 
     /// What is left: of this node's share, or of what all nodes have where that is less.
     pub(super) fn usage(&self, clock: &Ticks) -> Usage {
         let own = self.own_usage(clock);
-        match *self.shared.lock() {
-            Some((left, at_ms)) => {
-                let shared = self.refilled(u64::from(left), at_ms, clock);
-                if shared.remaining < own.remaining {
-                    shared
-                } else {
-                    own
+        let heard = *self.shared.lock();
+        let shared = heard.map(|heard| self.shared_usage(heard, clock));
+        shared
+            .filter(|shared| shared.remaining < own.remaining)
+            .unwrap_or(own)
+    }
+
+    /// What is left on this node.
+    fn own_usage(&self, clock: &Ticks) -> Usage {
+        match &self.own {
+            Own::Burst(cells) => self.usage_of_burst(cells.left(clock)),
+            Own::Minute(window) => {
+                let (mut window, now_ms) = (window.lock(), ms(clock.now()));
+                let left = u64::from(self.rate.per_minute.get()).saturating_sub(window.taken(now_ms));
+                Usage {
+                    rate: self.rate,
+                    remaining: u32::try_from(left).unwrap_or(0),
+                    reset: window.reset(now_ms),
                 }
             }
-            None => own,
         }
     }
 
-    /// What is left of this node's own cells.
-    fn own_usage(&self, clock: &Ticks) -> Usage {
-        let (left, at_ms) = (&self.left, &self.decided_ms);
-        self.refilled(left.load(Ordering::Relaxed), at_ms.load(Ordering::Relaxed), clock)
-    }
-
-    /// What there is now of `left` at `at_ms`, when nothing was spent since.
-    fn refilled(&self, left: u64, at_ms: u64, clock: &Ticks) -> Usage {
-        let burst = u64::from(self.rate.burst.get());
-        let since_ms = ms(clock.now()).saturating_sub(at_ms);
-        let back = since_ms.saturating_mul(u64::from(self.rate.per_minute.get())) / 60_000;
-        let remaining = left.saturating_add(back).min(burst);
+    /// What is left of what all nodes had when that was heard.
+    fn shared_usage(&self, heard: Heard, clock: &Ticks) -> Usage {
+        let now_ms = ms(clock.now());
+        if let Some(burst) = self.rate.burst {
+            let since_ms = now_ms.saturating_sub(heard.at_ms);
+            let amounts = (self.rate.per_minute, burst);
+            return self.usage_of_burst(refilled(heard.left.into(), since_ms, amounts));
+        }
+        let reset_ms = heard.reset_ms.saturating_sub(now_ms);
         Usage {
             rate: self.rate,
-            remaining: remaining as u32,
-            reset: self.rate.interval().saturating_mul((burst - remaining) as u32),
+            remaining: match reset_ms {
+                0 => self.rate.per_minute.get(),
+                _ => heard.left,
+            },
+            reset: Duration::from_millis(reset_ms),
+        }
+    }
+
+    fn usage_of_burst(&self, remaining: u32) -> Usage {
+        let spent = self.rate.at_once().get().saturating_sub(remaining);
+        Usage {
+            rate: self.rate,
+            remaining,
+            reset: self.rate.interval().saturating_mul(spent),
         }
     }
 }
 
-fn ms(instant: Nanos) -> u64 {
+pub(super) fn ms(instant: Nanos) -> u64 {
     instant.as_u64() / 1_000_000
 }

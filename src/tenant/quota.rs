@@ -36,7 +36,7 @@ pub struct Usage {
     pub rate: Rate,
     /// Items that may be enqueued at once now.
     pub remaining: u32,
-    /// Time until the whole burst is there again.
+    /// Time until all of it is there again that may be enqueued at once.
     pub reset: Duration,
 }
 
@@ -49,6 +49,17 @@ pub struct Grant {
     pub retry_after: Option<Duration>,
     /// What is left; none without a rate.
     pub usage: Option<Usage>,
+    /// Shown when some of what was granted comes to nothing.
+    pub receipt: Receipt,
+}
+
+/// When and of what items were taken, so that they can be given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// When this node's bucket granted them, in milliseconds.
+    pub(super) own_ms: u64,
+    /// What the rate that all nodes share said of when; none when it was not asked.
+    pub(super) shared: Option<u64>,
 }
 
 impl Grant {
@@ -62,6 +73,10 @@ impl Grant {
                 reset: usage.reset.max(shared.reset),
                 ..usage
             }),
+            receipt: Receipt {
+                shared: Some(shared.at),
+                ..self.receipt
+            },
         }
     }
 }
@@ -165,9 +180,13 @@ impl Quotas {
                 granted: wanted,
                 retry_after: None,
                 usage: None,
+                receipt: Receipt::default(),
             };
         };
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        if let Some(refusal) = bucket.refusal(wanted, &self.clock) {
+            return refusal;
+        }
         let local = bucket.take(wanted, &self.clock);
         match self.shared.get() {
             // What this node alone spent too fast, the cluster need not be asked for.
@@ -175,12 +194,31 @@ impl Quotas {
                 let asked = u32::try_from(local.granted).unwrap_or(u32::MAX);
                 let answer = shared.take(namespace, bucket.rate, asked).await;
                 bucket.note_shared(answer, &self.clock);
-                match answer {
-                    Some(shared) => local.limited_to(shared),
-                    None => local,
-                }
+                let Some(shared) = answer else { return local };
+                // What others spent is not spent here.
+                bucket.give_back(asked - shared.granted.min(asked), local.receipt.own_ms);
+                local.limited_to(shared)
             }
             _ => local,
+        }
+    }
+
+    /// Gives back `count` of the items that were granted to `namespace` with `receipt`, because nothing came of them:
+    /// as far as they still count.
+    pub async fn give_back(&self, namespace: &Namespace, count: usize, receipt: Receipt) {
+        let Some(rate) = self.of(namespace).rate.filter(|_| count > 0) else {
+            return;
+        };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let bucket = self.current(namespace, rate);
+        if let Some(bucket) = &bucket {
+            bucket.give_back(count, receipt.own_ms);
+        }
+        if let (Some(shared), Some(at)) = (self.shared.get(), receipt.shared) {
+            shared.give_back(namespace, rate, count, at).await;
+            if let Some(bucket) = bucket {
+                bucket.note_given_back(count);
+            }
         }
     }
 
@@ -192,18 +230,18 @@ impl Quotas {
             Some(bucket) => bucket.usage(&self.clock),
             None => Usage {
                 rate,
-                remaining: rate.burst.get(),
+                remaining: rate.at_once().get(),
                 reset: Duration::ZERO,
             },
         })
     }
 
-    /// Forgets namespaces that have their whole burst again; call it now and then.
+    /// Forgets namespaces that have all again that they may enqueue at once; call it now and then.
     pub fn evict_idle(&self) {
         let clock = &self.clock;
         self.buckets
             .write()
-            .retain(|_, bucket| bucket.usage(clock).remaining < bucket.rate.burst.get());
+            .retain(|_, bucket| bucket.usage(clock).remaining < bucket.rate.at_once().get());
     }
 
     /// How many namespaces' use is remembered.

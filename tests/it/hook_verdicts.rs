@@ -8,10 +8,10 @@ use crate::hook_client::{Hooks, Side};
 use crate::server::Server;
 
 /// `new` at 64, `gone` at 80, `too bad` at 96, `other` at 112.
-const TEXTS: &str = r#"(data (i32.const 64) "new") (data (i32.const 80) "gone") (data (i32.const 96) "too bad") (data (i32.const 112) "other")"#;
+pub(crate) const TEXTS: &str = r#"(data (i32.const 64) "new") (data (i32.const 80) "gone") (data (i32.const 96) "too bad") (data (i32.const 112) "other")"#;
 
 /// Gives verdict `number` with the reason `gone`, `too bad`.
-fn reason(number: u8) -> String {
+pub(crate) fn reason(number: u8) -> String {
     format!(
         "(i32.store8 offset=8 (local.get $verdict) (i32.const {number}))
          (i32.store offset=16 (local.get $verdict) (i32.const 80)) (i32.store offset=20 (local.get $verdict) (i32.const 4))

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, Topic, lease, list};
 use crate::guests::Guest;
 use crate::hook_client::{Hooks, Side};
+use crate::hook_verdicts::{TEXTS, reason};
 use crate::server::{Server, token};
 
 /// Ten items of 1,000 bytes each, which count 1,256.
@@ -208,6 +209,59 @@ async fn a_batch_that_is_refused_whole_spends_nothing() {
     }
     assert_eq!(quota(&topic.client).await["remaining"], 4);
     assert_eq!(accepted(&statuses(&topic, ten()).await), 4);
+}
+
+#[tokio::test]
+async fn what_stored_nothing_is_not_spent() {
+    // Whatever comes back of a rate comes back too late to be seen here.
+    for rate in ["default:50", "default:1:50"] {
+        let server = Server::setup()
+            .set("quotas.namespaces", rate)
+            .set("redis.rate_timeout", "5s")
+            .start()
+            .await;
+        let client = server.client();
+        let topic = client.topic("t");
+        let left = async || quota(&client).await["remaining"].clone();
+        let keyed: Vec<_> = (0..10)
+            .map(|n| json!({"text": "x", "idempotency_key": n.to_string()}))
+            .collect();
+        assert_eq!(accepted(&statuses(&topic, json!(keyed)).await), 10);
+        // What is there already is not enqueued again.
+        let again = client.post(&topic.at("enqueue"), json!({ "items": keyed })).await;
+        assert!(
+            again.header("ratelimit").contains("\"enqueue\";r=40"),
+            "{:?}",
+            again.headers
+        );
+        assert_eq!(left().await, 40);
+        // A hook that fails and lets nothing through is nobody's item; what a hook refuses is its tenant's.
+        let hooks = Hooks::of(&client, "default");
+        let broken = Guest {
+            item: "(unreachable)",
+            ..Guest::default()
+        };
+        hooks.put("h", Side::Enqueue, broken, json!({})).await;
+        topic
+            .client
+            .post(&topic.at("enqueue"), json!({ "items": ten() }))
+            .await
+            .any_problem();
+        assert_eq!(left().await, 40);
+        let refuses = reason(5);
+        let refuses = Guest {
+            fields: TEXTS,
+            item: &refuses,
+            ..Guest::default()
+        };
+        hooks.put("h", Side::Enqueue, refuses, json!({})).await;
+        topic
+            .client
+            .post(&topic.at("enqueue"), json!({ "items": ten() }))
+            .await
+            .any_problem();
+        assert_eq!(left().await, 30);
+    }
 }
 
 #[tokio::test]

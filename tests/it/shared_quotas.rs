@@ -9,6 +9,10 @@ use crate::redis::RedisServer;
 use crate::server::Server;
 
 async fn nodes(postgres: &Postgres, redis: &RedisServer, quota: &str) -> [Server; 2] {
+    nodes_with(postgres, redis, ("quotas.namespaces", quota)).await
+}
+
+async fn nodes_with(postgres: &Postgres, redis: &RedisServer, set: (&str, &str)) -> [Server; 2] {
     let start = async |number: &str| {
         Server::setup()
             .set("node.id", number)
@@ -17,7 +21,7 @@ async fn nodes(postgres: &Postgres, redis: &RedisServer, quota: &str) -> [Server
             .set("redis.addrs", &redis.addr())
             // Never each node's own bucket, however slow the machine is.
             .set("redis.rate_timeout", "5s")
-            .set("quotas.namespaces", quota)
+            .set(set.0, set.1)
             .start()
             .await
     };
@@ -54,7 +58,7 @@ async fn sees(client: &Client, wanted: impl Fn(&Value) -> bool) -> Value {
 #[tokio::test]
 async fn a_rate_holds_for_both_nodes_together() {
     let (postgres, redis) = (Postgres::shards(1).await, RedisServer::start().await);
-    let [one, two] = nodes(&postgres, &redis, "default:100").await;
+    let [one, two] = nodes(&postgres, &redis, "default:100:100").await;
     assert_eq!(accepted(&one.client(), 70).await, 70);
     // A hundred a minute come back one by one, one in 600 ms: a slow machine may see a few of them.
     let rest = accepted(&two.client(), 70).await;
@@ -79,6 +83,40 @@ async fn a_rate_holds_for_both_nodes_together() {
 }
 
 #[tokio::test]
+async fn a_minute_holds_for_both_nodes_together_and_gets_back_what_stored_nothing() {
+    let (postgres, redis) = (Postgres::shards(1).await, RedisServer::start().await);
+    let [one, two] = nodes(&postgres, &redis, "default:100").await;
+    let (here, there) = (one.client(), two.client());
+    assert_eq!(accepted(&here, 60).await, 60);
+    let keyed =
+        json!({"items": [{"text": "x", "idempotency_key": "k"}, {"text": "y", "idempotency_key": "l"}]});
+    let topic = there.topic("t");
+    let left = |reply: &crate::client::Reply| {
+        let told = reply.header("ratelimit").split("r=").nth(1).unwrap().to_owned();
+        told.split(';').next().unwrap().parse::<u64>().unwrap()
+    };
+    // The first two are enqueued, and then they are there: on whichever node they are sent again.
+    for (client, wanted) in [(&there, 38), (&there, 38), (&here, 38), (&here, 38)] {
+        let reply = client.post(&topic.at("enqueue"), keyed.clone()).await;
+        assert_eq!((reply.status, left(&reply)), (200, wanted), "{:?}", reply.headers);
+    }
+    assert_eq!(accepted(&there, 70).await, 38);
+    let body = json!({"items": [{"text": "x"}]});
+    let refused = here.post(&topic.at("enqueue"), body).await;
+    refused.problem(429, "quota_exceeded");
+    assert!(
+        refused
+            .header("ratelimit-policy")
+            .contains("\"enqueue\";q=100;w=60")
+    );
+    // Another kind of rate goes on from there.
+    let quota = here.request(Method::PUT, "/v1/namespaces/default/quota");
+    let quota = quota.json(&json!({"per_minute": 1, "burst": 101}));
+    here.send(quota).await.ok();
+    assert_eq!(accepted(&here, 70).await, 1);
+}
+
+#[tokio::test]
 async fn leases_and_bytes_count_wherever_they_are() {
     let (postgres, redis) = (Postgres::shards(1).await, RedisServer::start().await);
     let [one, two] = nodes(&postgres, &redis, "").await;
@@ -97,4 +135,27 @@ async fn leases_and_bytes_count_wherever_they_are() {
     assert_eq!(reply["limited_by"], "leases");
     // Another 10 would be 5,240 bytes.
     assert!(accepted(&there, 10).await < 10);
+}
+
+#[tokio::test]
+async fn a_namespace_has_no_more_topics_on_two_nodes_than_on_one() {
+    let (postgres, redis) = (Postgres::shards(1).await, RedisServer::start().await);
+    let nodes = nodes_with(&postgres, &redis, ("topics.per_namespace_max", "20")).await;
+    // Each node is asked for others, all at the same moment: none has heard yet of what the other makes.
+    let asks = (0..60).map(|n| {
+        let topic = nodes[n % 2].client().topic(&format!("t{n}"));
+        tokio::spawn(async move {
+            let items = json!({"items": [{"text": "x"}]});
+            topic.client.post(&topic.at("enqueue"), items).await.status
+        })
+    });
+    let mut made = 0;
+    for ask in asks.collect::<Vec<_>>() {
+        match ask.await.unwrap() {
+            200 => made += 1,
+            409 => {}
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(made, 20);
 }

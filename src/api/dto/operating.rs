@@ -9,13 +9,13 @@ use super::Instant;
 pub(crate) struct Quota {
     /// Whether there is a limit on the rate of enqueues.
     limited: bool,
-    /// Items per minute in the long run.
+    /// Items per minute.
     per_minute: Option<u32>,
-    /// Items at once.
+    /// Items at once: the burst, or a whole minute's where none is set.
     burst: Option<u32>,
     /// Items that may be enqueued now.
     remaining: Option<u32>,
-    /// Time until the whole burst is there again, in milliseconds.
+    /// Time until all of them are there again, in milliseconds.
     reset_ms: Option<u64>,
     /// Bytes that the items of the namespace may have.
     stored_bytes_max: Option<u64>,
@@ -36,9 +36,10 @@ pub(crate) struct Quota {
 /// A quota over the configuration's. What is absent comes from there; 0 is no limit.
 #[derive(Object)]
 pub(crate) struct QuotaSettings {
-    /// Items per minute in the long run.
+    /// Items per minute.
     per_minute: Option<u32>,
-    /// Items at once, at least 1; as many as per minute when only that is given.
+    /// Items at once, at least 1, beside those that come back in a minute; without it no minute has more than
+    /// `per_minute`.
     burst: Option<u32>,
     /// Bytes that the items of the namespace may have.
     stored_bytes: Option<u64>,

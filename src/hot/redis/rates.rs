@@ -14,20 +14,7 @@ impl RedisTier {
     /// Takes up to `wanted` items from the rate of `namespace` that all nodes share; none when Redis does not
     /// answer in time.
     pub async fn take_rate(&self, namespace: &Namespace, rate: Rate, wanted: u32) -> Option<SharedGrant> {
-        let interval_us = 60_000_000.0 / f64::from(rate.per_minute.get());
-        let mut call = cmd("FCALL");
-        call.arg(&LIBRARY.name_rate)
-            .arg(1)
-            .arg(format!("{}:rate:{namespace}", self.options.prefix))
-            .arg(interval_us)
-            .arg(rate.burst.get())
-            .arg(wanted);
-        let link = self.link(slot_of(namespace));
-        let reply = tokio::time::timeout(self.options.rate_timeout, link.send(&call))
-            .await
-            .ok()?
-            .ok()?;
-        let mut reply = Reply::of(reply).ok()?;
+        let mut reply = self.ask_rate("take", namespace, rate, (wanted, 0)).await?;
         let mut number = || u64::try_from(reply.number().ok()?).ok();
         let granted = u32::try_from(number()?).ok()?;
         let remaining = u32::try_from(number()?).ok()?;
@@ -37,7 +24,40 @@ impl RedisTier {
             remaining,
             retry_after: (granted < wanted).then_some(wait),
             reset: Duration::from_micros(number()?),
+            at: number()?,
         })
+    }
+
+    /// Gives back `count` items that were taken from the rate of `namespace` `at` that time; nothing when Redis does
+    /// not answer in time.
+    pub async fn give_rate_back(&self, namespace: &Namespace, rate: Rate, count: u32, at: u64) {
+        let _ = self.ask_rate("give", namespace, rate, (count, at)).await;
+    }
+
+    async fn ask_rate(
+        &self,
+        what: &str,
+        namespace: &Namespace,
+        rate: Rate,
+        (count, at): (u32, u64),
+    ) -> Option<Reply> {
+        let interval_us = 60_000_000.0 / f64::from(rate.per_minute.get());
+        let mut call = cmd("FCALL");
+        call.arg(&LIBRARY.name_rate)
+            .arg(1)
+            .arg(format!("{}:rate:{namespace}", self.options.prefix))
+            .arg(what)
+            .arg(if rate.burst.is_some() { "burst" } else { "minute" })
+            .arg(interval_us)
+            .arg(rate.at_once().get())
+            .arg(count)
+            .arg(at);
+        let link = self.link(slot_of(namespace));
+        let reply = tokio::time::timeout(self.options.rate_timeout, link.send(&call))
+            .await
+            .ok()?
+            .ok()?;
+        Reply::of(reply).ok()
     }
 
     /// What `namespace` has, as its topics were when this node heard of them last. What only the shard has counts

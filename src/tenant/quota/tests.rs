@@ -1,6 +1,7 @@
 use std::num::NonZeroU32;
 
 use async_trait::async_trait;
+use futures_util::future::FutureExt as _;
 
 use super::*;
 use crate::clock::Timestamp;
@@ -96,7 +97,7 @@ async fn what_is_stored_goes_over_the_configuration_and_survives_its_reload() {
     named.sort();
     assert_eq!(named, [ns("a"), ns("b")]);
     quotas.set_stored(StoredQuotas::new());
-    assert_eq!(quotas.usage(&ns("a")).unwrap().rate.burst.get(), 1);
+    assert_eq!(quotas.usage(&ns("a")).unwrap().rate.at_once().get(), 1);
 }
 
 #[tokio::test]
@@ -133,7 +134,7 @@ async fn granted_in_a_minute(quotas: &Quotas, clock: &Clock, per_minute: usize, 
 #[tokio::test]
 async fn at_five_times_the_limit_a_minute_brings_the_quota() {
     for (per_minute, batch) in [(500_usize, 1), (1_000, 1), (1_000, 50), (60_000, 1_000)] {
-        // Of the default burst, which is the whole quota, nothing is left when the minute begins.
+        // Of a burst that is a whole quota nothing is left when the minute begins.
         let (quotas, clock) = quotas(&[("a", rate(per_minute as u32, per_minute as u32))]);
         granted(&quotas, "a", per_minute).await;
         let accepted = granted_in_a_minute(&quotas, &clock, per_minute, batch).await;
@@ -149,6 +150,78 @@ async fn at_five_times_the_limit_a_minute_brings_the_quota() {
     assert!((950..=1_010).contains(&accepted), "{accepted}");
 }
 
+fn minute(per_minute: u32) -> QuotaPatch {
+    QuotaPatch {
+        per_minute: Some(per_minute),
+        ..QuotaPatch::default()
+    }
+}
+
+#[tokio::test]
+async fn without_a_burst_every_minute_brings_the_quota_and_no_more() {
+    for (per_minute, batch) in [(500_usize, 1), (1_000, 1), (1_000, 50), (60_000, 1_000)] {
+        let (quotas, clock) = quotas(&[("a", minute(per_minute as u32))]);
+        // A batch is taken whole by a tenant that was idle.
+        assert_eq!(granted(&quotas, "a", per_minute / 10).await, per_minute / 10);
+        clock.advance(120_000);
+        // The first minute is as good as any.
+        for nth in 1..=3 {
+            let accepted = granted_in_a_minute(&quotas, &clock, per_minute, batch).await;
+            let share = accepted as f64 / per_minute as f64;
+            assert!(
+                (0.95..=1.0).contains(&share),
+                "minute {nth} of {per_minute} by {batch}: {accepted}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_minute_tells_when_there_is_more_and_goes_on_when_its_quota_changes() {
+    let (quotas, clock) = quotas(&[("a", minute(60))]);
+    assert_eq!(granted(&quotas, "a", 50).await, 50);
+    clock.advance(30_000);
+    let grant = quotas.take(&ns("a"), 20).await;
+    assert_eq!(
+        (grant.granted, grant.retry_after),
+        (10, Some(Duration::from_millis(30_250)))
+    );
+    let usage = grant.usage.unwrap();
+    assert_eq!((usage.remaining, usage.reset), (0, Duration::from_millis(60_250)));
+    // Neither a reload nor another rate, of whichever kind, refills it.
+    quotas.configure(table(&[("a", minute(100))]));
+    assert_eq!(quotas.usage(&ns("a")).unwrap().remaining, 40);
+    quotas.configure(table(&[("a", rate(60, 100))]));
+    assert_eq!(quotas.usage(&ns("a")).unwrap().remaining, 40);
+    assert_eq!(granted(&quotas, "a", 39).await, 39);
+    quotas.configure(table(&[("a", minute(100))]));
+    assert_eq!(granted(&quotas, "a", 10).await, 1);
+    quotas.evict_idle();
+    assert_eq!(quotas.tracked(), 1);
+    clock.advance(60_250);
+    assert_eq!(quotas.usage(&ns("a")).unwrap().remaining, 100);
+    quotas.evict_idle();
+    assert_eq!(quotas.tracked(), 0);
+}
+
+#[tokio::test]
+async fn what_came_to_nothing_is_there_again() {
+    for (of, whole) in [(rate(60, 10), 10), (minute(10), 10)] {
+        let (quotas, clock) = quotas(&[("a", of)]);
+        let grant = quotas.take(&ns("a"), 8).await;
+        quotas.give_back(&ns("a"), 5, grant.receipt).await;
+        assert_eq!(quotas.usage(&ns("a")).unwrap().remaining, 7);
+        quotas.configure(table(&[("a", of)]));
+        assert_eq!(granted(&quotas, "a", 9).await, 7);
+        // Never more than there may be, however late it comes.
+        clock.advance(120_000);
+        quotas.give_back(&ns("a"), 7, grant.receipt).await;
+        assert_eq!(quotas.usage(&ns("a")).unwrap().remaining, whole);
+        assert_eq!(granted(&quotas, "a", 50).await as u32, whole);
+        assert_eq!(granted(&quotas, "a", 1).await, 0);
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
@@ -157,17 +230,20 @@ proptest::proptest! {
     fn no_window_brings_more_than_its_rate_and_a_burst(
         per_minute in 60_u32..60_000,
         burst in 1_u32..2_000,
-        steps in proptest::collection::vec((0_i64..2_000, 0_usize..1_500), 1..80),
+        steps in proptest::collection::vec((0_i64..2_000, 0_usize..1_500, 0_usize..300), 1..80),
     ) {
         let (quotas, clock) = quotas(&[("a", rate(per_minute, burst))]);
         let mut grants: Vec<(i64, u64)> = Vec::new();
         let mut now_ms = 0;
-        for (wait_ms, wanted) in steps {
+        for (wait_ms, wanted, nothing) in steps {
             clock.advance(wait_ms);
             now_ms += wait_ms;
             quotas.configure(table(&[("a", rate(per_minute, burst))]));
-            let grant = futures_util::future::FutureExt::now_or_never(quotas.take(&ns("a"), wanted));
-            grants.push((now_ms, grant.unwrap().granted as u64));
+            let grant = quotas.take(&ns("a"), wanted).now_or_never().unwrap();
+            // Of some nothing comes.
+            let nothing = nothing.min(grant.granted);
+            quotas.give_back(&ns("a"), nothing, grant.receipt).now_or_never().unwrap();
+            grants.push((now_ms, (grant.granted - nothing) as u64));
         }
         for (first, (from_ms, _)) in grants.iter().enumerate() {
             let mut sum = 0;
@@ -197,13 +273,26 @@ impl SharedBuckets for Common {
             remaining: usage.remaining,
             retry_after: grant.retry_after,
             reset: usage.reset,
+            at: grant.receipt.own_ms,
         })
+    }
+
+    async fn give_back(&self, namespace: &Namespace, _: Rate, count: u32, at: u64) {
+        let receipt = Receipt {
+            own_ms: at,
+            shared: None,
+        };
+        self.quotas.give_back(namespace, count as usize, receipt).await;
     }
 }
 
 fn cluster(out_of_reach: bool) -> ([Quotas; 3], Clock) {
+    cluster_of(rate(600, 600), out_of_reach)
+}
+
+fn cluster_of(rate: QuotaPatch, out_of_reach: bool) -> ([Quotas; 3], Clock) {
     let clock = Clock::manual(Timestamp::ZERO);
-    let rules = || table(&[("a", rate(600, 600))]);
+    let rules = || table(&[("a", rate)]);
     let common: Arc<dyn SharedBuckets> = Arc::new(Common {
         quotas: Quotas::new(rules(), clock.clone()),
         out_of_reach,
@@ -249,9 +338,32 @@ async fn a_node_shows_what_the_others_left() {
     // What comes back comes back for all.
     clock.advance(500);
     assert_eq!(nodes[1].usage(&ns("a")).unwrap().remaining, 5);
-    // The rate was changed: this node's own share is as it was.
+    // The rate was changed: this node's own share, of which four items did not come back yet, is as it was.
     nodes[1].configure(table(&[("a", rate(600, 700))]));
-    assert_eq!(nodes[1].usage(&ns("a")).unwrap().remaining, 700 - 9);
+    assert_eq!(nodes[1].usage(&ns("a")).unwrap().remaining, 700 - 5);
+}
+
+#[tokio::test]
+async fn a_minute_and_what_came_to_nothing_of_it_are_shared() {
+    let (nodes, clock) = cluster_of(minute(100), false);
+    let grant = nodes[0].take(&ns("a"), 70).await;
+    assert_eq!((grant.granted, granted(&nodes[1], "a", 70).await), (70, 30));
+    // Known to be used up, it is not asked for again at once.
+    let refused = nodes[1].take(&ns("a"), 5).await;
+    assert_eq!(
+        (refused.granted, refused.retry_after),
+        (0, Some(Duration::from_millis(60_250)))
+    );
+    nodes[0].give_back(&ns("a"), 20, grant.receipt).await;
+    assert_eq!(nodes[0].usage(&ns("a")).unwrap().remaining, 50);
+    clock.advance(1_000);
+    // What the other node had too little of is not spent there.
+    assert_eq!(granted(&nodes[1], "a", 70).await, 20);
+    assert_eq!(granted(&nodes[0], "a", 1).await, 0);
+    clock.advance(60_250);
+    for (node, most) in [(2, 60), (0, 40)] {
+        assert_eq!(granted(&nodes[node], "a", 60).await, most);
+    }
 }
 
 #[tokio::test]
@@ -265,7 +377,9 @@ async fn nodes_that_cannot_reach_the_shared_rate_enforce_their_own() {
 fn a_rate_tells_its_window() {
     let rate = Rate {
         per_minute: NonZeroU32::new(60).unwrap(),
-        burst: NonZeroU32::new(10).unwrap(),
+        burst: NonZeroU32::new(10),
     };
     assert_eq!((rate.window_s(), rate.interval()), (10, Duration::from_secs(1)));
+    let whole = Rate { burst: None, ..rate };
+    assert_eq!((whole.window_s(), whole.at_once().get()), (60, 60));
 }

@@ -83,7 +83,7 @@ const isOver = (used: number | undefined, most: number | undefined): boolean => 
 
 const FIELDS: readonly [keyof Own, string, string][] = [
   ["per_minute", "Items a minute", "0 is no limit"],
-  ["burst", "Items at once", "As many as a minute, when empty"],
+  ["burst", "Items at once", "Beside those of a minute; none when empty"],
   ["stored_bytes", "Stored bytes", "0 is no limit"],
   ["leases", "Items with consumers", "0 is no limit"],
   ["hook_cpu_ms_per_s", "Time for hooks", "Milliseconds each second"],
