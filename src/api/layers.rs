@@ -217,7 +217,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 /// Headers that every answer carries. Pages set their own caching and content policy.
-fn finish(response: &mut Response, request_id: HeaderValue, path: &str) {
+pub(super) fn finish(response: &mut Response, request_id: HeaderValue, path: &str) {
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id);
     headers.insert(

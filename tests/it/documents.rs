@@ -40,7 +40,7 @@ fn errors() -> String {
          `title`, `status`, `detail` (what to change this time), `code` (stable, for programs), `request_id` \
          (also in the `X-Request-Id` header and in the server's log), `errors` (the fields that are wrong) and, \
          when a whole batch was refused, `results` (one per item). 429 and 503 carry `Retry-After`. One answer is none: \
-         over HTTP/2 a head above 16 KiB is refused by the protocol's own layer, with 431 and no body.\n\n\
+         over HTTP/2 a head above 64 KiB is refused by the protocol's own layer, with 431 and no body.\n\n\
          This page is generated from the table in `src/api/problem.rs`.\n\n\
          | status | code | title | what it means, and what to do |\n|---|---|---|---|\n",
     );

@@ -22,15 +22,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::activity::{Activity, InFlight, Tracked};
+use super::refusal::head_too_large;
 use super::{Refusal, Shared};
 use crate::api::fast::outlives_its_caller;
 
 /// Largest read buffer, and so largest head over HTTP/1, in bytes; a token alone may have 8 KiB.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
-/// Most headers over HTTP/1.
+/// Most headers.
 const HEADERS_MAX: usize = 100;
-/// Largest sum of headers over HTTP/2, in bytes.
-const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+/// Largest head over HTTP/2, as that counts it: 32 bytes for each field beside its own.
+const HEADER_LIST_BYTES_MAX: usize = 16 << 10;
+/// What hyper reads of one, so that somebody is there to say what is wrong with it. Of a larger one it says 431, and
+/// nothing else.
+const HEADER_LIST_BYTES_READ: u32 = 64 << 10;
 /// Most requests in flight over one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
 /// Most streams a peer may open and reset before its connection is closed.
@@ -129,7 +133,7 @@ fn builder() -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_READ)
         .max_pending_accept_reset_streams(RESETS_MAX)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
@@ -172,9 +176,14 @@ where
     E: Endpoint<Output = Response>,
 {
     let version = request.version();
-    let mut response = match shared.endpoint.call(request).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
+    let mut response = if version == http::Version::HTTP_2 && is_too_large(&request) {
+        (shared.refused)(Refusal::TooLarge);
+        head_too_large(request.headers())
+    } else {
+        match shared.endpoint.call(request).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        }
     };
     // HTTP/2 has no such header: its connections are told when the time has come.
     if version < http::Version::HTTP_2 && shared.stop.announced.is_cancelled() {
@@ -183,6 +192,20 @@ where
     }
     let response: http::Response<BoxBody<Bytes, std::io::Error>> = response.into();
     response.map(|body| Guarded { body, _mark: mark })
+}
+
+/// Whether the head of a request over HTTP/2 is larger than it may be; over HTTP/1 hyper looks.
+fn is_too_large(request: &Request) -> bool {
+    /// What HTTP/2 counts for each field beside its name and value.
+    const FIELD_BYTES: usize = 32;
+    let target = request.original_uri();
+    let authority = target.authority().map_or(0, |authority| authority.as_str().len());
+    let path = target.path_and_query().map_or(0, |path| path.as_str().len());
+    let headers = request.headers();
+    let fields = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+    headers.len() > HEADERS_MAX || authority + path + fields.sum::<usize>() > HEADER_LIST_BYTES_MAX
 }
 
 /// A body whose request stays in flight until the last of it has left.

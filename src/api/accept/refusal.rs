@@ -1,8 +1,9 @@
 //! What is refused before any route sees it, and the answers that hyper gives by itself.
 
+use poem::Response;
 use poem::http::{HeaderMap, StatusCode};
 
-use crate::api::layers::request_id;
+use crate::api::layers::{finish, request_id};
 use crate::api::problem::{CONTENT_TYPE, Code, Problem};
 
 /// Why a connection, or a request on it, was refused here.
@@ -104,6 +105,15 @@ pub(super) fn instead_of(answer: &[u8]) -> Option<(Refusal, Vec<u8>)> {
     .into_bytes();
     text.extend(body);
     Some((refusal, text))
+}
+
+/// The answer to a head over HTTP/2 that is too large; hyper has read it whole, and the connection goes on.
+pub(super) fn head_too_large(headers: &HeaderMap) -> Response {
+    let detail = "a head over HTTP/2 may have 16 KiB, 32 bytes for each field counted, and 100 headers";
+    let id = request_id(headers);
+    let mut response = Problem::new(Code::HeadersTooLarge, detail).render(id.to_str().unwrap_or_default());
+    finish(&mut response, id, "");
+    response
 }
 
 #[cfg(test)]

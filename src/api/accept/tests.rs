@@ -162,3 +162,47 @@ async fn what_cannot_be_listened_on_is_named() {
     };
     assert!(matches!(bind(missing).await, Err(ListenError::Tls(_))));
 }
+
+#[tokio::test]
+async fn a_head_over_http_2_that_is_too_large_is_told_and_counted() {
+    use http_body_util::{BodyExt as _, Empty};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let server = bind(options()).await.unwrap();
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let server = server.telling(move |refusal| {
+        let _ = told.send(refusal);
+    });
+    let (address, stop) = (server.address(), Stop::default());
+    let task = tokio::spawn(server.serve(hello(), stop.clone(), Duration::from_secs(10)));
+    let socket = TcpStream::connect(address).await.unwrap();
+    let connection = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
+    let (mut sender, connection) = connection.await.unwrap();
+    let connection = tokio::spawn(connection);
+    // The last one is more than is read at all: hyper says so by itself, and nobody is told.
+    for (bytes, status) in [(10 << 10, 200), (20 << 10, 431), (10, 200), (80 << 10, 431)] {
+        let request = http::Request::get("http://a/")
+            .header("x-long", "y".repeat(bytes))
+            .body(Empty::<bytes::Bytes>::new());
+        let response = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{bytes}");
+        if bytes == 20 << 10 {
+            assert_eq!(heard.recv().await, Some(Refusal::TooLarge));
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+            assert!(response.headers().contains_key("x-request-id"));
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["code"], "headers_too_large");
+        }
+    }
+    let many = (0..=100).fold(http::Request::get("http://a/"), |request, n| {
+        request.header(format!("x-{n}"), "y")
+    });
+    let request = many.body(Empty::<bytes::Bytes>::new()).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 431);
+    assert_eq!(heard.recv().await, Some(Refusal::TooLarge));
+    drop(sender);
+    connection.abort();
+    stop.now.cancel();
+    task.await.unwrap();
+}
