@@ -133,7 +133,7 @@ impl Reloader {
             let (noticed, mut notices) = mpsc::channel(1);
             let mut watch = Watch::new(noticed);
             loop {
-                let trigger = if watch.follow(folders_of(&reloader.files())) {
+                let trigger = if watch.follow(folders_of(&reloader.files()), start_watch) {
                     // What changed before it was watched, nobody is told of.
                     Trigger::File
                 } else {
@@ -403,18 +403,17 @@ impl Watch {
         }
     }
 
-    /// Watches `folders` from now on; tells whether that is new.
-    fn follow(&mut self, mut folders: BTreeSet<PathBuf>) -> bool {
+    /// Watches `folders` from now on, by what `start` makes; tells whether that is new.
+    fn follow<E: std::fmt::Display>(
+        &mut self,
+        mut folders: BTreeSet<PathBuf>,
+        start: impl FnOnce(&BTreeSet<PathBuf>, mpsc::Sender<()>) -> Result<FolderWatch, E>,
+    ) -> bool {
         folders.retain(|folder| folder.is_dir());
         if folders == self.folders {
             return false;
         }
-        let noticed = self.noticed.clone();
-        let changed = move || {
-            // One that is waiting already is as good as two.
-            let _ = noticed.try_send(());
-        };
-        match FolderWatch::start(&folders, changed) {
+        match start(&folders, self.noticed.clone()) {
             Ok(watch) => {
                 self.watch = Some(watch);
                 self.folders = folders;
@@ -432,5 +431,52 @@ impl Watch {
                 false
             }
         }
+    }
+}
+
+/// A watch on `folders` that says through `noticed` when something in them changed.
+fn start_watch(
+    folders: &BTreeSet<PathBuf>,
+    noticed: mpsc::Sender<()>,
+) -> Result<FolderWatch, impl std::fmt::Display + use<>> {
+    FolderWatch::start(folders, move || {
+        // One that is waiting already is as good as two.
+        let _ = noticed.try_send(());
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_that_the_system_refuses_is_tried_again_at_the_next_look() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folders = |dirs: &[&tempfile::TempDir]| dirs.iter().map(|dir| dir.path().to_owned()).collect();
+        let (noticed, mut notices) = mpsc::channel(1);
+        let mut watch = Watch::new(noticed);
+        assert!(watch.follow(folders(&[&dir]), start_watch));
+        // There is nothing to do while they stay the same, and folders that are not there are none.
+        let never =
+            |_: &BTreeSet<PathBuf>, _| -> Result<FolderWatch, String> { panic!("it is watched already") };
+        let mut same: BTreeSet<_> = folders(&[&dir]);
+        same.insert(dir.path().join("not-there"));
+        assert!(!watch.follow(same, never));
+
+        let both = || folders(&[&dir, &other]);
+        for _ in 0..2 {
+            let mut asked = false;
+            let refuse = |_: &BTreeSet<PathBuf>, _| {
+                asked = true;
+                Err("no watches are left")
+            };
+            assert!(!watch.follow(both(), refuse));
+            assert!(asked && watch.is_refused, "it is tried at each look");
+        }
+        assert!(watch.follow(both(), start_watch));
+        assert!(!watch.is_refused);
+        std::fs::write(other.path().join("mqueue.toml"), "").unwrap();
+        let notice = tokio::time::timeout(Duration::from_secs(30), notices.recv()).await;
+        assert_eq!(notice, Ok(Some(())));
     }
 }

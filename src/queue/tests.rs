@@ -7,6 +7,7 @@ mod hooks;
 mod model;
 mod moves;
 mod node;
+mod operations;
 mod property;
 mod races;
 mod script;

@@ -256,6 +256,34 @@ async fn configuration_is_checked_and_shown_without_its_secrets() {
 }
 
 #[tokio::test]
+async fn keys_that_no_token_could_be_verified_with_are_found_before_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |keys: &str| {
+        std::fs::write(dir.path().join("jwks.json"), keys).unwrap();
+        let mut command = command(dir.path());
+        command.args(["config", "check", "--set", "auth.jwks_file=jwks.json"]);
+        run(command)
+    };
+    let good = r#"{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    let strange = r#"{"kty":"OKP","crv":"X25519","kid":"b","use":"enc","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    for (keys, says) in [
+        ("no JSON".to_owned(), "not a JSON web key set"),
+        (r#"{"keys": {}}"#.to_owned(), "not a JSON web key set"),
+        (format!(r#"{{"keys": [{strange}]}}"#), "key 0 of the set"),
+        (
+            format!(r#"{{"keys": [{good}, {good}]}}"#),
+            "two keys have the kid",
+        ),
+    ] {
+        check(&keys).fails(78, &format!("auth.jwks_file: {says}"));
+    }
+    // One that is for something else is passed over, which is said.
+    let warned = check(&format!(r#"{{"keys": [{good}, {strange}]}}"#));
+    assert!(warned.err.contains("passed over: key 1"), "{}", warned.err);
+    assert!(warned.ok().contains("valid"));
+}
+
+#[tokio::test]
 async fn the_log_is_inspected_verified_and_repaired() {
     let mut server = Server::start().await;
     let items: Vec<Value> = (0..50).map(|n| json!({"text": format!("item {n}")})).collect();
