@@ -58,6 +58,11 @@ impl Bound {
         std::iter::once(&self.active).chain(others.into_iter().flatten())
     }
 
+    /// The versions that items are shown to and that count.
+    pub fn runs(&self) -> impl Iterator<Item = &Arc<Version>> {
+        std::iter::once(&self.active).chain(&self.canary)
+    }
+
     /// Whether the item `id` goes to the version on trial: by its id, so that it stays with one version.
     pub fn is_on_trial(&self, id: ItemId) -> bool {
         /// 2^64 divided by the golden ratio: ids that differ little land far apart.

@@ -148,6 +148,25 @@ async fn nothing_in_the_plugins_folder_breaks_what_is_in_force() {
     );
     assert_eq!(passed(&hooks, "three").await, "THREE");
 
+    // A file that goes while it is compiled, which takes this one some time.
+    let many =
+        "(func (param i64) (result i64) (i64.mul (local.get 0) (i64.rotl (local.get 0) (i64.const 7))))";
+    let large = Guest {
+        fields: &many.repeat(5_000),
+        ..SHOUT
+    };
+    write("default/shout/hook.wat", &large.enqueue());
+    hooks
+        .client
+        .topic("idle")
+        .dequeue_as(json!({"wait_ms": 400}))
+        .await;
+    fs::remove_file(root.path().join("default/shout/hook.wat")).unwrap();
+    becomes(&hooks, "shout", |hook| hook["rejected"].is_string()).await;
+    assert_eq!(passed(&hooks, "still").await, "STILL");
+    write("default/shout/hook.wat", &whole);
+    becomes(&hooks, "shout", |hook| hook["rejected"].is_null()).await;
+
     // What is taken away is in force no more.
     fs::remove_dir_all(root.path().join("default/shout")).unwrap();
     becomes(&hooks, "shout", |hook| hook["bindings"] == json!([])).await;

@@ -366,7 +366,7 @@ pub(super) struct Binding {
     activated_at: Instant,
     /// Goes up with each change; the ETag has it too.
     revision: u64,
-    /// Whether it is in force on this node as it is; while what it runs is being compiled, what it was before is.
+    /// Whether it is in force on this node as it is, and what it runs is compiled.
     ready: bool,
     /// Those of its versions that are in quarantine.
     quarantined: Option<Vec<u32>>,

@@ -254,7 +254,7 @@ impl<'a> BindingView<'a> {
             enabled: binding.enabled,
             activated_at: binding.activated_at,
             revision: binding.revision,
-            ready: registry.is_in_force(namespace, binding),
+            ready: registry.is_ready(namespace, binding),
             quarantined: registry.quarantined(namespace, binding),
         }
     }

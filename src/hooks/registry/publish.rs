@@ -68,19 +68,23 @@ impl Registry {
         missing
     }
 
-    /// Whether `binding` is in force here as it is: nothing that it runs is still being compiled.
-    pub fn is_in_force(&self, namespace: &Namespace, binding: &Binding) -> bool {
+    /// Whether `binding` is in force here as it is, and what it runs is compiled.
+    pub fn is_ready(&self, namespace: &Namespace, binding: &Binding) -> bool {
         let published = self.published.lock();
         let known = published.get(namespace).map_or(&[][..], Vec::as_slice);
-        !binding.enabled || known.iter().any(|bound| bound.binding == *binding)
+        let is_ready = |version: &Arc<Version>| self.preparer.is_ready(version.digest);
+        !binding.enabled
+            || known
+                .iter()
+                .any(|bound| bound.binding == *binding && bound.runs().all(is_ready))
     }
 
     /// Whether what `bound` runs is still to be compiled. What could not be lately is not waited for: calls of it are
     /// overloads, and have it tried again.
     fn is_awaited(&self, bound: &Bound) -> bool {
-        let runs = [Some(&bound.active), bound.canary.as_ref()];
-        let mut runs = runs.into_iter().flatten();
-        runs.any(|version| !self.preparer.is_ready(version.digest) && !self.has_failed(version.digest))
+        bound
+            .runs()
+            .any(|version| !self.preparer.is_ready(version.digest) && !self.has_failed(version.digest))
     }
 
     fn has_failed(&self, digest: Digest) -> bool {

@@ -1430,7 +1430,7 @@ export interface components {
             previous?: number;
             /** @description Those of its versions that are in quarantine. */
             quarantined?: number[];
-            /** @description Whether it is in force on this node as it is; while what it runs is being compiled, what it was before is. */
+            /** @description Whether it is in force on this node as it is, and what it runs is compiled. */
             ready: boolean;
             /**
              * Format: int64

@@ -44,7 +44,7 @@ async fn a_module_that_takes_long_or_fails_holds_up_nobody_elses_change() {
     // What waits for its module is what it was before, and says so.
     let binding = other.registry.binding(&stuck, &name("b")).unwrap();
     assert_eq!((binding.version, version_in_force(&other, &stuck)), (2, Some(1)));
-    assert!(!other.registry.is_in_force(&stuck, &binding));
+    assert!(!other.registry.is_ready(&stuck, &binding));
     // What cannot be compiled goes into force all the same: its policy decides, and its owner is told why.
     until(|| version_in_force(&other, &broken) == Some(2)).await;
     let log = other.registry.log(&broken, &name("h"), 0, 10);
