@@ -51,6 +51,9 @@ pub(super) struct Hand {
     at_most_once: bool,
 }
 
+/// Items that hooks sent back, until when, and the hooks.
+type Deferrals = Vec<(ItemId, Timestamp, HookRef)>;
+
 /// What a hand-out changes in memory once it is logged.
 enum Change {
     /// Items go where hooks, or a delivery that is the ack, send them.
@@ -94,7 +97,7 @@ impl Hand {
     }
 
     /// What hooks sent back for later: which, until when, and who.
-    fn deferred(&self) -> Option<(Arc<TopicHandle>, Vec<(ItemId, Timestamp, HookRef)>)> {
+    fn deferred(&self) -> Option<(Arc<TopicHandle>, Deferrals)> {
         let deferred: Vec<_> = self.turned.iter().filter_map(Turned::deferral).collect();
         (!deferred.is_empty()).then(|| (self.handle.clone(), deferred))
     }

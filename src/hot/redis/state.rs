@@ -80,7 +80,7 @@ pub(super) fn state_bytes(queued: &QueuedItem) -> Vec<u8> {
 
 /// Who has an entry or sent it back, as the library keeps it.
 pub(super) fn by_bytes(by: &str) -> &[u8] {
-    by[..by.floor_char_boundary(BY_BYTES_MAX)].as_bytes()
+    &by.as_bytes()[..by.floor_char_boundary(BY_BYTES_MAX)]
 }
 
 /// An item as the library stores it.

@@ -366,7 +366,7 @@ mod tests {
             extra: None,
         });
         tier.admit(&topic, Lsn(1), vec![item]).await;
-        let taken = tier.take(&topic, 1, Term::Own).await.unwrap();
+        let taken = tier.take(&topic, 1, Term::Own, "ada").await.unwrap();
         assert_eq!(taken.items.len(), 1, "it was paused once more");
     }
 }
