@@ -5,8 +5,8 @@ use serde_json::json;
 use crate::client::{Topic, lease};
 use crate::guests::Guest;
 use crate::hook_client::{Hooks, Side};
-use crate::node::redis_addr;
 use crate::shared::Pair;
+use crate::stores::redis_addr;
 
 #[tokio::test]
 async fn what_one_node_handed_out_or_put_off_another_explains() {

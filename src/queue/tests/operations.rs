@@ -124,7 +124,7 @@ async fn a_redrive_whose_shard_goes_away_says_how_far_it_came_and_can_be_ordered
     assert_eq!(failed.state, OperationState::Failed, "{failed:?}");
     assert!(failed.error.unwrap().contains("shard is unavailable"));
     let done = failed.progress.done;
-    assert!(done >= 100 && done < 300, "{done}");
+    assert!((100..300).contains(&done), "{done}");
     assert_eq!(node.counts(&t), [done, 0, 0, 300 - done]);
 
     node.shard(&t).state.lock().down = false;

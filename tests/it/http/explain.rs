@@ -98,7 +98,9 @@ async fn a_lease_from_before_a_restart_is_told_with_its_consumer_where_that_is_k
     assert_eq!(codes, ["leased"]);
     assert!(leased["reasons"][0]["until"].is_string());
     // A Redis outlives the node and knows; the node's own memory does not.
-    let known = crate::node::is_on_redis().then_some(json!("tester"));
+    let known = crate::stores::Stores::of_this_test()
+        .redis
+        .then_some(json!("tester"));
     assert_eq!(leased["reasons"][0].get("consumer"), known.as_ref());
 }
 
