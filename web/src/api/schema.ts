@@ -2141,15 +2141,15 @@ export interface components {
          */
         ExplanationReason: {
             /**
-             * @description For programs: `paused`, `scheduled`, `backing_off`, `hook_deferred`, `hook_quarantined`, `leased`, `out_of_leases`,
-             *     `shard_away`, `dead`, `expired` or `waiting`.
+             * @description For programs: `paused`, `scheduled`, `backing_off`, `hook_deferred`, `hook_quarantined`, `hook_breaker_open`,
+             *     `leased`, `out_of_leases`, `shard_away`, `dead`, `expired` or `waiting`.
              */
             code: string;
             /** @description The consumer that has it: its token's subject. */
             consumer?: string;
             /** @description In words. */
             detail: string;
-            /** @description The hook and version that sent it back, or that is in quarantine. */
+            /** @description The hook and version that sent it back, is left alone, or is in quarantine. */
             hook?: string;
             /**
              * Format: date-time
@@ -3690,7 +3690,7 @@ export interface components {
         Quota: {
             /**
              * Format: int64
-             * @description Items at once.
+             * @description Items at once: the burst, or a whole minute's where none is set.
              */
             burst?: number;
             /**
@@ -3719,7 +3719,7 @@ export interface components {
             own?: components["schemas"]["QuotaSettings"];
             /**
              * Format: int64
-             * @description Items per minute in the long run.
+             * @description Items per minute.
              */
             per_minute?: number;
             /**
@@ -3729,7 +3729,7 @@ export interface components {
             remaining?: number;
             /**
              * Format: int64
-             * @description Time until the whole burst is there again, in milliseconds.
+             * @description Time until all of them are there again, in milliseconds.
              */
             reset_ms?: number;
             /**
@@ -3750,7 +3750,8 @@ export interface components {
         QuotaSettings: {
             /**
              * Format: int64
-             * @description Items at once, at least 1; as many as per minute when only that is given.
+             * @description Items at once, at least 1, beside those that come back in a minute; without it no minute has more than
+             *     `per_minute`.
              */
             burst?: number;
             /**
@@ -3770,7 +3771,7 @@ export interface components {
             leases?: number;
             /**
              * Format: int64
-             * @description Items per minute in the long run.
+             * @description Items per minute.
              */
             per_minute?: number;
             /**
