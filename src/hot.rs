@@ -1,5 +1,4 @@
-//! The contract of the hot tier: buffer, ready order, leases and timers, everything that needs
-//! microseconds.
+//! The contract of the hot tier: buffer, ready order, leases and timers, all that needs microseconds.
 //!
 //! The tier knows where each hot item stands and hands items out in order. It keeps every transition
 //! atomic, and it decides nothing that a log record must tell: whoever calls it logs first and applies

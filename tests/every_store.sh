@@ -11,6 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 once=(
     cluster       # two nodes over a Redis and shards of their own, which are cut off, stand still and forget
     follow        # two nodes tell each other of changes through shards of their own
+    hook_changes  # hooks change while stores of the nodes' own are away
     growth        # shards are added to shards
     lost_keys     # two nodes over a Redis of their own that forgets
     nodes         # nodes claim one number in one catalog
@@ -18,6 +19,7 @@ once=(
     redis_kinds   # a Redis Cluster, several servers, TLS
     shards        # one of several shards breaks
     shared        # nodes that are one queue, over Redis servers that fail
+    shared_explain # nodes that are one queue explain each other's items
     shared_quotas # nodes that share rates through a Redis of their own
     readme        # the commands of the documents, with the defaults, as a reader runs them
     compose       # docker-compose.yml is read; no node runs

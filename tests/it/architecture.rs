@@ -174,6 +174,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("wit_parser", &["hooks"]),
     ("wat", &["cli/hooks", "hooks"]),
     ("sled", &["hooks"]),
+    ("smallvec", &["hooks", "queue"]),
     ("sha2", &["hooks"]),
     ("json_patch", &["hooks"]),
     ("notify", &["config", "hooks"]),

@@ -87,6 +87,12 @@ const UNRUN: &[Unrun] = &[
         ],
     },
     Unrun {
+        document: "ARCHITECTURE.md",
+        begins: "tests/every_store.sh",
+        why: "takes four times as long as ./test; a test holds that its list is right",
+        rests_on: &[("tests/every_store.sh", "redis+sqlite")],
+    },
+    Unrun {
         document: "docs/PERFORMANCE.md",
         begins: "cargo nextest run --no-capture",
         why: "is a part of ./test, which runs it",
