@@ -65,6 +65,7 @@ fn call(digest: Digest, instance: InstanceMode, count: u64) -> Call {
             limits: HookLimits::default(),
             config: Arc::default(),
             secrets: Arc::default(),
+            quarantined: false,
         }),
         side: Side::Enqueue,
         context: Arc::new(HookContext {
