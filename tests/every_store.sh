@@ -61,7 +61,7 @@ for stores in "${combinations[@]}"; do
         done
     fi
     printf '\n== %s\n' "$stores"
-    MQUEUE_TEST_STORES="$stores" cargo nextest run --release --locked --test it --no-fail-fast \
+    MQUEUE_TEST_STORES="$stores" cargo nextest run --release --workspace --locked --test it --no-fail-fast \
         -E "not ($left_out)" "$@" || failed+=("$stores")
 done
 [ "${#failed[@]}" = 0 ] || { printf 'every_store: failed on %s\n' "${failed[*]}" >&2; exit 1; }
