@@ -6,6 +6,7 @@ use mqueue::model::{DeadReason, Delivery, ExpiryAction, ItemFilter, ItemState, S
 use mqueue::queue::{Durability, EnqueueResult, NewItem, Redrive, SettleStatus, Verb};
 
 use crate::node::{Node, delayed, item, keyed, prioritised, request, somebody, text, topic};
+use crate::shards::until;
 use crate::stores::Stores;
 
 #[tokio::test]
@@ -262,8 +263,9 @@ async fn an_expired_item_is_dropped_or_kept_as_the_topic_says() {
     for t in [&dropping, &keeping] {
         assert!(node.take(t, 1).await.is_empty());
     }
-    assert_eq!(node.counts(&dropping), [0, 0, 0, 0]);
-    assert_eq!(node.counts(&keeping), [0, 0, 0, 1]);
+    // The node looks for what has expired by itself too: it may have begun with an item when the consumer comes.
+    until(async || (node.counts(&dropping) == [0, 0, 0, 0]).then_some(())).await;
+    until(async || (node.counts(&keeping) == [0, 0, 0, 1]).then_some(())).await;
     assert_eq!(node.queue.stats(&dropping).unwrap().totals.expired, 1);
 }
 
