@@ -79,12 +79,17 @@ impl Bound {
         runs && (id.0.wrapping_mul(SPREAD) >> 32) % 100 < u64::from(self.binding.shadow_percent)
     }
 
-    /// The version that keeps the item `id` from passing, because it is in quarantine and its policy lets nothing by.
-    pub fn withheld_by(&self, id: ItemId) -> Option<&Arc<Version>> {
-        let version = match &self.canary {
+    /// The version that the item `id` goes to.
+    pub fn version_for(&self, id: ItemId) -> &Arc<Version> {
+        match &self.canary {
             Some(version) if self.is_on_trial(id) => version,
             _ => &self.active,
-        };
+        }
+    }
+
+    /// The version that keeps the item `id` from passing, because it is in quarantine and its policy lets nothing by.
+    pub fn withheld_by(&self, id: ItemId) -> Option<&Arc<Version>> {
+        let version = self.version_for(id);
         let stops = match self.binding.policies.overload {
             Policy::Closed => true,
             Policy::Open | Policy::DeadLetter => false,

@@ -178,10 +178,7 @@ impl Hooks for Chains {
         let now_ms = self.clock.monotonic().0;
         let breakers = self.breakers.lock();
         chain.0.iter().find_map(|bound| {
-            let version = match &bound.canary {
-                Some(canary) if bound.is_on_trial(item) => canary,
-                _ => &bound.active,
-            };
+            let version = bound.version_for(item);
             let rest_ms = breakers.rest_ms(version, now_ms)?;
             let stands_in = |previous: &Arc<Version>| breakers.rest_ms(previous, now_ms).is_none();
             let passes = match bound.binding.policies.overload {

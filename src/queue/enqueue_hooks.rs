@@ -89,7 +89,13 @@ impl Core {
             self.hot.release_keys(&handle.key, &unused).await;
             return Ok((results, self.wal.durable_lsn(), vec![handle.key.clone()]));
         }
-        let keeping = self.keep_keys(&keyed).await?;
+        let keeping = match self.keep_keys(&keyed).await {
+            Ok(keeping) => keeping,
+            Err(error) => {
+                self.give_quota_back(handle.key.namespace(), charged).await;
+                return Err(error);
+            }
+        };
         let (lsn, applying) = match self.log(frame(&groups, &handle, &entries)).await {
             Ok(logged) => logged,
             Err(error) => {
