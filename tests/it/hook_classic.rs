@@ -6,24 +6,12 @@ use serde_json::{Value, json};
 use crate::client::list;
 use crate::guests::Guest;
 use crate::hook_client::{Hooks, Side};
+use crate::hook_verdicts::{REPLACE, reason};
 use crate::server::Server;
 
 /// `new` at 64, `gone` at 80, `too bad` at 96, a header `a: b` from 128 on.
 const TEXTS: &str = r#"(data (i32.const 64) "new") (data (i32.const 80) "gone") (data (i32.const 96) "too bad")
     (data (i32.const 112) "ab") (data (i32.const 128) "\70\00\00\00\01\00\00\00\71\00\00\00\01\00\00\00")"#;
-
-/// Gives verdict `number` with the reason `gone`, `too bad`.
-fn reason(number: u8) -> String {
-    format!(
-        "(i32.store8 offset=8 (local.get $verdict) (i32.const {number}))
-         (i32.store offset=16 (local.get $verdict) (i32.const 80)) (i32.store offset=20 (local.get $verdict) (i32.const 4))
-         (i32.store offset=24 (local.get $verdict) (i32.const 96)) (i32.store offset=28 (local.get $verdict) (i32.const 7))"
-    )
-}
-
-/// Gives verdict 1 with the payload `new`.
-const REPLACE: &str = "(i32.store8 offset=8 (local.get $verdict) (i32.const 1))
-    (i32.store offset=16 (local.get $verdict) (i32.const 64)) (i32.store offset=20 (local.get $verdict) (i32.const 3))";
 
 /// Gives verdict 2 with the payload `new` and the header `a: b`.
 const EDIT: &str = "(i32.store8 offset=8 (local.get $verdict) (i32.const 2))

@@ -89,6 +89,26 @@ fn to_topic(bytes: usize) -> String {
     )
 }
 
+/// Puts a hook of a name and a topic of its own in force, which fails and says `word` of why, and then lets the topic's
+/// items pass without it.
+async fn fails_and_is_passed_over(
+    hooks: &Hooks,
+    number: usize,
+    guest: Guest<'_>,
+    (word, shown): (&str, &str),
+) -> (String, String) {
+    let (hook, topic) = (format!("h{number}"), format!("t{number}"));
+    hooks
+        .put(&hook, Side::Enqueue, guest, json!({ "topic": topic }))
+        .await;
+    let refused = hooks.enqueue(&topic, json!([{"text": "x"}])).await;
+    let told = refused.problem(422, "hook_failed").to_string();
+    assert!(told.contains(word), "{shown:?}: {told}");
+    let open = json!({"topic": topic, "policies": {"error": "open"}});
+    hooks.bind(&hook, 1, Side::Enqueue, open).await;
+    (hook, topic)
+}
+
 #[tokio::test]
 async fn b6_no_hook_sends_an_item_anywhere_but_to_a_topic_of_its_namespace() {
     let server = Server::start().await;
@@ -123,15 +143,7 @@ async fn b6_no_hook_sends_an_item_anywhere_but_to_a_topic_of_its_namespace() {
             item: &item,
             ..Guest::default()
         };
-        let (hook, topic) = (format!("h{number}"), format!("t{number}"));
-        hooks
-            .put(&hook, Side::Enqueue, guest, json!({ "topic": topic }))
-            .await;
-        let refused = hooks.enqueue(&topic, json!([{"text": "x"}])).await;
-        let told = refused.problem(422, "hook_failed").to_string();
-        assert!(told.contains("topic"), "{name:?}: {told}");
-        let open = json!({"topic": topic, "policies": {"error": "open"}});
-        hooks.bind(&hook, 1, Side::Enqueue, open).await;
+        let (hook, topic) = fails_and_is_passed_over(&hooks, number, guest, ("topic", name)).await;
         hooks.enqueue(&topic, json!([{"text": "x"}])).await.ok();
         let items = hooks.dequeue(&topic).await;
         assert_eq!(items.len(), 1, "{name:?}");
@@ -175,21 +187,14 @@ async fn b9_headers_of_the_queues_own_and_broken_ones_are_refused() {
                 (i32.store offset=36 (local.get $verdict) (i32.const 1))",
             ..Guest::default()
         };
-        let (hook, topic) = (format!("h{number}"), format!("t{number}"));
-        hooks
-            .put(&hook, Side::Enqueue, guest, json!({ "topic": topic }))
-            .await;
-        let refused = hooks.enqueue(&topic, json!([{"text": "x"}])).await;
-        let told = refused.problem(422, "hook_failed").to_string();
-        assert!(told.contains("header"), "{name:?}: {value:?}: {told}");
-        let open = json!({"topic": topic, "policies": {"error": "open"}});
-        hooks.bind(&hook, 1, Side::Enqueue, open).await;
+        let shown = format!("{name:?}: {value:?}");
+        let (hook, topic) = fails_and_is_passed_over(&hooks, number, guest, ("header", &shown)).await;
         hooks
             .enqueue(&topic, json!([{"text": "x", "headers": {"mine": "1"}}]))
             .await
             .ok();
         let item: Value = hooks.dequeue(&topic).await.remove(0);
         let kept = json!({"mine": "1", "mq-hook-skipped": format!("{hook}@1")});
-        assert_eq!(item["headers"], kept, "{name:?}: {value:?}");
+        assert_eq!(item["headers"], kept, "{shown}");
     }
 }

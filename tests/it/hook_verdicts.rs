@@ -20,7 +20,7 @@ pub(crate) fn reason(number: u8) -> String {
 }
 
 /// Gives verdict 1 with the payload `new`.
-const REPLACE: &str = "(i32.store8 offset=8 (local.get $verdict) (i32.const 1))
+pub(crate) const REPLACE: &str = "(i32.store8 offset=8 (local.get $verdict) (i32.const 1))
     (i32.store offset=16 (local.get $verdict) (i32.const 64)) (i32.store offset=20 (local.get $verdict) (i32.const 3))";
 
 async fn with(side: Side, item: &str, more: Value) -> (Server, Hooks) {

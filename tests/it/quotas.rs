@@ -264,15 +264,10 @@ async fn what_stored_nothing_is_not_spent() {
     }
 }
 
-#[tokio::test]
-async fn a_flood_of_new_topics_makes_no_more_than_there_may_be() {
-    let server = Server::setup()
-        .set("topics.per_namespace_max", "50")
-        .start()
-        .await;
-    let client = server.client();
-    let asks = (0..200).map(|n| {
-        let topic = client.topic(&format!("t{n}"));
+/// Asks for `count` new topics, all at the same moment and of each client in turn; returns how many were made.
+pub(crate) async fn topics_made(clients: &[Client], count: usize) -> usize {
+    let asks = (0..count).map(|n| {
+        let topic = clients[n % clients.len()].topic(&format!("t{n}"));
         tokio::spawn(async move {
             let items = json!({"items": [{"text": "x"}]});
             topic.client.post(&topic.at("enqueue"), items).await.status
@@ -286,6 +281,17 @@ async fn a_flood_of_new_topics_makes_no_more_than_there_may_be() {
             other => panic!("{other}"),
         }
     }
+    made
+}
+
+#[tokio::test]
+async fn a_flood_of_new_topics_makes_no_more_than_there_may_be() {
+    let server = Server::setup()
+        .set("topics.per_namespace_max", "50")
+        .start()
+        .await;
+    let client = server.client();
+    let made = topics_made(&[client.clone()], 200).await;
     let page = client.get("/v1/namespaces/default/topics?limit=1000").await.ok();
     assert_eq!((made, list(&page["topics"]).len()), (50, 50));
 }

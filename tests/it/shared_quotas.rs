@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, list};
 use crate::postgres::Postgres;
+use crate::quotas::topics_made;
 use crate::redis::RedisServer;
 use crate::server::Server;
 
@@ -142,20 +143,7 @@ async fn a_namespace_has_no_more_topics_on_two_nodes_than_on_one() {
     let (postgres, redis) = (Postgres::shards(1).await, RedisServer::start().await);
     let nodes = nodes_with(&postgres, &redis, ("topics.per_namespace_max", "20")).await;
     // Each node is asked for others, all at the same moment: none has heard yet of what the other makes.
-    let asks = (0..60).map(|n| {
-        let topic = nodes[n % 2].client().topic(&format!("t{n}"));
-        tokio::spawn(async move {
-            let items = json!({"items": [{"text": "x"}]});
-            topic.client.post(&topic.at("enqueue"), items).await.status
-        })
-    });
-    let mut made = 0;
-    for ask in asks.collect::<Vec<_>>() {
-        match ask.await.unwrap() {
-            200 => made += 1,
-            409 => {}
-            other => panic!("{other}"),
-        }
-    }
+    let clients: Vec<_> = nodes.iter().map(Server::client).collect();
+    let made = topics_made(&clients, 60).await;
     assert_eq!(made, 20);
 }

@@ -86,13 +86,7 @@ async fn an_ended_lease_brings_the_item_back(f: Fixture) {
         (vec![], More::Nothing(Some(f.clock.now().plus_ms(1))))
     );
     f.clock.advance(1);
-    let again = f
-        .tier
-        .take(&f.topic, 1, Term::Own, "tester")
-        .await
-        .unwrap()
-        .items
-        .remove(0);
+    let again = f.take_one().await;
     assert_eq!(
         (again.queued.standing.generation, again.queued.standing.attempt),
         (2, 2)
@@ -167,13 +161,7 @@ async fn what_is_put_back_stands_as_before(f: Fixture) {
     f.take(1).await;
     f.tier.untake(&f.topic, &[(ItemId(1), 1)]).await;
     assert_eq!(f.numbers(), [2, 0, 0, 0]);
-    let again = f
-        .tier
-        .take(&f.topic, 1, Term::Own, "tester")
-        .await
-        .unwrap()
-        .items
-        .remove(0);
+    let again = f.take_one().await;
     let standing = again.queued.standing;
     assert_eq!(
         (again.queued.item.id.0, standing.attempt, standing.generation),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, Timestamp};
 use crate::hot::{
     Counts, Finish, Held, HoldRequest, HotTier, Landing, MemoryOptions, MemoryTier, More, RedisOptions,
-    RedisTier, Taken, Term,
+    RedisTier, Taken, TakenItem, Term,
 };
 use crate::model::{Item, ItemId, NodeId, PayloadKind, QueuedItem, SettleCause, Standing, TopicKey};
 use crate::shard::StoredCounts;
@@ -135,6 +135,12 @@ impl Fixture {
 
     pub(super) async fn admit(&self, lsn: u64, items: Vec<QueuedItem>) {
         self.tier.admit(&self.topic, Lsn(lsn), items).await;
+    }
+
+    /// Takes one item, which must be there.
+    pub(super) async fn take_one(&self) -> TakenItem {
+        let taken = self.tier.take(&self.topic, 1, Term::Own, "tester").await;
+        taken.unwrap().items.remove(0)
     }
 
     /// Takes up to `max`; nothing must be overdue.

@@ -1,7 +1,7 @@
 //! What a shard is told, in what order, and what the log must keep until it was.
 
 use super::{Fixture, item, on_every_tier};
-use crate::hot::{Landing, Term};
+use crate::hot::Landing;
 use crate::model::{ItemId, SettleCause};
 use crate::wal::Lsn;
 
@@ -176,13 +176,7 @@ async fn settlements_applied_out_of_order_are_told_in_order(f: Fixture) {
 async fn a_delivery_of_a_stored_item_is_needed(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.flush(1, 9, true).await;
-    let taken = f
-        .tier
-        .take(&f.topic, 1, Term::Own, "tester")
-        .await
-        .unwrap()
-        .items
-        .remove(0);
+    let taken = f.take_one().await;
     assert!(taken.mark);
     f.tier.delivered(&f.topic, Lsn(4), &[ItemId(1)]).await;
     assert_eq!(f.first_need().await, Some(4));
