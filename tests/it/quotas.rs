@@ -291,7 +291,7 @@ async fn a_flood_of_new_topics_makes_no_more_than_there_may_be() {
         .start()
         .await;
     let client = server.client();
-    let made = topics_made(&[client.clone()], 200).await;
+    let made = topics_made(std::slice::from_ref(&client), 200).await;
     let page = client.get("/v1/namespaces/default/topics?limit=1000").await.ok();
     assert_eq!((made, list(&page["topics"]).len()), (50, 50));
 }

@@ -22,10 +22,8 @@ pub(super) struct Cell {
     pub(super) let_go: Arc<Notify>,
     /// Raised when a reserved key is decided by this node.
     pub(super) decided: Arc<Notify>,
-    /// With the number of the call that told them.
+    /// With how often Redis had lost its memory before it was asked for them.
     numbers: Mutex<(u64, Numbers)>,
-    /// Counts calls.
-    calls: AtomicU64,
     /// What an item that was in the shard at the start counts on average.
     cold_item_bytes: AtomicU64,
     /// Counts this node's changes, begun and ended; those that the shard may lack.
@@ -52,7 +50,6 @@ impl Cell {
             let_go: Arc::default(),
             decided: Arc::default(),
             numbers: Mutex::default(),
-            calls: AtomicU64::new(0),
             cold_item_bytes: AtomicU64::new(0),
             changes: AtomicU64::new(1),
             clean_at: AtomicU64::new(0),
@@ -67,16 +64,12 @@ impl Cell {
         self.numbers.lock().1
     }
 
-    /// The number of a call that is made now.
-    pub(super) fn next_call(&self) -> u64 {
-        self.calls.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Notes what `call` told, unless a later one told more: replies are not read in the order of the calls.
-    pub(super) fn set_numbers(&self, call: u64, numbers: Numbers) {
+    /// Notes what a call told that was made after so many losses of Redis' memory, unless one that ran later told more:
+    /// calls neither run nor are their replies read in the order in which they are made.
+    pub(super) fn set_numbers(&self, losses: u64, numbers: Numbers) {
         let mut known = self.numbers.lock();
-        if known.0 < call {
-            *known = (call, numbers);
+        if (known.0, known.1.run) < (losses, numbers.run) {
+            *known = (losses, numbers);
         }
     }
 
@@ -121,16 +114,19 @@ mod tests {
     #[test]
     fn a_late_reply_does_not_overwrite_a_later_one() {
         let cell = Cell::new(TopicKey::parse("ns", "t").unwrap(), Vec::new());
-        let told = |ready| {
+        let told = |run, ready| {
             let mut numbers = Numbers::default();
-            numbers.ready = ready;
+            (numbers.run, numbers.ready) = (run, ready);
             numbers
         };
-        let (first, second) = (cell.next_call(), cell.next_call());
-        cell.set_numbers(second, told(2));
-        cell.set_numbers(first, told(1));
+        cell.set_numbers(0, told(8, 2));
+        cell.set_numbers(0, told(7, 1));
         assert_eq!(cell.numbers().ready, 2);
-        cell.set_numbers(cell.next_call(), told(3));
+        cell.set_numbers(0, told(9, 3));
         assert_eq!(cell.numbers().ready, 3);
+        // Another Redis counts anew.
+        cell.set_numbers(1, told(1, 4));
+        cell.set_numbers(0, told(10, 5));
+        assert_eq!(cell.numbers().ready, 4);
     }
 }

@@ -96,6 +96,8 @@ pub(super) struct Numbers {
     next_cold: Option<Timestamp>,
     /// Items that only the shard has.
     pub(super) cold: u64,
+    /// Which run of the library said so: later ones have larger numbers while Redis keeps its memory.
+    pub(super) run: u64,
 }
 
 impl Numbers {
@@ -122,6 +124,7 @@ impl Numbers {
                 has_floor: *bytes.get(72)? == 1,
                 next_cold: instant(next_cold),
                 cold: u64::from_be_bytes(bytes.get(81..89)?.try_into().ok()?),
+                run: u64::from_be_bytes(bytes.get(89..97)?.try_into().ok()?),
             })
         };
         read().ok_or_else(unreadable)

@@ -212,16 +212,16 @@ impl RedisTier {
             ));
         };
         let link = self.link(cell.slot);
-        let (number, mut reply, letter) = loop {
+        let losses = self.losses.load(Ordering::Acquire);
+        let (mut reply, letter) = loop {
             let connection = link.connection_number();
             let mut call = self.command(cell, &incarnation, operation, connection);
             fill(&mut call);
-            let number = cell.next_call();
             let mut reply = Reply::of(link.send(&call).await?)?;
             match reply.letter()? {
                 // Calls of a newer connection overtook it, and it did nothing.
                 b'O' if link.connection_number() != connection => {}
-                letter => break (number, reply, letter),
+                letter => break (reply, letter),
             }
         };
         if letter == b'O' {
@@ -239,7 +239,7 @@ impl RedisTier {
                 "Redis lost its memory; it is being brought back".into(),
             ));
         }
-        cell.set_numbers(number, Numbers::read(&reply.bytes()?)?);
+        cell.set_numbers(losses, Numbers::read(&reply.bytes()?)?);
         reply.list()
     }
 

@@ -2,17 +2,22 @@
 -- the operation, the number of the connection, and what the operation takes. Replies how the topic is now, then what the
 -- operation replies.
 
+-- Counts what it did, so that whoever is told how a topic is knows which of two replies is the later one: calls that are
+-- under way at once run in an order that only Redis knows. A library that was loaded anew goes on from a later instant.
+local began = call('TIME')
+local runs = tonumber(began[1]) * 1000000 + tonumber(began[2])
+
 -- Ready, scheduled, leased, dead, all with the cold ones; when the first ready one was due; leases ended;
 -- bytes; when something is to be done; ready ones in memory; whether there is a floor; when the next cold
--- one is due; the cold ones.
+-- one is due; the cold ones; which run of the library says so.
 local function numbers(T)
     local function size(set) return call('ZCARD', T.base .. set) end
     local ready, first = size('r'), call('ZRANGE', T.base .. 'r', 0, 0)[1]
     local due = first and (struct.unpack('>I8', first, 5)) or -1
     local at = least(least(next_event(T), first_score(T, 'x')), first_score(T, 'h'))
-    return pack('>I8I8I8I8i8I8I8i8I8I1i8I8', ready + number(T, 'cd'), size('d') + number(T, 'cl'), size('l') + size('h'),
+    return pack('>I8I8I8I8i8I8I8i8I8I1i8I8I8', ready + number(T, 'cd'), size('d') + number(T, 'cl'), size('l') + size('h'),
         size('D') + number(T, 'cx'), due, number(T, 'le'), number(T, 'by'), at or -1, ready, T.m.fl and 1 or 0,
-        T.m.nd and number(T, 'nd') or -1, number(T, 'cd') + number(T, 'cl') + number(T, 'cx'))
+        T.m.nd and number(T, 'nd') or -1, number(T, 'cd') + number(T, 'cl') + number(T, 'cx'), runs)
 end
 
 -- The process that Redis is: another one began with nothing, or with what was once written down or copied.
@@ -26,6 +31,7 @@ local function run(keys, args)
     if not T then return {'O'} end
     local reply = operations[args[6]](T, rest(args, 8))
     close_topic(T)
+    runs = runs + 1
     return {'T', numbers(T), reply}
 end
 
