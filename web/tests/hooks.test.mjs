@@ -166,6 +166,25 @@ test("the log comes live, and failures keep what the hook was given", async () =
   });
 });
 
+test("what a shadow says otherwise is shown beside what counts", async () => {
+  await push(node, "shop", "masks", { module: moduleOf("redact"), config: { fields: ["email"] } });
+  await push(node, "shop", "masks", { module: moduleOf("redact"), config: { fields: ["email", "phone"] } });
+  const bound = { hook: "masks", version: 1, shadow: 2, shadow_percent: 100, topic: "masked", side: "dequeue" };
+  await node.call("PUT", "/v1/namespaces/shop/bindings/masks", bound, { "if-none-match": "*" });
+  await signedIn(async (page) => {
+    await visit(page, "/hooks/shop/masks?tab=shadows");
+    await page.getByText("The shadow said nothing else").waitFor();
+    await node.enqueue("shop", "masked", [{ json: { email: "a@example.com", phone: "555" } }]);
+    await node.call("POST", "/v1/namespaces/shop/topics/masked/dequeue", { max: 1 });
+    await page.locator("[data-row]").first().click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("region", { name: "Version 1, which counted" }).getByText('"phone": "555"').waitFor();
+    await dialog.getByRole("region", { name: "Version 2, the shadow" }).getByText('"phone": "***"').waitFor();
+    const lines = dialog.getByRole("region", { name: "How the payloads differ" }).getByRole("group", { name: "Difference" });
+    await becomes(lines, /− \/phone "555"\s+\+ \/phone "\*\*\*"/);
+  });
+});
+
 test("a version that no binding names is deleted, and the hook with the last", async () => {
   await push(node, "shop", "leaves", { module: moduleOf("redact"), config: { fields: ["email"] } });
   await signedIn(async (page) => {
@@ -214,6 +233,9 @@ for (const look of LOOKS) {
       manifest: { description: "Refuses what does not fit its schema.", keep_failures: true },
       binding: { topic: "orders*", side: "enqueue", policies: { error: "open" } },
     });
+    await push(node, namespace, "validate", { config: { schema: SCHEMA }, note: "with a schema" });
+    const shadowed = { hook: "validate", version: 1, shadow: 2, shadow_percent: 100, topic: "orders*", side: "enqueue", policies: { error: "open" } };
+    await node.call("PUT", `/v1/namespaces/${namespace}/bindings/validate`, shadowed, { "if-match": "*" });
     await node.call("PUT", `/v1/namespaces/${namespace}/hooks/redact/tests/masks-email`, redactCase);
     await node.call("PUT", `/v1/namespaces/${namespace}/hooks/redact/tests/text-passes`, { side: "dequeue", item: { text: "a" }, expect: { verdict: "defer" } });
     await node.call("POST", `/v1/namespaces/${namespace}/hooks/talks/versions`, { wat: logHook("an order came by") });
@@ -258,6 +280,9 @@ for (const look of LOOKS) {
       await visit(page, `/hooks/${namespace}/validate?tab=failures`);
       await page.locator("[data-row]").first().waitFor();
       await shot("hook-failures");
+      await visit(page, `/hooks/${namespace}/validate?tab=shadows`);
+      await page.locator("[data-row]").first().waitFor();
+      await shot("hook-shadows");
     });
   });
 }

@@ -10,6 +10,7 @@ import { href, query } from "../../router";
 import { Bindings } from "./Bindings";
 import { Failures } from "./Failures";
 import { Log } from "./Log";
+import { Shadows } from "./Shadows";
 import { TestCases } from "./TestCases";
 import { TryIt } from "./TryIt";
 import { Upload } from "./Upload";
@@ -23,6 +24,7 @@ const TABS = [
   ["tests", "Test cases"],
   ["log", "Log"],
   ["failures", "Failures"],
+  ["shadows", "Shadows"],
 ] as const;
 
 export interface HookNames {
@@ -112,6 +114,8 @@ function Part({ tab, part }: { tab: string; part: HookPart }) {
       return <Log {...part.names} />;
     case "failures":
       return <Failures {...part} />;
+    case "shadows":
+      return <Shadows {...part} />;
     default:
       return <Bindings {...part} />;
   }

@@ -46,7 +46,7 @@ export function Outcome({ run: { data: run, text }, item, onKeep }: Props) {
 }
 
 /** The outcome in half a line. */
-function brief(tried: Tried): string {
+export function brief(tried: Schema["HookSaid"]): string {
   if (tried.failure) return tried.failure;
   if (tried.reason) return `${tried.reason.code}: ${tried.reason.message}`;
   if (tried.delay_ms !== undefined) return `for ${format.duration(tried.delay_ms)}`;
@@ -88,7 +88,8 @@ function Fact({ name, value }: { name: string; value: string }) {
   );
 }
 
-function ChangeView({ change, text, before, title }: { change: Change; text: string; before: string | undefined; title: string }) {
+/** What changes about an item: `text` is that of `change`, and `before` that of the JSON it was, where that is known. */
+export function ChangeView({ change, text, before, title }: { change: Change; text: string; before: string | undefined; title: string }) {
   const payload = payloadOf(change, textAt(text, ["json"]));
   const others: [string, string | undefined][] = [
     ["Topic", change.topic],
@@ -128,7 +129,7 @@ const pointed = (json: string, path: string): string | undefined =>
   textAt(json, path.split("/").slice(1).map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~")));
 
 /** A patch, whose text is `text`, as lines that go and lines that come. */
-function Diff({ diff, text, before }: { diff: Schema["PayloadDiff"]; text: string; before: string | undefined }) {
+export function Diff({ diff, text, before }: { diff: Schema["PayloadDiff"]; text: string; before: string | undefined }) {
   if (diff.kind === "same") return <p class="dim">The payload stays the same.</p>;
   if (!diff.patch) {
     return (
