@@ -10,9 +10,11 @@ mod error;
 mod fair;
 mod fuel;
 mod gate;
+mod gather;
 mod host;
 mod inspect;
 mod modules;
+mod slices;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -42,6 +44,7 @@ use self::child::{Compiled, compile};
 use self::configure::Kind;
 use self::fuel::Samples;
 use self::gate::Gate;
+use self::gather::Gathering;
 use self::modules::{Module, Modules, Room};
 use self::threads::{Execute, Threads};
 use self::ticker::Ticker;
@@ -163,6 +166,7 @@ pub struct Engine {
     threads: Threads,
     source: Arc<dyn ModuleSource>,
     gate: Gate,
+    gathering: Gathering,
     /// Rehearsals run beside the hook threads: not many at once.
     rehearsals: Turns,
     payload_bytes_max: AtomicUsize,
@@ -231,6 +235,7 @@ impl Engine {
             threads,
             source,
             gate: Gate::default(),
+            gathering: Gathering::default(),
             rehearsals: Turns::new(REHEARSALS_MAX),
             payload_bytes_max: AtomicUsize::new(options.payload_bytes_max),
             clock,
@@ -437,12 +442,16 @@ impl Drop for Engine {
 impl Runner for Engine {
     async fn call(&self, call: Call) -> Report {
         let digest = call.version.digest;
-        if !self.machine.running.is_ready(digest) {
+        let module = self.machine.running.in_memory(digest);
+        if module.is_none() && !self.machine.running.is_ready(digest) {
             self.compile_later(digest, &call.version.namespace);
             return not_run("its module is being compiled", Duration::from_secs(1));
         }
         let sample = self.machine.samples.choose(&call);
-        let report = self.threads.call(call).await;
+        let report = match module {
+            Some(module) => self.call_gathered(&module, call).await,
+            None => self.threads.call(call).await,
+        };
         if let Some(sample) = sample
             && report.outcome.is_ok()
         {
@@ -526,10 +535,13 @@ impl Execute for Machine {
         };
         let _ticking = self.ticker.begin();
         self.busy.fetch_add(1, Ordering::Relaxed);
+        let began = self.uptime.elapsed();
         let report = match call.version.manifest.instance {
             InstanceMode::Fresh => self.fresh(&module, call),
             InstanceMode::Warm => self.warm(&module, call),
         };
+        let took = self.uptime.elapsed().saturating_sub(began);
+        module.pace.note(call.range.len(), took);
         self.busy.fetch_sub(1, Ordering::Relaxed);
         report
     }

@@ -293,12 +293,13 @@ async fn d3_calls_without_a_place_wait_and_are_then_turned_away() {
         .set("hooks.threads", "2")
         .set("hooks.queue_per_namespace", "4")
         .set("hooks.wait_max", "200ms")
+        .set("hooks.item_time", "500ms")
         .start()
         .await;
     let client = server.client();
     let slow = Guest {
         body:
-            "(local.set $n (i64.const 2000000)) (loop $l (local.set $n (i64.sub (local.get $n) (i64.const 1)))
+            "(local.set $n (i64.const 1000000)) (loop $l (local.set $n (i64.sub (local.get $n) (i64.const 1)))
             (br_if $l (i64.ne (local.get $n) (i64.const 0))))",
         ..Guest::default()
     };

@@ -171,7 +171,8 @@ fn time_ms(limits: &HookLimits, call: &Call) -> u32 {
     }
 }
 
-fn bytes_out(verdicts: &Verdicts) -> u64 {
+/// Bytes that the verdicts hold.
+pub(super) fn bytes_out(verdicts: &Verdicts) -> u64 {
     match verdicts {
         Verdicts::Enqueue(verdicts) => verdicts.iter().flatten().map(enqueue_bytes).sum(),
         Verdicts::Dequeue(verdicts) => verdicts.iter().flatten().map(dequeue_bytes).sum(),

@@ -11,6 +11,7 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
 use super::bindings::{function, interface};
 use super::cache::{ArtefactKey, Cache};
+use super::gather::Pace;
 use super::host::{Host, linker};
 use crate::model::{Digest, Side};
 
@@ -20,6 +21,8 @@ pub(super) struct Module {
     enqueue: Option<ComponentExportIndex>,
     dequeue: Option<ComponentExportIndex>,
     last_use: AtomicU64,
+    /// How long its items take.
+    pub(super) pace: Pace,
     /// Of its compiled form.
     bytes: u64,
 }
@@ -81,13 +84,20 @@ impl Modules {
         self.loaded.read().contains_key(&digest) || self.cache.contains(self.key(digest))
     }
 
+    /// The module of `digest` while it is in memory.
+    pub(super) fn in_memory(&self, digest: Digest) -> Option<Arc<Module>> {
+        let loaded = self.loaded.read();
+        let module = loaded.get(&digest)?;
+        module
+            .last_use
+            .store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        Some(module.clone())
+    }
+
     /// The module of `digest`: from memory, or mapped from the cache, or `None` when it must be compiled.
     pub(super) fn get(&self, digest: Digest) -> Option<Arc<Module>> {
-        if let Some(module) = self.loaded.read().get(&digest) {
-            module
-                .last_use
-                .store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-            return Some(module.clone());
+        if let Some(module) = self.in_memory(digest) {
+            return Some(module);
         }
         let artefact = self.cache.get(self.key(digest))?;
         match self.load(&artefact) {
@@ -159,6 +169,7 @@ impl Modules {
             dequeue: export(Side::Dequeue),
             pre: self.linker.instantiate_pre(&component)?,
             last_use: AtomicU64::new(0),
+            pace: Pace::default(),
             bytes: artefact.len() as u64,
         })
     }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::super::{Call, Failure, Report};
 use super::call::{failed, not_run};
 use super::fair::{CpuQuotas, Fair, Refusal};
+use super::slices::ask_for_short_slices;
 use crate::clock::Stopwatch;
 use crate::model::Namespace;
 
@@ -102,7 +103,10 @@ impl Threads {
             let handle = std::thread::Builder::new()
                 .name(format!("hook-{number}"))
                 .stack_size(STACK_BYTES)
-                .spawn(move || shared.work(&*execute))?;
+                .spawn(move || {
+                    ask_for_short_slices();
+                    shared.work(&*execute);
+                })?;
             threads.handles.lock().push(handle);
         }
         Ok(threads)

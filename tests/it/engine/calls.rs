@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqueue::hooks::{DequeueVerdict, EnqueueVerdict, LogLevel, Runner, Verdicts};
+use futures_util::future::join_all;
+use mqueue::hooks::{DequeueVerdict, EnqueueVerdict, Failure, LogLevel, Report, Runner, Verdicts, Version};
 use mqueue::model::{InputMode, Side};
 
 use super::{Node, call, enqueued, replaced, version, warm};
@@ -43,6 +44,66 @@ async fn a_guest_changes_payloads_one_by_one() {
     let mut part = call(&version, Side::Enqueue, &["one", "two", "three"]);
     part.range = 1..2;
     assert_eq!(enqueued(&node.engine.call(part).await), [replaced("TWO")]);
+}
+
+/// What fifty calls of one item each are told that come at the same moment.
+async fn at_once(
+    node: &Node,
+    version: &Arc<Version>,
+    text: impl Fn(usize) -> String,
+) -> Vec<(String, Report)> {
+    let calls = (0..50).map(|number| {
+        let text = text(number);
+        let call = call(version, Side::Enqueue, &[&text]);
+        async move { (text, node.engine.call(call).await) }
+    });
+    join_all(calls).await
+}
+
+#[tokio::test]
+async fn calls_that_come_at_once_are_made_as_one_and_told_of_their_own_items() {
+    let node = Node::start();
+    let guest = Guest {
+        imports: LOG,
+        fields: r#"(data (i32.const 16) "once a call")"#,
+        body: "(call $log (i32.const 2) (i32.const 16) (i32.const 11))",
+        item: UPPER,
+    };
+    let version = Arc::new(node.version(&guest.enqueue()).await);
+    let mut made = 50;
+    // On a busy machine it takes some calls until it is known that they are short.
+    for _ in 0..200 {
+        let reports = at_once(&node, &version, |number| format!("item {number}")).await;
+        for (text, report) in &reports {
+            assert_eq!(enqueued(report), [replaced(&text.to_uppercase())]);
+            let bytes = text.len() as u64;
+            assert_eq!((report.usage.bytes_in, report.usage.bytes_out), (bytes, bytes));
+        }
+        made = reports.iter().map(|(_, report)| report.log.len()).sum();
+        if made < 25 {
+            break;
+        }
+    }
+    assert!((1..25).contains(&made), "{made} calls were made for fifty");
+}
+
+#[tokio::test]
+async fn no_call_fails_for_what_another_asked() {
+    let node = Node::start();
+    let guest = Guest {
+        item: "(if (i32.eq (i32.load8_u (i32.load offset=60 (local.get $item))) (i32.const 98)) (then unreachable))",
+        ..Guest::default()
+    };
+    let version = Arc::new(node.version(&guest.enqueue()).await);
+    for _ in 0..3 {
+        let text = |number| if number == 7 { "bad" } else { "good" }.to_owned();
+        for (text, report) in at_once(&node, &version, text).await {
+            match &*text {
+                "bad" => assert!(matches!(report.outcome, Err(Failure::Trap(_))), "{report:?}"),
+                _ => assert_eq!(enqueued(&report), [Ok(EnqueueVerdict::Keep)]),
+            }
+        }
+    }
 }
 
 #[tokio::test]

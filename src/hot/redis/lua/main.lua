@@ -2,10 +2,14 @@
 -- the operation, the number of the connection, and what the operation takes. Replies how the topic is now, then what the
 -- operation replies.
 
+local SERVER = call('INFO', 'server')
+
+-- The process that Redis is: another one began with nothing, or with what was once written down or copied.
+local PROCESS = string.match(SERVER, 'run_id:(%w+)') or 'unknown'
+
 -- Counts what it did, so that whoever is told how a topic is knows which of two replies is the later one: calls that are
 -- under way at once run in an order that only Redis knows. A library that was loaded anew goes on from a later instant.
-local began = call('TIME')
-local runs = tonumber(began[1]) * 1000000 + tonumber(began[2])
+local runs = tonumber(string.match(SERVER, 'server_time_usec:(%d+)') or 0)
 
 -- Ready, scheduled, leased, dead, all with the cold ones; when the first ready one was due; leases ended;
 -- bytes; when something is to be done; ready ones in memory; whether there is a floor; when the next cold
@@ -19,9 +23,6 @@ local function numbers(T)
         size('D') + number(T, 'cx'), due, number(T, 'le'), number(T, 'by'), at or -1, ready, T.m.fl and 1 or 0,
         T.m.nd and number(T, 'nd') or -1, number(T, 'cd') + number(T, 'cl') + number(T, 'cx'), runs)
 end
-
--- The process that Redis is: another one began with nothing, or with what was once written down or copied.
-local PROCESS = string.match(call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
 
 local function is_of_this_process(incarnation) return sub(incarnation, -#PROCESS) == PROCESS end
 

@@ -1,0 +1,380 @@
+//! Calls that come at the same time and could as well have come as one request are made as one.
+//!
+//! To make an instance, to hand a call to a thread and its answer back takes much longer than a short call itself. So what
+//! asks the same version about items of the same topic for the same principal, while a call like it is under way, goes
+//! with the next one: the contract has lists of items. Nobody waits when nothing is under way. This is for modules whose
+//! items take little time: others are better off on several threads at once. A call that fails is made once more for
+//! each request by itself, so that none fails for another's items.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::Engine;
+use super::bindings::ItemIn;
+use super::call::{bytes_out, not_run};
+use super::modules::Module;
+use crate::hooks::{Call, Failure, HookItem, Report, Usage, Verdicts};
+use crate::model::{Side, TopicKey};
+
+/// Most items of such a call.
+const ITEMS_MAX: usize = 100;
+/// So many such calls are under way at most while others like them wait.
+const UNDER_WAY_MAX: usize = 2;
+/// Most bytes of their payloads.
+const PAYLOADS_BYTES_MAX: usize = 256 << 10;
+/// An item that takes longer is not short, in nanoseconds.
+const ITEM_NS_MAX: u64 = 200_000;
+/// How long such a call should take at most, going by the calls before, in nanoseconds.
+const CALL_NS_MAX: u64 = 5_000_000;
+/// How long calls of a module are made by themselves after one for several failed, in milliseconds.
+const APART_MS: u64 = 10_000;
+
+/// How long the items of a module take.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// In nanoseconds, going by the last calls.
+    item_ns: AtomicU64,
+    /// Until then no calls are gathered, in milliseconds since the engine started.
+    apart_until_ms: AtomicU64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            item_ns: AtomicU64::new(u64::MAX),
+            apart_until_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Pace {
+    /// A call of so many items took so long. Two at the same time may be counted as one.
+    pub(super) fn note(&self, items: usize, took: Duration) {
+        let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let an_item = took_ns / u64::try_from(items.max(1)).unwrap_or(1);
+        let smoothed = match self.item_ns.load(Ordering::Relaxed) {
+            u64::MAX => an_item,
+            before => before - before / 8 + an_item / 8,
+        };
+        self.item_ns.store(smoothed, Ordering::Relaxed);
+    }
+
+    /// How many items may go in one call; none when its items are not short.
+    fn items_max(&self, now: Duration) -> Option<usize> {
+        let item_ns = self.item_ns.load(Ordering::Relaxed);
+        let is_short = item_ns <= ITEM_NS_MAX && millis(now) >= self.apart_until_ms.load(Ordering::Relaxed);
+        let in_time = usize::try_from(CALL_NS_MAX / item_ns.max(1)).unwrap_or(ITEMS_MAX);
+        is_short.then(|| in_time.min(ITEMS_MAX))
+    }
+
+    fn keep_apart(&self, now: Duration) {
+        self.apart_until_ms
+            .store(millis(now) + APART_MS, Ordering::Relaxed);
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What calls have in common that may be one. A hook tells them apart by their items alone, and by the time, in which
+/// they follow each other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Likeness {
+    /// The address of the version, which each of its calls holds.
+    version: usize,
+    side: Side,
+    topic: TopicKey,
+    principal: Arc<str>,
+    scopes: Arc<[Box<str>]>,
+}
+
+impl Likeness {
+    fn of(call: &Call) -> Self {
+        let context = &*call.context;
+        Self {
+            version: Arc::as_ptr(&call.version).addr(),
+            side: call.side,
+            topic: context.topic.clone(),
+            principal: context.principal.clone(),
+            scopes: context.scopes.clone(),
+        }
+    }
+}
+
+/// A call that waits for the one it goes with. It is answered `None` when it is to be made by itself.
+struct Waiting {
+    call: Call,
+    reply: oneshot::Sender<Option<Report>>,
+}
+
+/// The calls that wait, where some like them are under way or about to be.
+#[derive(Default)]
+pub(super) struct Gathering(Mutex<HashMap<Likeness, Group>>);
+
+#[derive(Default)]
+struct Group {
+    waiting: Vec<Waiting>,
+    /// Those who see to them.
+    seeing: usize,
+}
+
+impl Gathering {
+    /// Lets `waiting` wait, unless `most` do already.
+    fn join(&self, likeness: &Likeness, waiting: Waiting, most: usize) -> Joined {
+        let mut gathering = self.0.lock();
+        let group = gathering.entry_ref(likeness).or_default();
+        if group.waiting.len() >= most {
+            return Joined::Refused;
+        }
+        group.waiting.push(waiting);
+        if group.seeing == UNDER_WAY_MAX {
+            return Joined::Others;
+        }
+        group.seeing += 1;
+        Joined::First
+    }
+
+    /// Takes those that go with the next call; when there are none, whoever sees to them need not any more.
+    fn next(&self, likeness: &Likeness, items_max: usize) -> Vec<Waiting> {
+        let mut gathering = self.0.lock();
+        let Some(group) = gathering.get_mut(likeness) else {
+            return Vec::new();
+        };
+        let (mut items, mut bytes, mut count) = (0, 0, 0);
+        for waiting in &group.waiting {
+            items += waiting.call.range.len();
+            bytes += payload_bytes(&waiting.call);
+            if count > 0 && (items > items_max || bytes > PAYLOADS_BYTES_MAX) {
+                break;
+            }
+            count += 1;
+        }
+        let rest = group.waiting.split_off(count);
+        let next = std::mem::replace(&mut group.waiting, rest);
+        if count == 0 {
+            group.leave();
+            if group.seeing == 0 {
+                gathering.remove(likeness);
+            }
+        }
+        next
+    }
+
+    /// One of those who see to calls ends before its time: when nobody is left, they are made by those who wait.
+    fn desert(&self, likeness: &Likeness) {
+        let mut gathering = self.0.lock();
+        if let Some(group) = gathering.get_mut(likeness) {
+            group.leave();
+            if group.seeing == 0 {
+                gathering.remove(likeness);
+            }
+        }
+    }
+}
+
+impl Group {
+    fn leave(&mut self) {
+        self.seeing = self.seeing.saturating_sub(1);
+    }
+}
+
+/// Whom a call waits with.
+enum Joined {
+    /// Few like it are under way: somebody has to see to it.
+    First,
+    Others,
+    Refused,
+}
+
+/// Whoever sees to the calls that wait.
+struct Seeing {
+    engine: Arc<Engine>,
+    likeness: Likeness,
+    has_ended: bool,
+}
+
+impl Drop for Seeing {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.engine.gathering.desert(&self.likeness);
+        }
+    }
+}
+
+fn payload_bytes(call: &Call) -> usize {
+    call.items().iter().map(|item| item.item.payload.len()).sum()
+}
+
+impl Engine {
+    /// Has `call` made, together with those like it where that is quicker.
+    pub(super) async fn call_gathered(&self, module: &Arc<Module>, call: Call) -> Report {
+        let is_short = || module.pace.items_max(self.machine.uptime.elapsed()).is_some();
+        let goes_with_others = !call.rehearsal
+            && call.range.len() <= ITEMS_MAX / 2
+            && payload_bytes(&call) <= PAYLOADS_BYTES_MAX / 2
+            && is_short();
+        let Some(engine) = self.this.upgrade().filter(|_| goes_with_others) else {
+            return self.threads.call(call).await;
+        };
+        let (reply, report) = oneshot::channel();
+        let likeness = Likeness::of(&call);
+        let waiting = Waiting {
+            call: call.clone(),
+            reply,
+        };
+        match self
+            .gathering
+            .join(&likeness, waiting, self.options.queue_per_namespace)
+        {
+            Joined::First => {
+                let seeing = Seeing {
+                    engine,
+                    likeness,
+                    has_ended: false,
+                };
+                // Whoever asks may leave; the others are still there.
+                tokio::spawn(seeing.see_to(module.clone()));
+            }
+            Joined::Others => {}
+            Joined::Refused => {
+                let detail = "too many calls of the namespace's hooks are waiting";
+                return not_run(detail, Duration::from_secs(1));
+            }
+        }
+        match report.await {
+            Ok(Some(report)) => report,
+            _ => self.threads.call(call).await,
+        }
+    }
+}
+
+impl Seeing {
+    /// Makes the calls that wait until none does.
+    async fn see_to(mut self, module: Arc<Module>) {
+        let (engine, pace) = (self.engine.clone(), &module.pace);
+        let uptime = || engine.machine.uptime.elapsed();
+        loop {
+            // Requests that are here already get to ask.
+            tokio::task::yield_now().await;
+            let items_max = pace.items_max(uptime()).unwrap_or(1);
+            let group = engine.gathering.next(&self.likeness, items_max);
+            let calls = group.iter().map(|waiting| &waiting.call);
+            let Some(call) = as_one(calls.clone()) else {
+                self.has_ended = true;
+                return;
+            };
+            let report = engine.threads.call(call).await;
+            let parts = if is_too_much(&report) && group.len() > 1 {
+                pace.keep_apart(uptime());
+                vec![None; group.len()]
+            } else {
+                apart(report, calls)
+            };
+            for (waiting, part) in group.into_iter().zip(parts) {
+                // Whoever asked may be gone: the call was made all the same.
+                let _ = waiting.reply.send(part);
+            }
+        }
+    }
+}
+
+/// Whether a call for several failed, or had no room for all that it logged, so that each is better off alone.
+fn is_too_much(report: &Report) -> bool {
+    match &report.outcome {
+        Ok(_) => report.usage.log_lines_dropped > 0,
+        Err(failure) => !matches!(failure, Failure::Overload { .. }),
+    }
+}
+
+/// The one call for all of `calls`; none when there are none.
+fn as_one<'a>(mut calls: impl ExactSizeIterator<Item = &'a Call> + Clone) -> Option<Call> {
+    let latest = calls.clone().max_by_key(|call| call.context.now)?;
+    if calls.len() == 1 {
+        return calls.next().cloned();
+    }
+    let items: Arc<[HookItem]> = calls.flat_map(Call::items).cloned().collect();
+    Some(Call {
+        range: 0..items.len(),
+        items,
+        ..latest.clone()
+    })
+}
+
+/// What the report of the one call says to each of `calls`. What cannot be told apart is the first one's.
+fn apart<'a>(report: Report, calls: impl ExactSizeIterator<Item = &'a Call>) -> Vec<Option<Report>> {
+    if calls.len() == 1 {
+        return vec![Some(report)];
+    }
+    let Report { outcome, usage, log } = report;
+    let all = outcome.as_ref().map_or(1, Verdicts::len).max(1);
+    let (mut left, mut log) = (outcome, Some(log));
+    let part = |call: &Call| {
+        let outcome = match &mut left {
+            Ok(verdicts) => Ok(first_of(verdicts, call.range.len())),
+            Err(failure) => Err(failure.clone()),
+        };
+        let input = call.version.manifest.input;
+        let bytes_in = call.items().iter().map(|item| ItemIn::of(item, input).bytes());
+        let first = log.take();
+        let of_first = u32::from(first.is_some());
+        let usage = Usage {
+            run: usage.run.mul_f64(call.range.len() as f64 / all as f64),
+            bytes_in: bytes_in.sum(),
+            bytes_out: outcome.as_ref().map_or(0, bytes_out),
+            host_calls: usage.host_calls * of_first,
+            log_lines_dropped: usage.log_lines_dropped * of_first,
+            ..usage
+        };
+        Some(Report {
+            outcome,
+            usage,
+            log: first.unwrap_or_default(),
+        })
+    };
+    calls.map(part).collect()
+}
+
+/// Takes the first `count` of `verdicts`.
+fn first_of(verdicts: &mut Verdicts, count: usize) -> Verdicts {
+    match verdicts {
+        Verdicts::Enqueue(list) => Verdicts::Enqueue(list.drain(..count.min(list.len())).collect()),
+        Verdicts::Dequeue(list) => Verdicts::Dequeue(list.drain(..count.min(list.len())).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn only_calls_of_modules_whose_items_are_short_are_gathered() {
+        let pace = Pace::default();
+        assert_eq!(pace.items_max(NOW), None, "nobody knows yet");
+        pace.note(1, Duration::from_micros(40));
+        assert_eq!(pace.items_max(NOW), Some(ITEMS_MAX));
+        // As many as take five milliseconds.
+        (0..100).for_each(|_| pace.note(2, Duration::from_micros(200)));
+        let most = pace.items_max(NOW).unwrap();
+        assert!((45..=55).contains(&most), "{most} items");
+        pace.note(1, Duration::from_millis(20));
+        assert_eq!(pace.items_max(NOW), None);
+    }
+
+    #[test]
+    fn after_a_failure_calls_are_made_by_themselves_for_a_while() {
+        let pace = Pace::default();
+        pace.note(1, Duration::from_micros(40));
+        pace.keep_apart(NOW);
+        let end = NOW + Duration::from_millis(APART_MS);
+        assert_eq!(pace.items_max(end - Duration::from_millis(1)), None);
+        assert_eq!(pace.items_max(end), Some(ITEMS_MAX));
+    }
+}
