@@ -293,7 +293,7 @@ const LONG: &[(&str, usize, &str)] = &[
     ),
     (
         "src/hooks/engine.rs",
-        550,
+        560,
         "one facade: everything the engine is asked for",
     ),
     (
