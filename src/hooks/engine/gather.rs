@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::Engine;
 use super::bindings::ItemIn;
-use super::call::{bytes_out, not_run};
+use super::call::bytes_out;
 use super::modules::Module;
 use crate::hooks::{Call, Failure, HookItem, Report, Usage, Verdicts};
 use crate::model::{Side, TopicKey};
@@ -107,7 +107,7 @@ impl Likeness {
     }
 }
 
-/// A call that waits for the one it goes with. It is answered `None` when it is to be made by itself.
+/// A call that waits for the one it goes with. It is answered `None`, or not at all, when it is to be made by itself.
 struct Waiting {
     call: Call,
     reply: oneshot::Sender<Option<Report>>,
@@ -125,22 +125,21 @@ struct Group {
 }
 
 impl Gathering {
-    /// Lets `waiting` wait, unless `most` do already.
-    fn join(&self, likeness: &Likeness, waiting: Waiting, most: usize) -> Joined {
+    /// Lets `waiting` wait; true when few like it are under way, and somebody has to see to it. Where `most` wait
+    /// already, it is dropped, and whoever asked is on his own.
+    fn join(&self, likeness: &Likeness, waiting: Waiting, most: usize) -> bool {
         let mut gathering = self.0.lock();
         let group = gathering.entry_ref(likeness).or_default();
         if group.waiting.len() >= most {
-            return Joined::Refused;
+            return false;
         }
         group.waiting.push(waiting);
-        if group.seeing == UNDER_WAY_MAX {
-            return Joined::Others;
-        }
-        group.seeing += 1;
-        Joined::First
+        let are_few = group.seeing < UNDER_WAY_MAX;
+        group.seeing += usize::from(are_few);
+        are_few
     }
 
-    /// Takes those that go with the next call; when there are none, whoever sees to them need not any more.
+    /// Takes those that go with the next call.
     fn next(&self, likeness: &Likeness, items_max: usize) -> Vec<Waiting> {
         let mut gathering = self.0.lock();
         let Some(group) = gathering.get_mut(likeness) else {
@@ -156,54 +155,30 @@ impl Gathering {
             count += 1;
         }
         let rest = group.waiting.split_off(count);
-        let next = std::mem::replace(&mut group.waiting, rest);
-        if count == 0 {
-            group.leave();
-            if group.seeing == 0 {
-                gathering.remove(likeness);
-            }
-        }
-        next
+        std::mem::replace(&mut group.waiting, rest)
     }
 
-    /// One of those who see to calls ends before its time: when nobody is left, they are made by those who wait.
-    fn desert(&self, likeness: &Likeness) {
+    /// One of those who see to calls does so no more. When nobody is left, who came last is on his own.
+    fn leave(&self, likeness: &Likeness) {
         let mut gathering = self.0.lock();
         if let Some(group) = gathering.get_mut(likeness) {
-            group.leave();
+            group.seeing -= 1;
             if group.seeing == 0 {
                 gathering.remove(likeness);
             }
         }
     }
-}
-
-impl Group {
-    fn leave(&mut self) {
-        self.seeing = self.seeing.saturating_sub(1);
-    }
-}
-
-/// Whom a call waits with.
-enum Joined {
-    /// Few like it are under way: somebody has to see to it.
-    First,
-    Others,
-    Refused,
 }
 
 /// Whoever sees to the calls that wait.
 struct Seeing {
     engine: Arc<Engine>,
     likeness: Likeness,
-    has_ended: bool,
 }
 
 impl Drop for Seeing {
     fn drop(&mut self) {
-        if !self.has_ended {
-            self.engine.gathering.desert(&self.likeness);
-        }
+        self.engine.gathering.leave(&self.likeness);
     }
 }
 
@@ -228,24 +203,10 @@ impl Engine {
             call: call.clone(),
             reply,
         };
-        match self
-            .gathering
-            .join(&likeness, waiting, self.options.queue_per_namespace)
-        {
-            Joined::First => {
-                let seeing = Seeing {
-                    engine,
-                    likeness,
-                    has_ended: false,
-                };
-                // Whoever asks may leave; the others are still there.
-                tokio::spawn(seeing.see_to(module.clone()));
-            }
-            Joined::Others => {}
-            Joined::Refused => {
-                let detail = "too many calls of the namespace's hooks are waiting";
-                return not_run(detail, Duration::from_secs(1));
-            }
+        let most = self.options.queue_per_namespace;
+        if self.gathering.join(&likeness, waiting, most) {
+            // Whoever asks may leave; the others are still there.
+            tokio::spawn(Seeing { engine, likeness }.see_to(module.clone()));
         }
         match report.await {
             Ok(Some(report)) => report,
@@ -256,8 +217,8 @@ impl Engine {
 
 impl Seeing {
     /// Makes the calls that wait until none does.
-    async fn see_to(mut self, module: Arc<Module>) {
-        let (engine, pace) = (self.engine.clone(), &module.pace);
+    async fn see_to(self, module: Arc<Module>) {
+        let (engine, pace) = (&self.engine, &module.pace);
         let uptime = || engine.machine.uptime.elapsed();
         loop {
             // Requests that are here already get to ask.
@@ -266,7 +227,6 @@ impl Seeing {
             let group = engine.gathering.next(&self.likeness, items_max);
             let calls = group.iter().map(|waiting| &waiting.call);
             let Some(call) = as_one(calls.clone()) else {
-                self.has_ended = true;
                 return;
             };
             let report = engine.threads.call(call).await;
