@@ -172,6 +172,15 @@ impl Clock {
         }))
     }
 
+    /// The machine's clock after it was set back from `at`: it stands there until the machine comes up to that.
+    #[cfg(test)]
+    pub(crate) fn set_back_from(at: Timestamp) -> Self {
+        Self(Arc::new(Source::System {
+            started: system_instant(),
+            latest_ms: AtomicI64::new(at.ms()),
+        }))
+    }
+
     /// A clock that stands at `start` until [`Clock::advance`] moves it: for tests and simulations.
     pub fn manual(start: Timestamp) -> Self {
         Self(Arc::new(Source::Manual {
@@ -199,6 +208,11 @@ impl Clock {
             }
             Source::Manual { monotonic_ms, .. } => Monotonic(monotonic_ms.load(Ordering::Relaxed)),
         }
+    }
+
+    /// Whether it is moved by hand.
+    pub fn is_manual(&self) -> bool {
+        matches!(&*self.0, Source::Manual { .. })
     }
 
     /// Moves a manual clock, both its readings, by `ms`; the machine's clock is left alone.

@@ -298,6 +298,10 @@ pub trait HotTier: Send + Sync + 'static {
     /// called; their generation stays. Those of which another lease began meanwhile are left alone.
     async fn untake(&self, topic: &TopicKey, taken: &[(ItemId, u32)]);
 
+    /// Now by the clock that the leases of a topic run on, which nodes may share: no later than when it says that one ends
+    /// does it end.
+    fn lease_now(&self, topic: &TopicKey) -> Timestamp;
+
     /// Holds items for a settlement, each alone.
     async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Result<Vec<Held>, HotError>;
 

@@ -91,7 +91,10 @@ impl Core {
         let now = self.clock.now();
         for (hand, outcomes) in hands.iter_mut().zip(outcomes) {
             let Some(outcomes) = outcomes else { continue };
-            let taken = std::mem::take(&mut hand.items);
+            let (taken, lease_now) = (
+                std::mem::take(&mut hand.items),
+                self.hot.lease_now(&hand.handle.key),
+            );
             for (mut taken, outcome) in taken.into_iter().zip(outcomes) {
                 let (id, standing) = (taken.queued.item.id, &taken.queued.standing);
                 let generation = standing.generation;
@@ -103,7 +106,7 @@ impl Core {
                     Ok(view) => {
                         if hand.handle.settings().delivery != Delivery::AtMostOnce {
                             let lease_ms = request.lease_ms.unwrap_or(taken.queued.item.lease_ms);
-                            taken.queued.standing.lease(now, lease_ms.into());
+                            taken.queued.standing.lease(lease_now, lease_ms.into());
                         }
                         taken.queued.item = view;
                         hand.items.push(taken);

@@ -261,7 +261,7 @@ impl Core {
         results: &mut [SettleResult],
     ) -> Outcome {
         let Group { handle, actions } = group;
-        let now = self.clock.now();
+        let (now, lease_now) = (self.clock.now(), self.hot.lease_now(&handle.key));
         let mut acked = Vec::new();
         let mut turnarounds_us = Vec::new();
         let mut leases_ms = Vec::new();
@@ -283,9 +283,9 @@ impl Core {
                 _ => {}
             }
             if !matches!(action.verb, Verb::Extend { .. }) {
-                leases_ms.extend(queued.standing.leased_ms(now));
+                leases_ms.extend(queued.standing.leased_ms(lease_now));
             }
-            match apply(&action.verb, &queued, &handle, now) {
+            match apply(&action.verb, &queued, &handle, (now, lease_now)) {
                 None => {
                     acked.push(queued.item.id);
                     turnarounds_us.push(since_due_us(&queued, now));
@@ -336,12 +336,12 @@ fn not_applied() -> QueueError {
     QueueError::HotUnavailable("it was not told in time what is settled; the outcome is unknown".into())
 }
 
-/// The standing a verb leads to; none when the item is done.
+/// The standing a verb leads to; none when the item is done. Due times are by the node's clock, leases by their own.
 fn apply(
     verb: &Verb,
     queued: &QueuedItem,
     handle: &TopicHandle,
-    now: Timestamp,
+    (now, lease_now): (Timestamp, Timestamp),
 ) -> Option<crate::model::Standing> {
     let (standing, item) = (&queued.standing, &queued.item);
     match verb {
@@ -351,7 +351,7 @@ fn apply(
             let delay = (*delay_ms, &settings.backoff, rand::random::<f64>());
             Some(nacked(standing, item, now, delay, error.clone()))
         }
-        Verb::Extend { lease_ms } => Some(extended(standing, now, lease_ms.unwrap_or(item.lease_ms))),
+        Verb::Extend { lease_ms } => Some(extended(standing, lease_now, lease_ms.unwrap_or(item.lease_ms))),
         Verb::Release { delay_ms } => Some(released(standing, now, *delay_ms)),
         Verb::Reject { error } => Some(died(standing, DeadReason::Rejected, now, error.clone())),
     }

@@ -249,29 +249,58 @@ fn check_item(id: u64, deliveries: &[&Delivery], settles: &[&Settle], found: &mu
         .filter(|s| s.is_acked())
         .map(|s| s.span.ended)
         .min();
-    for (index, first) in deliveries.iter().enumerate() {
-        if acked_by.is_some_and(|acked_by| first.span.began > acked_by) {
+    for (index, one) in deliveries.iter().enumerate() {
+        if acked_by.is_some_and(|acked_by| one.span.began > acked_by) {
             found.push(Violation::AfterAck { id });
         }
-        let of_first = || settles.iter().filter(|settle| settle.attempt == first.attempt);
-        for second in &deliveries[index + 1..] {
-            let given_up = of_first().any(|settle| settle.span.began <= second.span.ended);
-            let lease_us = first.lease_ms * 1_000;
-            if !given_up && second.span.ended + ROUNDING_US < first.span.began + lease_us {
+        for other in &deliveries[index + 1..] {
+            if !possible_orders(one, other).any(|(first, second)| is_over(first, second, settles)) {
                 found.push(Violation::TwoLeases { id });
             }
             // Released deliveries are not counted: their attempt number comes again.
-            let returned = of_first().any(|settle| settle.verb == Verb::GiveBack);
-            if !returned && first.span.ended < second.span.began && second.attempt <= first.attempt {
+            let returned = of(one, settles).any(|settle| settle.verb == Verb::GiveBack);
+            if !returned && one.span.ended < other.span.began && other.attempt <= one.attempt {
                 found.push(Violation::Attempts { id });
             }
-            let stale = of_first()
+            let (first, second) = if other.attempt < one.attempt {
+                (other, one)
+            } else {
+                (one, other)
+            };
+            let stale = of(first, settles)
                 .any(|s| s.verb == Verb::Ack && s.outcome == Settled::Ok && s.span.began > second.span.ended);
             if stale && second.attempt > first.attempt {
                 found.push(Violation::StaleAck { id });
             }
         }
     }
+}
+
+/// What was said of a delivery.
+fn of<'a>(delivery: &Delivery, settles: &[&'a Settle]) -> impl Iterator<Item = &'a Settle> {
+    let attempt = delivery.attempt;
+    settles
+        .iter()
+        .copied()
+        .filter(move |settle| settle.attempt == attempt)
+}
+
+/// The orders in which an item can have been handed out twice, of which `one` was answered before `other`: a node that
+/// stood still answers late. A later hand-out never has the smaller attempt.
+fn possible_orders<'a>(
+    one: &'a Delivery,
+    other: &'a Delivery,
+) -> impl Iterator<Item = (&'a Delivery, &'a Delivery)> {
+    let overlap = other.span.began <= one.span.ended;
+    let as_answered = (!overlap || one.attempt <= other.attempt).then_some((one, other));
+    let reversed = (overlap && other.attempt <= one.attempt).then_some((other, one));
+    as_answered.into_iter().chain(reversed)
+}
+
+/// Whether the first lease can have been over when the second one began.
+fn is_over(first: &Delivery, second: &Delivery, settles: &[&Settle]) -> bool {
+    let given_up = of(first, settles).any(|settle| settle.span.began <= second.span.ended);
+    given_up || second.span.ended + ROUNDING_US >= first.span.began + first.lease_ms * 1_000
 }
 
 #[cfg(test)]
@@ -394,6 +423,32 @@ mod tests {
             .settles
             .push(settle(1, 11, 1, Verb::GiveBack, Settled::Unknown));
         assert_eq!(found(&history), []);
+    }
+
+    #[test]
+    fn an_answer_that_came_late_is_no_second_lease() {
+        let mut history = sound();
+        // Handed out at 10 and told at 130, when somebody else had it since the lease ended, at 110.
+        history.deliveries[0].span = span(10, 130);
+        history.deliveries.push(delivery(1, "a", 115, 2));
+        history.settles[0] = settle(1, 140, 2, Verb::Ack, Settled::Ok);
+        assert_eq!(found(&history), []);
+        // The late one's ack was refused; taken, it would be stale.
+        history
+            .settles
+            .push(settle(1, 135, 1, Verb::Ack, Settled::LeaseLost));
+        assert_eq!(found(&history), []);
+        history.settles[1].outcome = Settled::Ok;
+        assert_eq!(found(&history), [Violation::StaleAck { id: 1 }]);
+        history.settles.pop();
+        // Handed out at 20 at the earliest, the first lease was not over at 117.
+        history.deliveries[0].span = span(20, 130);
+        assert_eq!(found(&history), [Violation::TwoLeases { id: 1 }]);
+        // So it is whichever was the first one, when their attempts do not tell.
+        history.deliveries[1].attempt = 1;
+        history.settles[0].attempt = 1;
+        history.settles[0].span = span(200, 201);
+        assert_eq!(found(&history), [Violation::TwoLeases { id: 1 }]);
     }
 
     #[test]

@@ -389,23 +389,23 @@ async fn a_lease_is_not_said_to_be_settled_before_redis_has_heard_of_it() {
     assert_eq!(done[0].status, SettleStatus::AlreadyDone);
 }
 
+/// What a node says that does not start with these settings.
+fn refusal(set: &[String]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = crate::server::command(dir.path());
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    for setting in set {
+        command.args(["--set", setting]);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 #[tokio::test]
 async fn a_redis_that_throws_items_away_is_refused() {
     let redis = RedisServer::start_with(&["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]).await;
-    let (dir, addr) = (tempfile::tempdir().unwrap(), redis.addr());
-    let mut command = crate::server::command(dir.path());
-    let output = command
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--set",
-            &format!("redis.addrs={addr}"),
-        ])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(78), "{output:?}");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = refusal(&[format!("redis.addrs={}", redis.addr())]);
     assert!(said.contains("maxmemory-policy to noeviction"), "{said}");
 }
 
@@ -471,19 +471,23 @@ async fn topics_are_spread_over_several_servers() {
 #[tokio::test]
 async fn a_user_with_a_password_and_few_rights_is_enough() {
     let redis = RedisServer::start().await;
+    let let_in = async |rights: &str| {
+        let words = ["ACL", "SETUSER", "queue", "reset", "on", ">hunter2"];
+        let words: Vec<_> = words.into_iter().chain(rights.split(' ')).collect();
+        redis.command(&words).await;
+    };
     let rights = "+@read +@write +@scripting +@connection +@pubsub +info ~only:* ~only{* &only:*";
-    let words: Vec<_> = ["ACL", "SETUSER", "queue", "on", ">hunter2", "-@all"]
-        .into_iter()
-        .chain(rights.split(' '))
-        .collect();
-    redis.command(&words).await;
-    redis.command(&["ACL", "SETUSER", "default", "off"]).await;
+    let_in(rights).await;
     let set = [
         ("redis.addrs", redis.addr()),
         ("redis.username", "queue".into()),
         ("redis.password", "hunter2".into()),
         ("redis.prefix", "only".into()),
     ];
+    let said = refusal(&set.each_ref().map(|(key, value)| format!("{key}={value}")));
+    assert!(said.contains("grant it +time"), "{said}");
+    let_in(&format!("{rights} +time")).await;
+    redis.command(&["ACL", "SETUSER", "default", "off"]).await;
     let set: Vec<_> = set.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let node = Node::start_with(&set).await;
     let t = topic("rights");

@@ -228,6 +228,10 @@ impl HotTier for MemoryTier {
         cell.arrived.notify_one();
     }
 
+    fn lease_now(&self, _topic: &TopicKey) -> Timestamp {
+        self.options.clock.now()
+    }
+
     async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Result<Vec<Held>, HotError> {
         let Some(cell) = self.known_cell(topic) else {
             return Ok(vec![Held::Unknown; requests.len()]);

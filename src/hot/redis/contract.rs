@@ -112,6 +112,11 @@ impl HotTier for RedisTier {
         cell.wake();
     }
 
+    fn lease_now(&self, topic: &TopicKey) -> Timestamp {
+        let ahead_ms = self.cell(topic).numbers().ahead_ms;
+        self.options.clock.now().plus_ms(ahead_ms)
+    }
+
     async fn hold(&self, topic: &TopicKey, requests: &[HoldRequest]) -> Result<Vec<Held>, HotError> {
         self.hold_in(topic, requests).await
     }

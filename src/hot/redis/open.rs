@@ -199,6 +199,15 @@ async fn check(link: &Link) -> Result<bool, RedisError> {
         );
         return Err(RedisError::Setting(text));
     }
+    if let Err(error) = link.send(&cmd("TIME")).await {
+        return Err(match error {
+            HotError::Unavailable(why) if why.contains("permission") => RedisError::Setting(format!(
+                "{} does not tell its user the time, on which leases run; grant it +time",
+                link.name
+            )),
+            error => error.into(),
+        });
+    }
     let setting = async |name: &str| match link.send(cmd("CONFIG").arg("GET").arg(name)).await {
         Ok(value) => {
             let mut pair = Reply::of(value)?;

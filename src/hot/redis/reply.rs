@@ -98,6 +98,8 @@ pub(super) struct Numbers {
     pub(super) cold: u64,
     /// Which run of the library said so: later ones have larger numbers while Redis keeps its memory.
     pub(super) run: u64,
+    /// How many milliseconds Redis' clock is ahead of this node's, and the call took to get there.
+    pub(super) ahead_ms: i64,
 }
 
 impl Numbers {
@@ -125,6 +127,7 @@ impl Numbers {
                 next_cold: instant(next_cold),
                 cold: u64::from_be_bytes(bytes.get(81..89)?.try_into().ok()?),
                 run: u64::from_be_bytes(bytes.get(89..97)?.try_into().ok()?),
+                ahead_ms: i64::from_be_bytes(bytes.get(97..105)?.try_into().ok()?),
             })
         };
         read().ok_or_else(unreadable)

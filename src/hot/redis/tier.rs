@@ -18,6 +18,7 @@ use super::slots::SlotStates;
 use super::stand_in::{Orphan, Presence, StandIn};
 use super::terms::{entries_of, put_entries};
 use super::wakes;
+use crate::clock::Clock;
 use crate::hot::HotError;
 use crate::model::{QueuedItem, Slot, TopicKey};
 use crate::wal::Lsn;
@@ -192,7 +193,7 @@ impl RedisTier {
             .arg(self.incarnation_key(cell.slot))
             .arg(&cell.base);
         call.arg(incarnation).arg(&self.instance).arg(self.node());
-        call.arg(self.options.clock.now().ms())
+        call.arg(told(&self.options.clock))
             .arg(&self.channel)
             .arg(operation)
             .arg(connection);
@@ -308,28 +309,37 @@ impl RedisTier {
     }
 }
 
+/// The time as the library takes it: of a clock that somebody else moves, it is what Redis goes by, too.
+fn told(clock: &Clock) -> String {
+    let now = clock.now().ms();
+    if clock.is_manual() {
+        format!("={now}")
+    } else {
+        now.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Clock, Timestamp};
+    use crate::clock::Timestamp;
     use crate::hot::{HotTier, Term};
     use crate::model::{Item, ItemId, NodeId, PayloadKind, QueuedItem};
 
-    const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+    const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 
-    /// A call whose connection was given up may arrive after what was called on the next one.
-    #[tokio::test]
-    async fn a_late_call_of_a_connection_that_was_given_up_changes_nothing() {
+    /// A node's tier that has begun.
+    async fn begun(node: u16, prefix: &str, clock: Clock) -> Arc<RedisTier> {
         let tier = RedisTier::open(RedisOptions {
             addrs: vec![std::env::var("MQUEUE_TEST_REDIS").unwrap_or_else(|_| "127.0.0.1:6379".into())],
             username: None,
             password: None,
             ca: None,
-            prefix: format!("test-{:016x}", rand::random::<u64>()),
+            prefix: prefix.to_owned(),
             timeout: Duration::from_secs(30),
             rate_timeout: Duration::from_secs(30),
-            clock: Clock::manual(START),
-            node: NodeId::new(1).unwrap(),
+            clock,
+            node: NodeId::new(node).unwrap(),
             silence: Duration::from_secs(30),
             shard_of: Box::new(|_| 0),
             prefetch_items: 10,
@@ -339,6 +349,32 @@ mod tests {
         tier.claim().await.unwrap();
         tier.ready().await.unwrap();
         tier.known().await.unwrap();
+        tier
+    }
+
+    fn own_prefix() -> String {
+        format!("test-{:016x}", rand::random::<u64>())
+    }
+
+    fn item(id: u64) -> QueuedItem {
+        QueuedItem::accepted(Item {
+            id: ItemId(id),
+            priority: 5,
+            lease_ms: 30_000,
+            max_attempts: 3,
+            kind: PayloadKind::Bytes,
+            enqueued_at: START,
+            deliver_after: START,
+            expires_at: None,
+            payload: vec![7].into(),
+            extra: None,
+        })
+    }
+
+    /// A call whose connection was given up may arrive after what was called on the next one.
+    #[tokio::test]
+    async fn a_late_call_of_a_connection_that_was_given_up_changes_nothing() {
+        let tier = begun(1, &own_prefix(), Clock::manual(START)).await;
         let topic = TopicKey::parse("ns", "late").unwrap();
         let (cell, link) = (tier.cell(&topic), tier.link(topic.slot()));
         let incarnation = tier.slots.incarnation(topic.slot(), false).unwrap();
@@ -353,20 +389,35 @@ mod tests {
         link.give_up(before);
         tier.set_paused(&topic, false).await.unwrap();
         assert_eq!(pause(before).await, b'O');
-        let item = QueuedItem::accepted(Item {
-            id: ItemId(1),
-            priority: 5,
-            lease_ms: 30_000,
-            max_attempts: 3,
-            kind: PayloadKind::Bytes,
-            enqueued_at: START,
-            deliver_after: START,
-            expires_at: None,
-            payload: vec![7].into(),
-            extra: None,
-        });
-        tier.admit(&topic, Lsn(1), vec![item]).await;
+        tier.admit(&topic, Lsn(1), vec![item(1)]).await;
         let taken = tier.take(&topic, 1, Term::Own, "ada").await.unwrap();
         assert_eq!(taken.items.len(), 1, "it was paused once more");
+    }
+
+    /// Nodes' clocks need not agree, and may be set while items are leased.
+    #[tokio::test]
+    async fn leases_run_on_the_clock_of_redis() {
+        let (prefix, topic) = (own_prefix(), TopicKey::parse("ns", "clocks").unwrap());
+        let (clock, hour_ms) = (Clock::system(), 3_600_000);
+        let right = begun(1, &prefix, clock.clone()).await;
+        let fast = begun(2, &prefix, Clock::set_back_from(clock.now().plus_ms(hour_ms))).await;
+        right.admit(&topic, Lsn(1), vec![item(1), item(2)]).await;
+        let take_one = async |tier: &RedisTier| {
+            let taken = tier.take(&topic, 1, Term::Ms(60_000), "ada").await.unwrap();
+            taken.items.into_iter().next().map(|taken| taken.queued)
+        };
+        let minute_of = |end: Timestamp| (50_000..70_000).contains(&end.since_ms(clock.now()));
+        for tier in [&right, &fast] {
+            let taken = take_one(tier).await.unwrap();
+            assert!(minute_of(taken.standing.lease_expires_at.unwrap()), "{taken:?}");
+            assert!(minute_of(tier.lease_now(&topic).plus_ms(60_000)));
+        }
+        for tier in [&fast, &right, &fast] {
+            assert_eq!(take_one(tier).await, None, "two have it");
+            assert_eq!(tier.advance().await.len(), 0);
+        }
+        // An hour ahead, its node waits no hour for what ends in a minute.
+        let next = fast.cell(&topic).numbers().next_advance.unwrap();
+        assert!(minute_of(next.plus_ms(-hour_ms)), "{next}");
     }
 }

@@ -17,15 +17,15 @@ local function raise_watermark(T, due, id)
 end
 
 local function cold_comes_first(T, head)
-    if T.m.nd and number(T, 'nd') <= T.now then return true end
+    if T.m.nd and number(T, 'nd') <= T.wall then return true end
     return T.m.fl and (not head or not before(head, T.m.fl))
 end
 
 -- Takes in an item that was evicted.
 local function went_cold(T, id, e)
-    if not T.m.nd or number(T, 'nd') > T.now then
+    if not T.m.nd or number(T, 'nd') > T.wall then
         -- Nothing cold became due since the watermark was set: it may move unread.
-        raise_watermark(T, T.now, LAST_ID)
+        raise_watermark(T, T.wall, LAST_ID)
     end
     if before(T.m.nw or FIRST_ID, id) then put(T, 'nw', id) end
     if passed_watermark(T, e.due, id) then

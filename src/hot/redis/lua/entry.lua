@@ -97,11 +97,24 @@ local function drop_leftovers(T)
     variadic('UNLINK', keys[1], keys)
 end
 
+-- Redis' own clock, in milliseconds, and the caller's. Leases, holds and reservations run on the first, so that nodes
+-- whose clocks differ, or are set, cut none short; when items are due and when they and keys expire is by the second,
+-- which said so. After a '=' a clock stands still, and both are that one.
+local function clocks(told)
+    if sub(told, 1, 1) == '=' then
+        local now = tonumber(sub(told, 2))
+        return now, now
+    end
+    local time = call('TIME')
+    return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), tonumber(told)
+end
+
 local function open_topic(keys, args)
     local T = {
-        base = keys[2], instance = args[2], node = args[3], now = tonumber(args[4]), channel = args[5],
+        base = keys[2], instance = args[2], node = args[3], channel = args[5],
         m = {}, changed = {}, adds = {}, rems = {}, states = {}, gone = {},
     }
+    T.now, T.wall = clocks(args[4])
     local memory, called, line = sub(args[1], 2, 17), 'o:' .. T.node, 'cn:' .. T.node
     local values = call('HMGET', T.base .. 'm', called, line, unpack(META))
     local remembers, mine, last = values[3] == memory, T.instance .. pack('>I8', tonumber(args[7])), values[2]
@@ -283,7 +296,7 @@ local function settle_place(T, e)
     elseif e.lease_end >= 0 and e.lease_end > T.now then e.place, e.deadline = LEASED, e.lease_end
     -- The last lease ended unseen, or its end could not be logged: it is still to be seen.
     elseif e.lease_end >= 0 and e.attempt >= e.max_attempts then e.place, e.deadline = LEASED, T.now
-    elseif e.due > T.now then e.place = SCHEDULED
+    elseif e.due > T.wall then e.place = SCHEDULED
     else e.place = READY end
 end
 

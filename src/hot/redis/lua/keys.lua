@@ -28,11 +28,11 @@ local function drop_key(T, hash, row)
 end
 
 local function forget_keys(T)
-    local hashes = call('ZRANGEBYSCORE', T.base .. 'kx', '-inf', T.now, 'LIMIT', 0, STEP)
+    local hashes = call('ZRANGEBYSCORE', T.base .. 'kx', '-inf', T.wall, 'LIMIT', 0, STEP)
     for _, hash in ipairs(hashes) do
         call('ZREM', T.base .. 'kx', hash)
         local row = call('HGET', T.base .. 'k', hash)
-        if row and not is_reserved(row) and expires_of(row) <= T.now then drop_key(T, hash, row) end
+        if row and not is_reserved(row) and expires_of(row) <= T.wall then drop_key(T, hash, row) end
     end
 end
 
@@ -42,7 +42,7 @@ function operations.reserve_keys(T, a)
     local token, reply = a[1], {}
     for at, hash in ipairs(rest(a, 2)) do
         local row = call('HGET', T.base .. 'k', hash)
-        if row and not is_reserved(row) and expires_of(row) > T.now then
+        if row and not is_reserved(row) and expires_of(row) > T.wall then
             reply[at] = row
         elseif row and is_reserved(row) and struct.unpack('>i8', row, 2) > T.now then
             reply[at] = 'B'
@@ -59,7 +59,7 @@ end
 function operations.confirm_keys(T, a)
     for at = 2, #a, 2 do
         local row = call('HGET', T.base .. 'k', a[at])
-        local known = row and not is_reserved(row) and expires_of(row) > T.now
+        local known = row and not is_reserved(row) and expires_of(row) > T.wall
         if not known then use_key(T, a[at], a[at + 1], tonumber(a[1])) end
         call('SREM', T.base .. 'kr', a[at])
     end

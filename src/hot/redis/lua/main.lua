@@ -12,16 +12,17 @@ local PROCESS = string.match(SERVER, 'run_id:(%w+)') or 'unknown'
 local runs = tonumber(string.match(SERVER, 'server_time_usec:(%d+)') or 0)
 
 -- Ready, scheduled, leased, dead, all with the cold ones; when the first ready one was due; leases ended;
--- bytes; when something is to be done; ready ones in memory; whether there is a floor; when the next cold
--- one is due; the cold ones; which run of the library says so.
+-- bytes; when something is to be done, by the caller's clock; ready ones in memory; whether there is a floor; when the
+-- next cold one is due; the cold ones; which run of the library says so; how far Redis' clock is ahead of the caller's.
 local function numbers(T)
     local function size(set) return call('ZCARD', T.base .. set) end
     local ready, first = size('r'), call('ZRANGE', T.base .. 'r', 0, 0)[1]
     local due = first and (struct.unpack('>I8', first, 5)) or -1
-    local at = least(least(next_event(T), first_score(T, 'x')), first_score(T, 'h'))
-    return pack('>I8I8I8I8i8I8I8i8I8I1i8I8I8', ready + number(T, 'cd'), size('d') + number(T, 'cl'), size('l') + size('h'),
+    local at = least(least(next_event(T), first_score(T, 'x')), first_end(T, 'h'))
+    return pack('>I8I8I8I8i8I8I8i8I8I1i8I8I8i8', ready + number(T, 'cd'), size('d') + number(T, 'cl'), size('l') + size('h'),
         size('D') + number(T, 'cx'), due, number(T, 'le'), number(T, 'by'), at or -1, ready, T.m.fl and 1 or 0,
-        T.m.nd and number(T, 'nd') or -1, number(T, 'cd') + number(T, 'cl') + number(T, 'cx'), runs)
+        T.m.nd and number(T, 'nd') or -1, number(T, 'cd') + number(T, 'cl') + number(T, 'cx'), runs,
+        T.now - T.wall)
 end
 
 local function is_of_this_process(incarnation) return sub(incarnation, -#PROCESS) == PROCESS end

@@ -31,8 +31,8 @@ function operations.refill_begin(T, a)
     if not T.m.rf then call('DEL', T.base .. 'tb') end
     put(T, 'rf', a[1])
     put(T, 'ru', T.now + REFILL_MS)
-    if T.m.nd and number(T, 'nd') <= T.now then
-        return {'L', number(T, 'wt'), T.m.wi or FIRST_ID, T.now}
+    if T.m.nd and number(T, 'nd') <= T.wall then
+        return {'L', number(T, 'wt'), T.m.wi or FIRST_ID, T.wall}
     end
     return {'N'}
 end

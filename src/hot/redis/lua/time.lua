@@ -1,20 +1,20 @@
 -- What time does to a topic: due items become ready, leases and holds end, times to live pass.
 
--- The entries of `set` whose score is reached, at most STEP.
-local function reached(T, set)
-    local ids = call('ZRANGEBYSCORE', T.base .. set, '-inf', T.now, 'LIMIT', 0, STEP)
+-- The entries of `set` whose score is reached at `now`, at most STEP.
+local function reached(T, set, now)
+    local ids = call('ZRANGEBYSCORE', T.base .. set, '-inf', now, 'LIMIT', 0, STEP)
     return ids, #ids > 0 and entries(T, ids)
 end
 
 local function fall_due(T)
-    local ids, found = reached(T, 'd')
+    local ids, found = reached(T, 'd', T.wall)
     for at, id in ipairs(ids) do move(T, id, found[at], READY) end
     flush(T)
     return #ids
 end
 
 local function end_leases(T, overdue)
-    local ids, found = reached(T, 'l')
+    local ids, found = reached(T, 'l', T.now)
     for at, id in ipairs(ids) do
         local e = found[at]
         count(T, 'le', 1)
@@ -22,7 +22,7 @@ local function end_leases(T, overdue)
             move(T, id, e, HELD)
             overdue[#overdue + 1] = {id, e, 'a'}
         else
-            move(T, id, e, e.due > T.now and SCHEDULED or READY)
+            move(T, id, e, e.due > T.wall and SCHEDULED or READY)
         end
     end
     flush(T)
@@ -48,7 +48,7 @@ local function let_go(T, id, e)
 end
 
 local function end_holds(T)
-    local ids, found = reached(T, 'h')
+    local ids, found = reached(T, 'h', T.now)
     for at, id in ipairs(ids) do let_go(T, id, found[at]) end
     flush(T)
     return #ids
@@ -56,7 +56,7 @@ end
 
 -- A leased item keeps its consumer: it is looked at again when it comes back.
 local function expire(T, overdue)
-    local ids, found = reached(T, 'x')
+    local ids, found = reached(T, 'x', T.wall)
     for at, id in ipairs(ids) do
         move(T, id, found[at], HELD)
         overdue[#overdue + 1] = {id, found[at], 'e'}
@@ -76,9 +76,15 @@ local function advance(T)
     return overdue, moved, true
 end
 
+-- When the first of `set`, which goes by Redis' clock, is reached by the caller's.
+local function first_end(T, set)
+    local at = first_score(T, set)
+    return at and at - T.now + T.wall
+end
+
 local function next_event(T)
     local cold = T.m.nd and number(T, 'nd')
-    return least(least(first_score(T, 'd'), first_score(T, 'l')), cold)
+    return least(least(first_score(T, 'd'), first_end(T, 'l')), cold)
 end
 
 -- Overdue entries as a reply: id, state, item, why.
