@@ -24,7 +24,10 @@ impl Queue {
         let _editing = core.topics.editing.lock().await;
         let changes = core.catalog.changes(seen).await?;
         for (namespace, settings) in changes.namespaces {
-            core.topics.set_namespace(&namespace, settings);
+            match settings {
+                Some(settings) => core.topics.set_namespace(&namespace, settings),
+                None => core.topics.remove_namespace(&namespace),
+            }
         }
         let topics = match changes.everything {
             Some(contents) => core.everything(contents),
@@ -46,9 +49,7 @@ impl Queue {
 impl Core {
     /// Every topic with its row, those that have none any more included; namespaces are taken over.
     fn everything(&self, contents: CatalogContents) -> Vec<(TopicKey, Option<TopicRow>)> {
-        for (namespace, settings) in contents.namespaces {
-            self.topics.set_namespace(&namespace, settings);
-        }
+        self.topics.set_namespaces(contents.namespaces);
         let present: HashSet<TopicKey> = contents.topics.iter().map(|(topic, _)| topic.clone()).collect();
         let known = self.topics.all().into_iter().map(|handle| handle.key.clone());
         let gone = known

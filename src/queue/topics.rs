@@ -329,6 +329,12 @@ impl Topics {
         self.refresh();
     }
 
+    /// Makes these all the namespaces with settings of their own.
+    pub(super) fn set_namespaces(&self, namespaces: Vec<(Namespace, NamespaceSettings)>) {
+        *self.namespaces.write() = namespaces.into_iter().collect();
+        self.refresh();
+    }
+
     /// Forgets a namespace's own settings.
     pub(super) fn remove_namespace(&self, namespace: &Namespace) {
         self.namespaces.write().remove(namespace);

@@ -3,7 +3,7 @@
 use mqueue::tenant::Scope;
 use serde_json::json;
 
-use crate::client::Client;
+use crate::client::{Client, list};
 use crate::postgres::Postgres;
 use crate::server::{Server, token};
 use crate::shards::until;
@@ -55,6 +55,23 @@ async fn changes_of_topics_reach_the_other_node() {
     shows(&there, &topic.path, "/effective/max_attempts", json!(3)).await;
     here.delete(&format!("{}?confirm=t", topic.path)).await.ok();
     until(async || (there.get(&topic.path).await.status == 404).then_some(())).await;
+    // A namespace that is gone is gone everywhere, also where it was deleted.
+    here.delete("/v1/namespaces/default?confirm=default").await;
+    there
+        .put("/v1/namespaces/other", json!({"priority": 1}))
+        .await
+        .ok();
+    for node in [&here, &there] {
+        until(async || {
+            let told = node.get("/v1/namespaces").await.ok();
+            let names: Vec<_> = list(&told["namespaces"])
+                .iter()
+                .map(|one| one["namespace"].clone())
+                .collect();
+            (names == ["other"]).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

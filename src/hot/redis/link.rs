@@ -209,12 +209,15 @@ impl Link {
         self.failed(is_gone.then_some(number), is_slow, &error.to_string())
     }
 
-    /// Gives connection `number` up, unless another one took its place. A cluster's mends itself.
+    /// Gives connection `number` up, unless another one took its place. A cluster's has a connection to each node and
+    /// mends those itself: it is only counted, so that what is late on one of them is overtaken all the same.
     pub(super) fn give_up(&self, number: u64) {
         let mut state = self.state.lock();
-        if number == state.number && !self.is_cluster() {
-            state.connection = None;
+        if number == state.number {
             state.number += 1;
+            if !self.is_cluster() {
+                state.connection = None;
+            }
         }
     }
 
@@ -275,4 +278,23 @@ fn is_without_library(error: &RedisError) -> bool {
         && error
             .detail()
             .is_some_and(|detail| detail.contains("unction not found"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What nobody waits for any more may arrive yet, through whichever connection: what is called from then on overtakes it.
+    #[test]
+    fn every_kind_of_link_counts_what_it_gave_up() {
+        let (address, timeout) = ("redis://127.0.0.1:1", Duration::from_secs(1));
+        let server = Link::to_server("server".into(), Client::open(address).unwrap(), timeout);
+        let cluster = ClusterClient::new(vec![address]).unwrap();
+        for link in [server, Link::to_cluster("cluster".into(), cluster, timeout)] {
+            let number = link.connection_number();
+            link.give_up(number);
+            link.give_up(number);
+            assert_eq!(link.connection_number(), number + 1, "{}", link.name);
+        }
+    }
 }

@@ -42,8 +42,8 @@ pub struct CatalogChanges {
     pub generation: u64,
     /// Topics as they are now; none for one that is gone.
     pub topics: Vec<(TopicKey, Option<TopicRow>)>,
-    /// Namespaces as they are now.
-    pub namespaces: Vec<(Namespace, NamespaceSettings)>,
+    /// Namespaces as they are now; none for one that is gone.
+    pub namespaces: Vec<(Namespace, Option<NamespaceSettings>)>,
     /// All there is, when the changes cannot be told apart any more: then the lists are empty.
     pub everything: Option<CatalogContents>,
 }
@@ -119,11 +119,10 @@ impl Catalog {
                 LEFT JOIN namespaces n ON n.namespace = c.namespace";
             for row in self.database.rows(&read, sql, after()).await? {
                 let namespace: Namespace = name(&row, "namespace")?;
-                // One that was deleted has no settings of its own any more.
-                let settings = match column::<Option<String>>(&row, "settings")? {
-                    Some(settings) => decode_settings(&settings, &namespace)?,
-                    None => NamespaceSettings::default(),
-                };
+                let settings = column::<Option<String>>(&row, "settings")?;
+                let settings = settings
+                    .map(|settings| decode_settings(&settings, &namespace))
+                    .transpose()?;
                 changes.namespaces.push((namespace, settings));
             }
         } else {

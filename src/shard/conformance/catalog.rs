@@ -213,12 +213,12 @@ async fn every_change_is_announced_once(fixture: &Fixture) {
     let mut topics = changes.topics;
     topics.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(topics, [(one, None), (two, Some(paused(3)))]);
-    assert_eq!(changes.namespaces, [(namespace.clone(), settings)]);
+    assert_eq!(changes.namespaces, [(namespace.clone(), Some(settings))]);
     assert!(changes.everything.is_none());
     assert_eq!(changes.generation, catalog.generations().await.unwrap().catalog);
     catalog.delete_namespace(&namespace).await.unwrap();
     let deleted = catalog.changes(changes.generation).await.unwrap();
-    assert_eq!(deleted.namespaces, [(namespace, NamespaceSettings::default())]);
+    assert_eq!(deleted.namespaces, [(namespace, None)]);
     let none = catalog.changes(deleted.generation).await.unwrap();
     assert!(none.topics.is_empty() && none.namespaces.is_empty() && none.everything.is_none());
 }
