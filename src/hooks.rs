@@ -18,7 +18,7 @@ pub use call::{
 };
 pub use chain::{BreakerState, Chains, Versions};
 pub use contract::{
-    Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Room, Shaped,
+    Chain, Decided, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Room, Shaped,
 };
 
 pub use registry::{Preparer, Registry};

@@ -10,6 +10,7 @@
 
 mod memory;
 mod redis;
+mod settlement;
 mod size;
 mod term;
 
@@ -22,14 +23,13 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
-use crate::model::{
-    HookRef, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, SettleCause, Standing, TopicKey,
-};
+use crate::model::{HookRef, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, TopicKey};
 use crate::shard::{DedupRow, Purge, StoredCounts};
-use crate::wal::{Lsn, PatchEntry};
+use crate::wal::Lsn;
 
 pub use self::redis::{RedisError, RedisOptions, RedisTier};
 pub use memory::{MemoryOptions, MemoryTier};
+pub use settlement::{Finish, Held, HoldRequest, Landing};
 pub use size::{FIXED_BYTES, item_bytes};
 pub use term::Term;
 
@@ -95,68 +95,6 @@ pub enum OverdueWhy {
     AttemptsExhausted,
     /// Its time to live passed.
     Expired,
-}
-
-/// What [`HotTier::hold`] found.
-#[derive(Debug, Clone)]
-pub enum Held {
-    /// The item is held for the caller until [`HotTier::finish`] or [`HotTier::unhold`].
-    Yes(QueuedItem),
-    /// This very lease settled its item a short while ago.
-    AlreadyDone,
-    /// The lease is good, but another settlement of it is under way: ask again when notified.
-    Busy(Arc<Notify>),
-    /// The lease is not the item's current one, or it ended.
-    Lost,
-    /// The item is not hot; it may be cold.
-    Unknown,
-}
-
-/// Which item to hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HoldRequest {
-    /// The item.
-    pub id: ItemId,
-    /// Its current lease must be this generation's; none holds an item that is not leased, dead or alive.
-    pub generation: Option<u32>,
-}
-
-/// Where a held item goes.
-#[derive(Debug, Clone)]
-pub struct Finish {
-    /// The item.
-    pub id: ItemId,
-    /// Its destination.
-    pub to: Landing,
-}
-
-impl Finish {
-    /// The item is gone for good.
-    pub fn gone(id: ItemId, cause: SettleCause) -> Self {
-        Self {
-            id,
-            to: Landing::Gone(cause),
-        }
-    }
-}
-
-impl From<PatchEntry> for Finish {
-    /// The item stands as the log says.
-    fn from(patch: PatchEntry) -> Self {
-        Self {
-            id: patch.id,
-            to: Landing::Standing(patch.standing),
-        }
-    }
-}
-
-/// A destination.
-#[derive(Debug, Clone)]
-pub enum Landing {
-    /// Out of the queue for good.
-    Gone(SettleCause),
-    /// It stands like this: leased, waiting or dead.
-    Standing(Standing),
 }
 
 /// An idempotency key at the door.

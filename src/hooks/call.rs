@@ -180,6 +180,8 @@ pub enum DequeueVerdict {
 /// One verdict per item of a call, in order; `Err` where the hook says that it failed on the item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdicts {
+    /// Of a call of this side: so many items, all of them as they are.
+    Kept(Side, usize),
     /// Of an enqueue call.
     Enqueue(Vec<Result<EnqueueVerdict, String>>),
     /// Of a dequeue call.
@@ -187,9 +189,28 @@ pub enum Verdicts {
 }
 
 impl Verdicts {
+    /// One by one; none when they are not of an enqueue call.
+    pub fn into_enqueue(self) -> Option<Vec<Result<EnqueueVerdict, String>>> {
+        match self {
+            Self::Kept(Side::Enqueue, count) => Some(vec![Ok(EnqueueVerdict::Keep); count]),
+            Self::Enqueue(verdicts) => Some(verdicts),
+            Self::Kept(Side::Dequeue, _) | Self::Dequeue(_) => None,
+        }
+    }
+
+    /// One by one; none when they are not of a dequeue call.
+    pub fn into_dequeue(self) -> Option<Vec<Result<DequeueVerdict, String>>> {
+        match self {
+            Self::Kept(Side::Dequeue, count) => Some(vec![Ok(DequeueVerdict::Deliver); count]),
+            Self::Dequeue(verdicts) => Some(verdicts),
+            Self::Kept(Side::Enqueue, _) | Self::Enqueue(_) => None,
+        }
+    }
+
     /// How many there are: always as many as the call had items.
     pub fn len(&self) -> usize {
         match self {
+            Self::Kept(_, count) => *count,
             Self::Enqueue(verdicts) => verdicts.len(),
             Self::Dequeue(verdicts) => verdicts.len(),
         }

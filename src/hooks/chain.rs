@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    Bound, Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Observer, Room, Runner,
-    Verdicts, Version,
+    Bound, Chain, Decided, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Observer, Room,
+    Runner, Verdicts, Version,
 };
 use crate::clock::Clock;
 use crate::model::{Binding, HookRef, ItemId, Namespace, Policies, Policy, Side, TopicKey, TopicPattern};
@@ -127,6 +127,7 @@ pub(super) fn problem(
         payload_bytes_max,
     };
     match said {
+        Verdicts::Kept(..) => None,
         Verdicts::Enqueue(said) => {
             let verdict = said.first()?.as_ref().ok()?.clone();
             Inward::rule(run, version, item, verdict).err()
@@ -194,9 +195,9 @@ impl Hooks for Chains {
         &self,
         chain: &Chain,
         context: HookContext,
-        items: Vec<HookItem>,
+        items: Arc<[HookItem]>,
         room: &Room,
-    ) -> Vec<EnqueueOutcome> {
+    ) -> Decided<EnqueueOutcome> {
         self.run_enqueue(chain, &Arc::new(context), items, room).await
     }
 
@@ -204,8 +205,8 @@ impl Hooks for Chains {
         &self,
         chain: &Chain,
         context: HookContext,
-        items: Vec<HookItem>,
-    ) -> Vec<DequeueOutcome> {
+        items: Arc<[HookItem]>,
+    ) -> Decided<DequeueOutcome> {
         self.run_dequeue(chain, &Arc::new(context), items).await
     }
 }

@@ -140,6 +140,13 @@ pub enum EnqueueOutcome {
     },
 }
 
+impl EnqueueOutcome {
+    /// `item` is stored as it is.
+    pub fn kept(item: Arc<Item>) -> Self {
+        Self::Store(Shaped { item, route: None })
+    }
+}
+
 /// What a chain of dequeue hooks decided about one item.
 #[derive(Debug, Clone)]
 pub enum DequeueOutcome {
@@ -163,6 +170,25 @@ pub enum DequeueOutcome {
     },
 }
 
+/// What a chain decided about the items of one run.
+#[derive(Debug, Clone)]
+pub enum Decided<T> {
+    /// All of them pass as they are.
+    Kept,
+    /// One outcome each, in order.
+    Each(Vec<T>),
+}
+
+impl<T> Decided<T> {
+    /// One outcome for each of `items`, which are those of the run; `kept` makes that of an item that passes as it is.
+    pub fn one_each(self, items: &[HookItem], kept: impl Fn(Arc<Item>) -> T) -> Vec<T> {
+        match self {
+            Self::Each(outcomes) => outcomes,
+            Self::Kept => items.iter().map(|asked| kept(asked.item.clone())).collect(),
+        }
+    }
+}
+
 /// The hooks bound to a topic on one side, in the order they run.
 #[derive(Debug, Clone)]
 pub struct Chain(pub Arc<[Arc<Bound>]>);
@@ -181,21 +207,21 @@ pub trait Hooks: Send + Sync + 'static {
     /// and how long it is left alone yet, in milliseconds.
     fn resting(&self, topic: &TopicKey, side: Side, item: ItemId) -> Option<(HookRef, i64)>;
 
-    /// Runs items on their way in through `chain`; one outcome each, in order. What hooks make of them takes of
-    /// `room`. A dropped future loses the outcomes; the call under way ends on its thread.
+    /// Runs items on their way in through `chain`. What hooks make of them takes of `room`. A dropped future loses the
+    /// outcomes; the call under way ends on its thread.
     async fn on_enqueue(
         &self,
         chain: &Chain,
         context: HookContext,
-        items: Vec<HookItem>,
+        items: Arc<[HookItem]>,
         room: &Room,
-    ) -> Vec<EnqueueOutcome>;
+    ) -> Decided<EnqueueOutcome>;
 
-    /// Runs items on their way out through `chain`; one outcome each, in order.
+    /// Runs items on their way out through `chain`.
     async fn on_dequeue(
         &self,
         chain: &Chain,
         context: HookContext,
-        items: Vec<HookItem>,
-    ) -> Vec<DequeueOutcome>;
+        items: Arc<[HookItem]>,
+    ) -> Decided<DequeueOutcome>;
 }

@@ -237,10 +237,9 @@ impl Core {
             hops: 0,
         });
         let room = room(dead.iter().map(|queued| &*queued.item));
-        let outcomes = self
-            .hooks
-            .on_enqueue(chain, context, asked.collect(), &room)
-            .await;
+        let asked: Arc<[HookItem]> = asked.collect();
+        let said = self.hooks.on_enqueue(chain, context, asked.clone(), &room).await;
+        let outcomes = said.one_each(&asked, EnqueueOutcome::kept);
         let mut back = Return::default();
         let mut spare = limits::BATCH_ITEMS_MAX.saturating_sub(dead.len());
         for (queued, outcome) in dead.into_iter().zip(outcomes) {

@@ -3,6 +3,8 @@
 //! What is stored never changes: consumers get a view of it. A delivery that a hook turned away was none, and
 //! is not counted.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -81,7 +83,7 @@ impl Core {
                 attempt: taken.queued.standing.attempt,
                 hops: 0,
             });
-            let asked: Vec<_> = asked.collect();
+            let asked: Arc<[_]> = asked.collect();
             if asked.is_empty() {
                 return None;
             }
@@ -127,7 +129,7 @@ impl Core {
         chain: &Chain,
         topic: &TopicKey,
         consumer: &Requester,
-        items: Vec<HookItem>,
+        items: Arc<[HookItem]>,
     ) -> Vec<DequeueOutcome> {
         let context = HookContext {
             topic: topic.clone(),
@@ -135,7 +137,8 @@ impl Core {
             principal: consumer.subject.clone(),
             scopes: consumer.scopes.clone(),
         };
-        self.hooks.on_dequeue(chain, context, items).await
+        let said = self.hooks.on_dequeue(chain, context, items.clone()).await;
+        said.one_each(&items, DequeueOutcome::Deliver)
     }
 
     /// The view of an item that is delivered; else where it goes.
@@ -146,7 +149,7 @@ impl Core {
         standing: &Standing,
         now: Timestamp,
         outcome: DequeueOutcome,
-    ) -> Result<std::sync::Arc<crate::model::Item>, Landing> {
+    ) -> Result<Arc<crate::model::Item>, Landing> {
         let later = |delay_ms: i64| Landing::Standing(released(standing, now, Some(delay_ms.max(1))));
         let dead = |by: &HookRef, why: &Reason| {
             let error = format!("{}: {} ({by})", why.code, why.message);

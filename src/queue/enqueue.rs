@@ -1,6 +1,9 @@
 //! Enqueue: check, reserve keys, give ids, log, wait until the log is durable, and only then answer.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::OwnedRwLockReadGuard;
 
 use super::admission::{check_batch, complete};
 use super::core::{Core, Queue};
@@ -11,7 +14,7 @@ use super::topics::{TopicHandle, count, count_untaken};
 use super::uncancelled::uncancelled;
 use crate::model::{QueuedItem, Side, TopicKey};
 use crate::shard::{DedupRow, TopicRow};
-use crate::wal::{FrameBuilder, Lsn};
+use crate::wal::{FrameBuilder, Lsn, Pending};
 
 /// How long an enqueue waits for memory before it is told to come back.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
@@ -78,70 +81,108 @@ impl Queue {
         core.wait_for_room(topic).await?;
         let handle = core.topic_or_new(topic).await?;
         let keyed = core.reserve(topic, &items).await?;
+        let (results, batch) = core.assign(&handle, items, &keyed);
         if let Some(chain) = core.hooks.chain(topic, Side::Enqueue) {
             let (work, by, sent_to) = (core.clone(), by.clone(), handle.clone());
-            let run = async move { work.enqueue_hooked(handle, items, keyed, chain, &by).await };
-            let (results, lsn, topics) = uncancelled(run).await?;
-            count_untaken(&sent_to.counters, &results);
-            let durability = core.reach_all(&topics, lsn, durability).await;
-            return Ok(Enqueued { durability, results });
-        }
-
-        let (results, batch) = core.assign(&handle, items, &keyed);
-        count_untaken(&handle.counters, &results);
-        if batch.items.is_empty() {
-            // The items that these repeat are in the log already.
-            let durability = core.reach(topic, core.wal.durable_lsn(), durability).await;
-            return Ok(Enqueued { durability, results });
-        }
-        let keeping = core.keep_keys(&keyed).await?;
-        let payloads: usize = batch.items.iter().map(|queued| queued.item.payload.len()).sum();
-        let mut frame = FrameBuilder::with_capacity(payloads + 64 * batch.items.len() + 256);
-        frame.enqueue(topic, batch.items.iter().map(|queued| &*queued.item));
-        let pending = match core.wal.append(frame) {
-            Ok(pending) => pending,
-            Err(error) => {
-                core.hot.release_keys(topic, &keyed.key_hashes()).await;
-                return Err(error.into());
-            }
-        };
-        let lsn = pending.lsn();
-        let accepted = batch.items.len();
-        let (work, keys) = (self.core.clone(), keyed.key_hashes());
-        uncancelled(async move {
-            let applying = match pending.durable().await {
-                Ok(applying) => applying,
-                Err(error) => {
-                    work.hot.release_keys(&handle.key, &keys).await;
-                    return Err(QueueError::from(error));
-                }
+            let run = async move {
+                work.enqueue_hooked(handle, keyed, results, batch, chain, &by)
+                    .await
             };
-            drop(keeping);
-            count(&handle.counters.enqueued, accepted);
-            let applied = work.clone();
-            work.applied(async move {
-                applied.admit(&handle, lsn, batch.items).await;
-                if !batch.keys.is_empty() {
-                    applied.hot.confirm_keys(&handle.key, lsn, batch.keys).await;
-                }
-                drop(applying);
-            })
-            .await;
-            Ok(())
-        })
-        .await?;
+            let (results, logged) = uncancelled(run).await?;
+            count_untaken(&sent_to.counters, &results);
+            let durability = core.reach_all(&logged.topics, logged.lsn, durability).await;
+            return Ok(Enqueued { durability, results });
+        }
+        count_untaken(&handle.counters, &results);
+        let lsn = match core.append(handle, &keyed, batch).await? {
+            Some(appended) => uncancelled(core.clone().admit_appended(appended)).await?,
+            // The items that these repeat are in the log already.
+            None => core.wal.durable_lsn(),
+        };
         let durability = core.reach(topic, lsn, durability).await;
         Ok(Enqueued { durability, results })
     }
 }
 
 /// What of a batch is stored.
-struct Batch {
-    items: Vec<QueuedItem>,
+pub(super) struct Batch {
+    pub(super) items: Vec<QueuedItem>,
     keys: Vec<DedupRow>,
 }
 
+/// A batch that is on its way into the log.
+pub(super) struct Appended {
+    handle: Arc<TopicHandle>,
+    batch: Batch,
+    pending: Pending,
+    /// The keys that are reserved for it.
+    keys: Vec<u128>,
+    /// Holds while a tier that may lose them does not.
+    keeping: Option<OwnedRwLockReadGuard<()>>,
+}
+
 impl Core {
+    /// Hands `batch` to the log; nothing when there is nothing in it.
+    pub(super) async fn append(
+        &self,
+        handle: Arc<TopicHandle>,
+        keyed: &KeyedBatch,
+        batch: Batch,
+    ) -> Result<Option<Appended>, QueueError> {
+        if batch.items.is_empty() {
+            return Ok(None);
+        }
+        let (topic, keys) = (&handle.key, keyed.key_hashes());
+        let keeping = self.keep_keys(keyed).await?;
+        let payloads: usize = batch.items.iter().map(|queued| queued.item.payload.len()).sum();
+        let mut frame = FrameBuilder::with_capacity(payloads + 64 * batch.items.len() + 256);
+        frame.enqueue(topic, batch.items.iter().map(|queued| &*queued.item));
+        match self.wal.append(frame) {
+            Ok(pending) => Ok(Some(Appended {
+                handle,
+                batch,
+                pending,
+                keys,
+                keeping,
+            })),
+            Err(error) => {
+                self.hot.release_keys(topic, &keys).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Admits what was appended once that is durable; returns the position that says all of it. Must not be cancelled.
+    pub(super) async fn admit_appended(self: Arc<Self>, appended: Appended) -> Result<Lsn, QueueError> {
+        let Appended {
+            handle,
+            batch,
+            pending,
+            keys,
+            keeping,
+        } = appended;
+        let lsn = pending.lsn();
+        let applying = match pending.durable().await {
+            Ok(applying) => applying,
+            Err(error) => {
+                self.hot.release_keys(&handle.key, &keys).await;
+                return Err(error.into());
+            }
+        };
+        drop(keeping);
+        count(&handle.counters.enqueued, batch.items.len());
+        let work = self.clone();
+        self.applied(async move {
+            work.admit(&handle, lsn, batch.items).await;
+            if !batch.keys.is_empty() {
+                work.hot.confirm_keys(&handle.key, lsn, batch.keys).await;
+            }
+            drop(applying);
+        })
+        .await;
+        Ok(lsn)
+    }
+
     /// Gives every new item its id and final form; results are in the order of the request.
     fn assign(
         &self,

@@ -5,23 +5,26 @@
 //! failed gives its key back, and a retry runs the hooks again.
 
 mod plan;
+mod record;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::admission::complete;
+use smallvec::{SmallVec, smallvec};
+
 use super::core::Core;
+use super::enqueue::Batch;
 use super::error::QueueError;
-use super::idempotency::{KeyedBatch, repeat_of};
-use super::request::{EnqueueResult, HookReason, NewItem, Requester};
+use super::idempotency::KeyedBatch;
+use super::request::{EnqueueResult, HookReason, Requester};
 use super::topics::{TopicHandle, count};
-use crate::clock::Timestamp;
-use crate::hooks::{Chain, EnqueueOutcome, HookContext, HookItem, Reason, Room, Shaped};
-use crate::model::{HookRef, Item, ItemId, Namespace, QueuedItem, Side, TopicKey, TopicName, limits};
-use crate::shard::DedupRow;
+use crate::clock::{Monotonic, Timestamp};
+use crate::hooks::{Chain, Decided, EnqueueOutcome, HookContext, HookItem, Reason, Room, Shaped};
+use crate::model::{HookRef, Item, Namespace, QueuedItem, Side, TopicKey, TopicName, limits};
 use crate::tenant::{Grant, Receipt};
-use crate::wal::{FRAME_BYTES_MAX, FrameBuilder, KeyEntry, Lsn, PatchEntry};
+use crate::wal::{FRAME_BYTES_MAX, Lsn};
 use plan::{Plan, TopicPlace};
+use record::{Group, frame, groups, key_entries, key_rows, results};
 
 /// How long the hooks of one request may take, all routes together, in milliseconds.
 const RUN_MS: i64 = 5_000;
@@ -35,6 +38,14 @@ struct Stop {
     pieces: Vec<Piece>,
 }
 
+/// What is the same wherever the items of a request go.
+struct Trip<'a> {
+    by: &'a Requester,
+    now: Timestamp,
+    began: Monotonic,
+    room: Room,
+}
+
 /// An item of the request, or a part of one.
 struct Piece {
     /// Which item of the request.
@@ -43,43 +54,82 @@ struct Piece {
     hops: u32,
 }
 
+/// Where what is left of a request is.
+pub(super) struct Logged {
+    /// The topics that hold something of it.
+    pub(super) topics: SmallVec<[TopicKey; 1]>,
+    /// The position of the log that says all of it.
+    pub(super) lsn: Lsn,
+}
+
 /// What was taken of a namespace's rate for items that hooks made.
 pub(super) struct Charge {
     items: usize,
     receipt: Receipt,
 }
 
-/// What one frame brings to one topic.
-struct Group {
-    handle: Arc<TopicHandle>,
-    items: Vec<QueuedItem>,
-}
-
 impl Core {
-    /// Runs `items` through `chain` and stores what is left of them; returns the results, and which topics
-    /// hold something since which position of the log. Must not be cancelled: it holds reserved keys.
+    /// Runs `batch` through `chain` and stores what is left of it; returns the results, which are `unhooked` without
+    /// hooks. Must not be cancelled: it holds reserved keys.
     pub(super) async fn enqueue_hooked(
         self: Arc<Self>,
         handle: Arc<TopicHandle>,
-        items: Vec<NewItem>,
         keyed: KeyedBatch,
+        unhooked: Vec<EnqueueResult>,
+        batch: Batch,
         chain: Chain,
         by: &Requester,
-    ) -> Result<(Vec<EnqueueResult>, Lsn, Vec<TopicKey>), QueueError> {
-        let now = self.clock.now();
-        let mut plans: Vec<Plan> = items.iter().map(|_| Plan::default()).collect();
-        let pieces = self.pieces(&handle, items, &keyed, &mut plans, now);
-        let mut topics = vec![handle.clone()];
-        let first = Stop {
-            topic: TopicPlace(0),
-            chain: Some(chain),
-            pieces,
+    ) -> Result<(Vec<EnqueueResult>, Logged), QueueError> {
+        let trip = Trip {
+            by,
+            now: self.clock.now(),
+            began: self.clock.monotonic(),
+            room: room(batch.items.iter().map(|queued| &*queued.item)),
         };
-        self.follow(first, &mut topics, &mut plans, by, now).await;
+        let asked = batch.items.iter().map(|queued| HookItem {
+            item: queued.item.clone(),
+            attempt: 0,
+            hops: 0,
+        });
+        let said = self.show(&chain, &handle.key, asked.collect(), &trip).await;
+        let is_purged = |queued: &QueuedItem| handle.is_purged(queued.item.id);
+        if matches!(said, Decided::Kept) && !batch.items.iter().any(is_purged) {
+            let topic = handle.key.clone();
+            let lsn = match self.append(handle, &keyed, batch).await? {
+                Some(appended) => self.admit_appended(appended).await?,
+                None => self.wal.durable_lsn(),
+            };
+            return Ok((
+                unhooked,
+                Logged {
+                    topics: smallvec![topic],
+                    lsn,
+                },
+            ));
+        }
+        let mut plans: Vec<Plan> = unhooked.iter().map(|_| Plan::default()).collect();
+        let pieces = pieces(&keyed, batch, &mut plans);
+        // Most requests are kept as they are: their futures should not be as large as what the others need.
+        Box::pin(self.store_as_said(handle, keyed, pieces, said, plans, trip)).await
+    }
+
+    /// Puts what the first hooks said of `pieces` in force, runs what is routed through the hooks it comes to, and logs
+    /// all that is left.
+    async fn store_as_said(
+        self: Arc<Self>,
+        handle: Arc<TopicHandle>,
+        keyed: KeyedBatch,
+        pieces: Vec<Piece>,
+        said: Decided<EnqueueOutcome>,
+        mut plans: Vec<Plan>,
+        trip: Trip<'_>,
+    ) -> Result<(Vec<EnqueueResult>, Logged), QueueError> {
+        let mut topics = vec![handle.clone()];
+        self.follow(pieces, said, &mut topics, &mut plans, &trip).await;
         let charged = self.charge(&handle, &mut plans).await;
         self.renew_purged(&topics, &mut plans);
 
-        let rows = key_rows(&handle, &keyed, &plans, now);
+        let rows = key_rows(&handle, &keyed, &plans, trip.now);
         let mut unused = keyed.key_hashes();
         unused.retain(|hash| rows.iter().all(|row| row.key_hash != *hash));
         let results = results(&keyed, &plans);
@@ -87,7 +137,8 @@ impl Core {
         let groups = groups(topics, plans);
         if groups.is_empty() {
             self.hot.release_keys(&handle.key, &unused).await;
-            return Ok((results, self.wal.durable_lsn(), vec![handle.key.clone()]));
+            let (topics, lsn) = (smallvec![handle.key.clone()], self.wal.durable_lsn());
+            return Ok((results, Logged { topics, lsn }));
         }
         let keeping = match self.keep_keys(&keyed).await {
             Ok(keeping) => keeping,
@@ -126,109 +177,122 @@ impl Core {
             drop(applying);
         })
         .await;
-        Ok((results, lsn, topics))
+        Ok((results, Logged { topics, lsn }))
     }
 
-    /// The new items in their final form, under their ids.
-    fn pieces(
+    /// What `chain` says of `items`, which are on their way into `topic`.
+    async fn show(
         &self,
-        handle: &TopicHandle,
-        items: Vec<NewItem>,
-        keyed: &KeyedBatch,
-        plans: &mut [Plan],
-        now: Timestamp,
-    ) -> Vec<Piece> {
-        let settings = handle.settings();
-        let fresh = (0..items.len()).filter(|index| keyed.is_new(*index)).count();
-        let mut ids = self.ids.next(fresh);
-        let mut pieces = Vec::with_capacity(fresh);
-        for (index, item) in items.into_iter().enumerate() {
-            if !keyed.is_new(index) {
-                continue;
-            }
-            let Some(id) = ids.next() else { break };
-            plans[index].id = id;
-            pieces.push(Piece {
-                index,
-                item: Arc::new(complete(item, id, &settings, now)),
-                hops: 0,
-            });
-        }
-        pieces
+        chain: &Chain,
+        topic: &TopicKey,
+        items: Arc<[HookItem]>,
+        trip: &Trip<'_>,
+    ) -> Decided<EnqueueOutcome> {
+        let context = HookContext {
+            topic: topic.clone(),
+            now: trip.now,
+            principal: trip.by.subject.clone(),
+            scopes: trip.by.scopes.clone(),
+        };
+        self.hooks.on_enqueue(chain, context, items, &trip.room).await
     }
 
-    /// Runs hooks until no piece is left that some hook has yet to see.
+    /// Puts what the hooks of the first topic said of `pieces` in force, and runs hooks until no piece is left that some
+    /// hook has yet to see.
     async fn follow(
         &self,
-        first: Stop,
+        pieces: Vec<Piece>,
+        said: Decided<EnqueueOutcome>,
         topics: &mut Vec<Arc<TopicHandle>>,
         plans: &mut [Plan],
-        by: &Requester,
-        now: Timestamp,
+        trip: &Trip<'_>,
     ) {
-        let began = self.clock.monotonic();
-        let room = room(first.pieces.iter().map(|piece| &*piece.item));
-        let mut stops = VecDeque::from([first]);
-        let mut runs = 0;
+        let mut stops = VecDeque::new();
+        let routed = self.turn_all(TopicPlace(0), pieces, said, plans);
+        self.send_on(routed, topics, plans, &mut stops).await;
+        let mut runs = 1;
         while let Some(mut stop) = stops.pop_front() {
             stop.pieces.retain(|piece| plans[piece.index].is_open());
             let Some(chain) = stop.chain.take() else {
-                for piece in stop.pieces {
-                    plans[piece.index].store(stop.topic, piece.item);
-                }
+                self.turn_all(stop.topic, stop.pieces, Decided::Kept, plans);
                 continue;
             };
             runs += 1;
-            if runs > RUNS_MAX || self.clock.monotonic().0 - began.0 > RUN_MS {
+            if runs > RUNS_MAX || self.clock.monotonic().0 - trip.began.0 > RUN_MS {
                 for piece in stop.pieces {
                     plans[piece.index].refuse("hook_overloaded", "its hooks send it on for too long");
                 }
                 continue;
             }
-            let here = topics[stop.topic.0].key.clone();
-            let context = HookContext {
-                topic: here.clone(),
-                now,
-                principal: by.subject.clone(),
-                scopes: by.scopes.clone(),
-            };
             let asked = stop.pieces.iter().map(|piece| HookItem {
                 item: piece.item.clone(),
                 attempt: 0,
                 hops: piece.hops,
             });
-            let asked = asked.collect();
-            let outcomes = self.hooks.on_enqueue(&chain, context, asked, &room).await;
-            let mut routed: Vec<(TopicName, Vec<Piece>)> = Vec::new();
-            for (piece, outcome) in stop.pieces.into_iter().zip(outcomes) {
-                for (topic, piece) in self.turn(stop.topic, &mut plans[piece.index], piece, outcome) {
-                    match routed.iter_mut().find(|(known, _)| *known == topic) {
-                        Some((_, pieces)) => pieces.push(piece),
-                        None => routed.push((topic, vec![piece])),
-                    }
+            let here = topics[stop.topic.0].key.clone();
+            let said = self.show(&chain, &here, asked.collect(), trip).await;
+            let routed = self.turn_all(stop.topic, stop.pieces, said, plans);
+            self.send_on(routed, topics, plans, &mut stops).await;
+        }
+    }
+
+    /// Puts what hooks said of `pieces` into the plans of their items; returns what goes to other topics.
+    fn turn_all(
+        &self,
+        here: TopicPlace,
+        pieces: Vec<Piece>,
+        said: Decided<EnqueueOutcome>,
+        plans: &mut [Plan],
+    ) -> Vec<(TopicName, Vec<Piece>)> {
+        let mut routed: Vec<(TopicName, Vec<Piece>)> = Vec::new();
+        let outcomes = match said {
+            Decided::Each(outcomes) => outcomes,
+            Decided::Kept => {
+                for piece in pieces {
+                    plans[piece.index].store(here, piece.item);
+                }
+                return routed;
+            }
+        };
+        for (piece, outcome) in pieces.into_iter().zip(outcomes) {
+            for (topic, piece) in self.turn(here, &mut plans[piece.index], piece, outcome) {
+                match routed.iter_mut().find(|(known, _)| *known == topic) {
+                    Some((_, pieces)) => pieces.push(piece),
+                    None => routed.push((topic, vec![piece])),
                 }
             }
-            for (topic, pieces) in routed {
-                let key = TopicKey::new(here.namespace().clone(), topic);
-                match self.topic_or_new(&key).await {
-                    Ok(handle) => stops.push_back(Stop {
-                        topic: place_of(topics, handle),
-                        chain: self.hooks.chain(&key, Side::Enqueue),
-                        pieces,
-                    }),
-                    Err(error) => {
-                        let code = match error {
-                            QueueError::TooManyTopics(_) => "too_many_topics",
-                            QueueError::UndeclaredTopic => "topic_not_declared",
-                            _ => "shard_unavailable",
-                        };
-                        for piece in pieces {
-                            let text = format!(
-                                "a hook sends it to the topic {}, which cannot be made",
-                                key.topic()
-                            );
-                            plans[piece.index].refuse(code, &text);
-                        }
+        }
+        routed
+    }
+
+    /// Adds the topics to which pieces are routed to `stops`.
+    async fn send_on(
+        &self,
+        routed: Vec<(TopicName, Vec<Piece>)>,
+        topics: &mut Vec<Arc<TopicHandle>>,
+        plans: &mut [Plan],
+        stops: &mut VecDeque<Stop>,
+    ) {
+        for (topic, pieces) in routed {
+            let key = TopicKey::new(topics[0].key.namespace().clone(), topic);
+            match self.topic_or_new(&key).await {
+                Ok(handle) => stops.push_back(Stop {
+                    topic: place_of(topics, handle),
+                    chain: self.hooks.chain(&key, Side::Enqueue),
+                    pieces,
+                }),
+                Err(error) => {
+                    let code = match error {
+                        QueueError::TooManyTopics(_) => "too_many_topics",
+                        QueueError::UndeclaredTopic => "topic_not_declared",
+                        _ => "shard_unavailable",
+                    };
+                    for piece in pieces {
+                        let text = format!(
+                            "a hook sends it to the topic {}, which cannot be made",
+                            key.topic()
+                        );
+                        plans[piece.index].refuse(code, &text);
                     }
                 }
             }
@@ -374,6 +438,21 @@ impl Core {
     }
 }
 
+/// The items of `batch`, each with its place in the request.
+fn pieces(keyed: &KeyedBatch, batch: Batch, plans: &mut [Plan]) -> Vec<Piece> {
+    let fresh = (0..plans.len()).filter(|index| keyed.is_new(*index));
+    let piece = |(index, queued): (usize, QueuedItem)| Piece {
+        index,
+        item: queued.item,
+        hops: 0,
+    };
+    let pieces: Vec<_> = fresh.zip(batch.items).map(piece).collect();
+    for piece in &pieces {
+        plans[piece.index].id = piece.item.id;
+    }
+    pieces
+}
+
 /// What hooks may make of the items of one request: what one frame holds.
 pub(super) fn room<'a>(items: impl Iterator<Item = &'a Item>) -> Room {
     Room::beside(limits::BATCH_ITEMS_MAX, FRAME_BYTES_MAX, items)
@@ -395,52 +474,6 @@ fn failed(by: HookRef, detail: String, retry_after_ms: Option<u64>) -> EnqueueRe
     }
 }
 
-fn results(keyed: &KeyedBatch, plans: &[Plan]) -> Vec<EnqueueResult> {
-    let mut results: Vec<EnqueueResult> = Vec::with_capacity(plans.len());
-    for (index, plan) in plans.iter().enumerate() {
-        results.push(match (keyed.answer(index), keyed.repeated(index)) {
-            (Some(answer), _) => answer.clone(),
-            (None, Some(first)) => repeat_of(&results[first]),
-            (None, None) => plan.result(),
-        });
-    }
-    results
-}
-
-/// The keys of the items of which something is stored, each for the first of what is.
-fn key_rows(handle: &TopicHandle, keyed: &KeyedBatch, plans: &[Plan], now: Timestamp) -> Vec<DedupRow> {
-    let expires_at = now.plus_ms(handle.settings().dedup_window_ms);
-    let row = |(index, plan): (usize, &Plan)| {
-        let probe = keyed.key(index)?;
-        let id = plan.kept().iter().map(|(_, queued)| queued.item.id).min()?;
-        Some(DedupRow {
-            topic: handle.key.clone(),
-            key_hash: probe.key_hash,
-            body_hash: probe.body_hash,
-            id,
-            expires_at,
-        })
-    };
-    plans.iter().enumerate().filter_map(row).collect()
-}
-
-/// Those of `rows` that replay cannot tell from the items themselves.
-fn key_entries(rows: &[DedupRow], plans: &[Plan]) -> Vec<KeyEntry> {
-    let is_shaped = |id: ItemId| {
-        let mut stored = plans.iter().flat_map(Plan::kept);
-        let item = stored.find(|(_, queued)| queued.item.id == id);
-        let extra = item.and_then(|(_, queued)| queued.item.extra.as_deref());
-        extra.is_some_and(|extra| extra.hook_version.is_some())
-    };
-    let entry = |row: &DedupRow| KeyEntry {
-        key_hash: row.key_hash,
-        body_hash: row.body_hash,
-        id: row.id,
-        expires_at: row.expires_at,
-    };
-    rows.iter().filter(|row| is_shaped(row.id)).map(entry).collect()
-}
-
 /// The place of `handle` among `topics`, where it goes when it is not there.
 fn place_of(topics: &mut Vec<Arc<TopicHandle>>, handle: Arc<TopicHandle>) -> TopicPlace {
     let known = topics.iter().position(|known| known.key == handle.key);
@@ -448,49 +481,4 @@ fn place_of(topics: &mut Vec<Arc<TopicHandle>>, handle: Arc<TopicHandle>) -> Top
         topics.push(handle);
         topics.len() - 1
     }))
-}
-
-fn groups(topics: Vec<Arc<TopicHandle>>, plans: Vec<Plan>) -> Vec<Group> {
-    let group = |handle| Group {
-        handle,
-        items: Vec::new(),
-    };
-    let mut groups: Vec<Group> = topics.into_iter().map(group).collect();
-    let count = plans.len();
-    for plan in plans.into_iter().filter(|plan| plan.refused.is_none()) {
-        for (topic, queued) in plan.stored {
-            let items = &mut groups[topic.0].items;
-            if items.is_empty() {
-                items.reserve(count);
-            }
-            items.push(queued);
-        }
-    }
-    groups.retain(|group| !group.items.is_empty());
-    groups
-}
-
-/// One frame says all of it, so that an item's parts and its key stand or fall together.
-fn frame(groups: &[Group], handle: &TopicHandle, keys: &[KeyEntry]) -> FrameBuilder {
-    let all = groups.iter().flat_map(|group| &group.items);
-    let bytes: usize = all.map(|queued| queued.item.payload.len() + 96).sum();
-    let mut frame = FrameBuilder::with_capacity(bytes + 256);
-    for group in groups {
-        let topic = &group.handle.key;
-        frame.enqueue(topic, group.items.iter().map(|queued| &*queued.item));
-        let dead = group.items.iter().filter(|queued| queued.standing.dead.is_some());
-        let patches: Vec<_> = dead
-            .map(|queued| PatchEntry {
-                id: queued.item.id,
-                standing: queued.standing.clone(),
-            })
-            .collect();
-        if !patches.is_empty() {
-            frame.patch(topic, &patches);
-        }
-    }
-    if !keys.is_empty() {
-        frame.keys(&handle.key, keys);
-    }
-    frame
 }

@@ -165,11 +165,9 @@ fn call(version: &Arc<Version>, side: Side, payloads: &[&str]) -> Call {
     }
 }
 
-fn enqueued(report: &Report) -> &[Result<EnqueueVerdict, String>] {
-    match &report.outcome {
-        Ok(Verdicts::Enqueue(verdicts)) => verdicts,
-        other => panic!("no enqueue verdicts: {other:?}"),
-    }
+fn enqueued(report: &Report) -> Vec<Result<EnqueueVerdict, String>> {
+    let said = report.outcome.clone().ok().and_then(Verdicts::into_enqueue);
+    said.unwrap_or_else(|| panic!("no enqueue verdicts: {:?}", report.outcome))
 }
 
 fn replaced(text: &str) -> Result<EnqueueVerdict, String> {

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::{SmallVec, smallvec};
 use tracing::{Instrument as _, Span};
 
 use super::Chains;
@@ -38,6 +39,8 @@ pub(super) trait Direction: Send + Sync + 'static {
     type Verdict: Clone + PartialEq + Send + Sync + 'static;
     /// The same, checked and put in force.
     type Ruling: Send;
+    /// What leaves an item as it is.
+    const KEPT: Self::Ruling;
 
     fn open(verdicts: Verdicts) -> Option<Vec<Result<Self::Verdict, String>>>;
 
@@ -62,6 +65,25 @@ pub(super) struct Answer<'a, D: Direction> {
     pub(super) ruling: Result<D::Ruling, Fault>,
     /// The same as it came, where a shadow is to be compared with it.
     pub(super) said: Option<D::Verdict>,
+}
+
+impl<'a, D: Direction> Answer<'a, D> {
+    /// `by` let the item be as it is.
+    fn kept(by: &'a Version) -> Self {
+        Self {
+            by,
+            ruling: Ok(D::KEPT),
+            said: None,
+        }
+    }
+}
+
+/// What became of the items of one question.
+pub(super) enum Asked<T> {
+    /// All of them are kept as they are.
+    Kept,
+    /// One each, in order.
+    Each(Vec<T>),
 }
 
 /// A hook's failure on an item.
@@ -165,39 +187,43 @@ struct Question<'a, 'r> {
 }
 
 impl Chains {
-    /// Asks the hook of `bound` about `items`; one answer each, in order.
+    /// Asks the hook of `bound` about `items`.
     pub(super) async fn ask<'a, D: Direction>(
         &self,
         bound: &'a Arc<Bound>,
         run: Run<'_>,
         items: Arc<[HookItem]>,
-    ) -> Vec<Answer<'a, D>> {
-        let mut answers: Vec<Option<Answer<'a, D>>> =
-            std::iter::repeat_with(|| None).take(items.len()).collect();
-        for trial in [false, true] {
-            let version = match &bound.canary {
-                Some(version) if trial => version,
-                _ => &bound.active,
+    ) -> Asked<Answer<'a, D>> {
+        let trials = items
+            .iter()
+            .filter(|item| bound.is_on_trial(item.item.id))
+            .count();
+        let mut answers = if trials == 0 || trials == items.len() {
+            let question = Question {
+                bound,
+                version: of_trial(bound, trials > 0),
+                run,
+                items: items.clone(),
             };
-            let theirs = |at: &usize| bound.is_on_trial(items[*at].item.id) == trial;
-            let places: Vec<_> = (0..items.len()).filter(theirs).collect();
-            self.ask_version(bound, version, run, &items, &places, &mut answers)
-                .await;
-        }
+            match self.search::<D>(&question).await {
+                Asked::Kept => return Asked::Kept,
+                Asked::Each(answers) => answers,
+            }
+        } else {
+            Box::pin(self.ask_both::<D>(bound, run, &items)).await
+        };
         if let Some(previous) = &bound.previous {
-            let retries = |answer: &Option<Answer<'a, D>>| {
-                answer.as_ref().is_some_and(|answer| {
-                    let fault = answer.ruling.as_ref().err();
-                    fault.is_some_and(|fault| {
-                        fault.kind.policy(&bound.binding.policies) == Policy::RetryPrevious
-                    }) && answer.by.hook != previous.hook
-                })
+            let retries = |answer: &Answer<'a, D>| {
+                let fault = answer.ruling.as_ref().err();
+                fault.is_some_and(|fault| fault.kind.policy(&bound.binding.policies) == Policy::RetryPrevious)
+                    && answer.by.hook != previous.hook
             };
             let places: Vec<_> = (0..items.len()).filter(|at| retries(&answers[*at])).collect();
-            self.ask_version(bound, previous, run, &items, &places, &mut answers)
-                .await;
+            let found = Box::pin(self.ask_some::<D>(bound, previous, run, &items, &places)).await;
+            for (at, answer) in places.into_iter().zip(found) {
+                answers[at] = answer;
+            }
         }
-        let answers: Vec<Answer<'a, D>> = answers.into_iter().flatten().collect();
         let sampled = |at: &usize| bound.is_shadowed(items[*at].item.id);
         let sample: Vec<usize> = (0..items.len()).filter(sampled).collect();
         if !sample.is_empty() {
@@ -205,56 +231,66 @@ impl Chains {
             let shown = sample.iter().map(|at| items[*at].clone()).collect();
             self.spawn_shadow::<D>(bound, run, shown, counted);
         }
-        answers
+        Asked::Each(answers)
+    }
+
+    /// Asks each of the two versions of `bound`, the one in force and the one on trial, about its part of `items`.
+    async fn ask_both<'a, D: Direction>(
+        &self,
+        bound: &'a Arc<Bound>,
+        run: Run<'_>,
+        items: &Arc<[HookItem]>,
+    ) -> Vec<Answer<'a, D>> {
+        let mut answers = Vec::with_capacity(items.len());
+        for trial in [false, true] {
+            let theirs = |at: &usize| bound.is_on_trial(items[*at].item.id) == trial;
+            let places: Vec<_> = (0..items.len()).filter(theirs).collect();
+            let version = of_trial(bound, trial);
+            let found = self.ask_some::<D>(bound, version, run, items, &places).await;
+            answers.extend(places.into_iter().zip(found));
+        }
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
     /// Asks `version` about the items at `places`.
-    async fn ask_version<'a, D: Direction>(
+    async fn ask_some<'a, D: Direction>(
         &self,
         bound: &'a Arc<Bound>,
         version: &'a Arc<Version>,
         run: Run<'_>,
         items: &Arc<[HookItem]>,
         places: &[usize],
-        answers: &mut Vec<Option<Answer<'a, D>>>,
-    ) {
+    ) -> Vec<Answer<'a, D>> {
         if places.is_empty() {
-            return;
+            return Vec::new();
         }
-        let all = places.len() == items.len();
-        let theirs = if all {
-            items.clone()
-        } else {
-            places.iter().map(|at| items[*at].clone()).collect()
-        };
         let question = Question {
             bound,
             version,
             run,
-            items: theirs,
+            items: places.iter().map(|at| items[*at].clone()).collect(),
         };
-        let found = self.search::<D>(&question).await;
-        if all {
-            *answers = found;
-            return;
-        }
-        for (at, answer) in places.iter().zip(found) {
-            answers[*at] = answer;
+        match self.search::<D>(&question).await {
+            Asked::Kept => places.iter().map(|_| Answer::kept(version)).collect(),
+            Asked::Each(answers) => answers,
         }
     }
 
     /// Makes one call, and where it fails two of half the items, and so on, until what fails is alone: no
     /// item fails for its neighbours. The search is bounded in calls and in time; what it does not reach has
     /// failed like the last call did.
-    async fn search<'a, D: Direction>(&self, question: &Question<'a, '_>) -> Vec<Option<Answer<'a, D>>> {
+    async fn search<'a, D: Direction>(&self, question: &Question<'a, '_>) -> Asked<Answer<'a, D>> {
         let count = question.items.len();
-        let mut answers: Vec<_> = std::iter::repeat_with(|| None).take(count).collect();
+        let mut answers: Vec<Option<Answer<'a, D>>> = Vec::new();
         let began = self.clock.monotonic();
-        let (mut calls, mut open) = (0, Vec::from([Range { start: 0, end: count }]));
+        let mut calls = 0;
+        let mut open: SmallVec<[Range<usize>; 2]> = smallvec![0..count];
         while let Some(range) = open.pop() {
             let probing = match self.admit(question, range.len()) {
                 Ok(probing) => probing,
                 Err(fault) => {
+                    answers.resize_with(count, || None);
                     fill(&mut answers[range], question.version, &fault);
                     continue;
                 }
@@ -273,6 +309,12 @@ impl Chains {
             let report = self.runner.call(call.clone()).instrument(span.clone()).await;
             describe(&span, &report);
             self.observer.called(&call, &report);
+            // What a shadow says is compared with what counts, item by item.
+            if report.outcome == Ok(Verdicts::Kept(D::SIDE, count)) && question.bound.shadow.is_none() {
+                self.note(question, Verdict::Fine);
+                return Asked::Kept;
+            }
+            answers.resize_with(count, || None);
             let failure = match report.outcome {
                 Ok(verdicts) => match D::open(verdicts).filter(|list| list.len() == range.len()) {
                     Some(verdicts) => {
@@ -306,7 +348,7 @@ impl Chains {
                 }
             }
         }
-        answers
+        Asked::Each(answers.into_iter().flatten().collect())
     }
 
     /// Whether the version may be called, and if so whether that is to see if it works again.
@@ -370,6 +412,14 @@ impl Chains {
         };
         self.note(question, verdict);
         answers
+    }
+}
+
+/// The version of `bound` that is on trial, or the one that is in force.
+fn of_trial(bound: &Bound, trial: bool) -> &Arc<Version> {
+    match &bound.canary {
+        Some(version) if trial => version,
+        _ => &bound.active,
     }
 }
 

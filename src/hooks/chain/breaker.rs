@@ -101,8 +101,8 @@ impl Breakers {
 
     /// Notes how a call went; says when the breaker opened or closed over it.
     pub(super) fn note(&mut self, version: &Version, verdict: Verdict, now_ms: i64) -> Option<bool> {
-        let hooks = self.0.entry(version.namespace.clone()).or_default();
-        let breaker = hooks.entry(version.hook.clone()).or_default();
+        let hooks = self.0.entry_ref(&version.namespace).or_default();
+        let breaker = hooks.entry_ref(&version.hook).or_default();
         if let Some(pause) = &mut breaker.open {
             if !pause.probing {
                 return None;

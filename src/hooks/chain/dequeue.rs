@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Chains;
-use super::ask::{Direction, Fault, FaultKind, Run};
+use super::ask::{Answer, Asked, Direction, Fault, FaultKind, Run};
 use super::check::{passed_over, reason, shape};
 use crate::hooks::rehearse::Outcome;
 use crate::hooks::{
-    Bound, Chain, DequeueOutcome, DequeueVerdict, Edit, HookContext, HookItem, Reason, Verdicts, Version,
+    Bound, Chain, Decided, DequeueOutcome, DequeueVerdict, Edit, HookContext, HookItem, Reason, Verdicts,
+    Version,
 };
 use crate::model::{Item, Policy, Side};
 
@@ -28,12 +29,10 @@ impl Direction for Outward {
     const SIDE: Side = Side::Dequeue;
     type Verdict = DequeueVerdict;
     type Ruling = Ruling;
+    const KEPT: Ruling = Ruling::Deliver;
 
     fn open(verdicts: Verdicts) -> Option<Vec<Result<DequeueVerdict, String>>> {
-        match verdicts {
-            Verdicts::Dequeue(list) => Some(list),
-            Verdicts::Enqueue(_) => None,
-        }
+        verdicts.into_dequeue()
     }
 
     fn shown(verdict: &DequeueVerdict) -> Outcome {
@@ -73,52 +72,75 @@ impl Direction for Outward {
 }
 
 impl Chains {
-    /// Runs `items` through `chain`; one outcome each, in order.
+    /// Runs `items` through `chain`.
     pub(super) async fn run_dequeue(
         &self,
         chain: &Chain,
         context: &Arc<HookContext>,
-        items: Vec<HookItem>,
-    ) -> Vec<DequeueOutcome> {
+        items: Arc<[HookItem]>,
+    ) -> Decided<DequeueOutcome> {
         let run = Run {
             context,
             room: None,
             payload_bytes_max: self.payload_bytes_max.load(Ordering::Relaxed),
         };
+        // As on the way in, most items are left as they are by most hooks.
+        let mut chain = chain.0.iter();
+        let (first, answers) = loop {
+            let Some(bound) = chain.next().filter(|_| !items.is_empty()) else {
+                return Decided::Kept;
+            };
+            if let Asked::Each(answers) = self.ask::<Outward>(bound, run, items.clone()).await {
+                break (bound, answers);
+            }
+        };
         let mut outcomes: Vec<Option<DequeueOutcome>> = vec![None; items.len()];
-        let mut live: Vec<(usize, HookItem)> = items.into_iter().enumerate().collect();
-        for bound in chain.0.iter() {
+        let live = items.iter().cloned().enumerate().collect();
+        let mut live = turn_all(&mut outcomes, first, live, answers);
+        for bound in chain {
             if live.is_empty() {
                 break;
             }
             let asked = live.iter().map(|(_, item)| item.clone()).collect();
-            let answers = self.ask::<Outward>(bound, run, asked).await;
-            let mut next = Vec::with_capacity(live.len());
-            for ((place, mut item), answer) in live.into_iter().zip(answers) {
-                let by = || answer.by.hook.clone();
-                let end = match answer.ruling {
-                    Ok(Ruling::Deliver) => None,
-                    Ok(Ruling::View(view)) => {
-                        item.item = view;
-                        None
-                    }
-                    Ok(Ruling::Defer(ms)) => Some(DequeueOutcome::Defer(by(), ms)),
-                    Ok(Ruling::Filter(why)) => Some(DequeueOutcome::Filtered(by(), why)),
-                    Ok(Ruling::Bury(why)) => Some(DequeueOutcome::DeadLetter(by(), why)),
-                    Err(fault) => failed(bound, answer.by, fault, &mut item),
-                };
-                match end {
-                    Some(outcome) => outcomes[place] = Some(outcome),
-                    None => next.push((place, item)),
-                }
+            if let Asked::Each(answers) = self.ask::<Outward>(bound, run, asked).await {
+                live = turn_all(&mut outcomes, bound, live, answers);
             }
-            live = next;
         }
         for (place, item) in live {
             outcomes[place] = Some(DequeueOutcome::Deliver(item.item));
         }
-        outcomes.into_iter().flatten().collect()
+        Decided::Each(outcomes.into_iter().flatten().collect())
     }
+}
+
+/// Puts what the hook of `bound` said of the items that go through it in force; returns those that go on, each with its
+/// place.
+fn turn_all(
+    outcomes: &mut [Option<DequeueOutcome>],
+    bound: &Bound,
+    live: Vec<(usize, HookItem)>,
+    answers: Vec<Answer<'_, Outward>>,
+) -> Vec<(usize, HookItem)> {
+    let mut next = Vec::with_capacity(live.len());
+    for ((place, mut item), answer) in live.into_iter().zip(answers) {
+        let by = || answer.by.hook.clone();
+        let end = match answer.ruling {
+            Ok(Ruling::Deliver) => None,
+            Ok(Ruling::View(view)) => {
+                item.item = view;
+                None
+            }
+            Ok(Ruling::Defer(ms)) => Some(DequeueOutcome::Defer(by(), ms)),
+            Ok(Ruling::Filter(why)) => Some(DequeueOutcome::Filtered(by(), why)),
+            Ok(Ruling::Bury(why)) => Some(DequeueOutcome::DeadLetter(by(), why)),
+            Err(fault) => failed(bound, answer.by, fault, &mut item),
+        };
+        match end {
+            Some(outcome) => outcomes[place] = Some(outcome),
+            None => next.push((place, item)),
+        }
+    }
+    next
 }
 
 /// What the binding's policy makes of a failure; nothing lets the item pass.

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use smallvec::{SmallVec, smallvec};
 
 use super::Chains;
-use super::ask::{Direction, Fault, FaultKind, Run};
+use super::ask::{Answer, Asked, Direction, Fault, FaultKind, Run};
 use super::check::{making, passed_over, reason, shape};
 use crate::hooks::rehearse::Outcome;
 use crate::hooks::{
-    Bound, Chain, Edit, EnqueueOutcome, EnqueueVerdict, HookContext, HookItem, Reason, Room, Shaped,
+    Bound, Chain, Decided, Edit, EnqueueOutcome, EnqueueVerdict, HookContext, HookItem, Reason, Room, Shaped,
     Verdicts, Version,
 };
 use crate::model::{HookRef, Item, Policy, Side, some};
@@ -34,12 +34,10 @@ impl Direction for Inward {
     const SIDE: Side = Side::Enqueue;
     type Verdict = EnqueueVerdict;
     type Ruling = Ruling;
+    const KEPT: Ruling = Ruling::Keep;
 
     fn open(verdicts: Verdicts) -> Option<Vec<Result<EnqueueVerdict, String>>> {
-        match verdicts {
-            Verdicts::Enqueue(list) => Some(list),
-            Verdicts::Dequeue(_) => None,
-        }
+        verdicts.into_enqueue()
     }
 
     fn shown(verdict: &EnqueueVerdict) -> Outcome {
@@ -128,35 +126,55 @@ struct Slot {
 type Next = SmallVec<[HookItem; 1]>;
 
 impl Chains {
-    /// Runs `items` through `chain`; one outcome each, in order. An item is one even when it was split: when
-    /// a part is refused, buried or fails, the whole does; parts that are filtered are left out.
+    /// Runs `items` through `chain`. An item is one even when it was split: when a part is refused, buried or fails, the
+    /// whole does; parts that are filtered are left out.
     pub(super) async fn run_enqueue(
         &self,
         chain: &Chain,
         context: &Arc<HookContext>,
-        items: Vec<HookItem>,
+        items: Arc<[HookItem]>,
         room: &Room,
-    ) -> Vec<EnqueueOutcome> {
+    ) -> Decided<EnqueueOutcome> {
         let run = Run {
             context,
             room: Some(room),
             payload_bytes_max: self.payload_bytes_max.load(Ordering::Relaxed),
         };
+        // Most items are kept by most hooks. What is known of each is only written down when some are not.
+        let mut chain = chain.0.iter();
+        let (first, answers) = loop {
+            let Some(bound) = chain.next().filter(|_| !items.is_empty()) else {
+                return Decided::Kept;
+            };
+            if let Asked::Each(answers) = self.ask::<Inward>(bound, run, items.clone()).await {
+                break (bound, answers);
+            }
+        };
+        // The future of those that are kept should not be as large as what the others need.
+        Box::pin(self.run_each(run, &items, first, answers, chain)).await
+    }
+
+    /// Goes on item by item, where the hook of `first` did not keep all of `items`, with the rest of the chain.
+    async fn run_each(
+        &self,
+        run: Run<'_>,
+        items: &[HookItem],
+        first: &Bound,
+        answers: Vec<Answer<'_, Inward>>,
+        rest: std::slice::Iter<'_, Arc<Bound>>,
+    ) -> Decided<EnqueueOutcome> {
         let mut slots: Vec<Slot> = items.iter().map(|_| Slot::default()).collect();
-        let mut live: Vec<(usize, HookItem)> = items.into_iter().enumerate().collect();
-        for bound in chain.0.iter() {
+        let live = items.iter().cloned().enumerate().collect();
+        let mut live = turn_all(&mut slots, first, live, answers);
+        for bound in rest {
             live.retain(|(place, _)| slots[*place].ended.is_none());
             if live.is_empty() {
                 break;
             }
             let asked = live.iter().map(|(_, item)| item.clone()).collect();
-            let answers = self.ask::<Inward>(bound, run, asked).await;
-            let mut next = Vec::with_capacity(live.len());
-            for ((place, item), answer) in live.into_iter().zip(answers) {
-                let goes_on = slots[place].turn(bound, answer.by, item, answer.ruling);
-                next.extend(goes_on.into_iter().map(|item| (place, item)));
+            if let Asked::Each(answers) = self.ask::<Inward>(bound, run, asked).await {
+                live = turn_all(&mut slots, bound, live, answers);
             }
-            live = next;
         }
         for (place, item) in live {
             slots[place].stored.push(Shaped {
@@ -164,8 +182,24 @@ impl Chains {
                 route: None,
             });
         }
-        slots.into_iter().filter_map(Slot::outcome).collect()
+        Decided::Each(slots.into_iter().filter_map(Slot::outcome).collect())
     }
+}
+
+/// Puts what the hook of `bound` said of the items that go through it in force; returns those that go on, each with the
+/// place of what was handed in.
+fn turn_all(
+    slots: &mut [Slot],
+    bound: &Bound,
+    live: Vec<(usize, HookItem)>,
+    answers: Vec<Answer<'_, Inward>>,
+) -> Vec<(usize, HookItem)> {
+    let mut next = Vec::with_capacity(live.len());
+    for ((place, item), answer) in live.into_iter().zip(answers) {
+        let goes_on = slots[place].turn(bound, answer.by, item, answer.ruling);
+        next.extend(goes_on.into_iter().map(|item| (place, item)));
+    }
+    next
 }
 
 impl Slot {

@@ -1,6 +1,8 @@
 //! Chains over a scripted runner.
 
 mod breakers;
+mod canary;
+mod kept;
 mod shadows;
 mod splits;
 
@@ -83,11 +85,19 @@ impl Runner for Scripted {
             let (detail, retry_after) = ("no thread is free".into(), Duration::from_millis(70));
             Err(Failure::Overload { detail, retry_after })
         } else if call.side == Side::Enqueue {
-            Ok(Verdicts::Enqueue(
-                call.items().iter().map(|asked| inward(&name, asked)).collect(),
-            ))
+            let said: Vec<_> = call.items().iter().map(|asked| inward(&name, asked)).collect();
+            Ok(match said.iter().all(|said| *said == Ok(EnqueueVerdict::Keep)) {
+                true => Verdicts::Kept(call.side, said.len()),
+                false => Verdicts::Enqueue(said),
+            })
         } else {
-            Ok(Verdicts::Dequeue(call.items().iter().map(outward).collect()))
+            let said: Vec<_> = call.items().iter().map(outward).collect();
+            Ok(
+                match said.iter().all(|said| *said == Ok(DequeueVerdict::Deliver)) {
+                    true => Verdicts::Kept(call.side, said.len()),
+                    false => Verdicts::Dequeue(said),
+                },
+            )
         };
         Report {
             outcome,
@@ -160,6 +170,7 @@ fn inward(hook: &str, asked: &HookItem) -> Result<EnqueueVerdict, String> {
 fn outward(asked: &HookItem) -> Result<DequeueVerdict, String> {
     match &*text(&asked.item) {
         "err" => Err("not mine".into()),
+        "keep" => Ok(DequeueVerdict::Deliver),
         "defer" => Ok(DequeueVerdict::Defer(7)),
         "later" => Ok(DequeueVerdict::DeliverEdited(Edit {
             priority: Some(1),
@@ -251,14 +262,18 @@ impl Bench {
 
     async fn dequeue(&self, payloads: &[&str]) -> Vec<DequeueOutcome> {
         let chain = self.chains.chain(&topic(), Side::Dequeue).unwrap();
-        self.chains.on_dequeue(&chain, context(), items(payloads)).await
+        let items: Arc<[HookItem]> = items(payloads).into();
+        let said = self.chains.on_dequeue(&chain, context(), items.clone()).await;
+        said.one_each(&items, DequeueOutcome::Deliver)
     }
 }
 
 /// Runs `items` with room for 1,000 items and 1 MiB.
 async fn on_enqueue(chains: &Chains, chain: &Chain, items: Vec<HookItem>) -> Vec<EnqueueOutcome> {
     let room = Room::beside(1_000, 1 << 20, items.iter().map(|asked| &*asked.item));
-    chains.on_enqueue(chain, context(), items, &room).await
+    let items: Arc<[HookItem]> = items.into();
+    let said = chains.on_enqueue(chain, context(), items.clone(), &room).await;
+    said.one_each(&items, EnqueueOutcome::kept)
 }
 
 fn topic() -> TopicKey {
@@ -453,22 +468,6 @@ async fn the_version_before_gets_one_chance() {
         all(&outcomes),
         ["store trap+h@9", "failed h@9 None", "store x+h@1"]
     );
-}
-
-#[tokio::test]
-async fn a_canary_gets_its_share_and_keeps_it() {
-    let mut tried = bound("h", Side::Enqueue, Policies::default());
-    tried.binding.canary = Some(Canary {
-        version: 2,
-        percent: 25,
-    });
-    tried.canary = Some(version("h", 2));
-    let bench = Bench::new(vec![tried]);
-    let first = all(&bench.enqueue(&["x"; 1_000]).await);
-    assert_eq!(all(&bench.enqueue(&["x"; 1_000]).await), first);
-    let share = first.iter().filter(|word| *word == "store x+h@2").count();
-    assert!((200..300).contains(&share), "{share}");
-    assert_eq!(bench.runner.0.lock().len(), 4, "one call for each version");
 }
 
 #[tokio::test]

@@ -124,14 +124,20 @@ impl Running {
                 let out = typed.and_then(|typed| typed.call(&mut *store, (context, &*items)));
                 let (out,) = out.map_err(failed)?;
                 let rule = |verdict| rules.settle(verdict, Rules::enqueue);
-                Verdicts::Enqueue(out.into_iter().map(rule).collect())
+                match out.iter().all(|said| matches!(said, Ok(EnqueueOut::Keep))) {
+                    true => Verdicts::Kept(call.side, out.len()),
+                    false => Verdicts::Enqueue(out.into_iter().map(rule).collect()),
+                }
             }
             Side::Dequeue => {
                 let typed = function.typed::<_, DequeueAnswer>(&*store);
                 let out = typed.and_then(|typed| typed.call(&mut *store, (context, &*items)));
                 let (out,) = out.map_err(failed)?;
                 let rule = |verdict| rules.settle(verdict, Rules::dequeue);
-                Verdicts::Dequeue(out.into_iter().map(rule).collect())
+                match out.iter().all(|said| matches!(said, Ok(DequeueOut::Deliver))) {
+                    true => Verdicts::Kept(call.side, out.len()),
+                    false => Verdicts::Dequeue(out.into_iter().map(rule).collect()),
+                }
             }
         };
         if verdicts.len() != items.len() {
@@ -174,6 +180,7 @@ fn time_ms(limits: &HookLimits, call: &Call) -> u32 {
 /// Bytes that the verdicts hold.
 pub(super) fn bytes_out(verdicts: &Verdicts) -> u64 {
     match verdicts {
+        Verdicts::Kept(..) => 0,
         Verdicts::Enqueue(verdicts) => verdicts.iter().flatten().map(enqueue_bytes).sum(),
         Verdicts::Dequeue(verdicts) => verdicts.iter().flatten().map(dequeue_bytes).sum(),
     }

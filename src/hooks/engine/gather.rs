@@ -6,19 +6,20 @@
 //! items take little time: others are better off on several threads at once. A call that fails is made once more for
 //! each request by itself, so that none fails for another's items.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::Engine;
 use super::bindings::ItemIn;
-use super::call::bytes_out;
+use super::call::{bytes_out, not_run};
 use super::modules::Module;
-use crate::hooks::{Call, Failure, HookItem, Report, Usage, Verdicts};
+use crate::hooks::{Call, Failure, HookItem, Report, Usage, Verdicts, Version};
 use crate::model::{Side, TopicKey};
 
 /// Most items of such a call.
@@ -84,7 +85,7 @@ fn millis(time: Duration) -> u64 {
 
 /// What calls have in common that may be one. A hook tells them apart by their items alone, and by the time, in which
 /// they follow each other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Likeness {
     /// The address of the version, which each of its calls holds.
     version: usize,
@@ -94,12 +95,19 @@ struct Likeness {
     scopes: Arc<[Box<str>]>,
 }
 
-impl Likeness {
-    fn of(call: &Call) -> Self {
-        let context = &*call.context;
-        Self {
-            version: Arc::as_ptr(&call.version).addr(),
-            side: call.side,
+/// The [`Likeness`] of a call, without taking hold of what all its requests share.
+struct LikenessOf<'a>(&'a Call);
+
+fn address(version: &Arc<Version>) -> usize {
+    Arc::as_ptr(version).addr()
+}
+
+impl LikenessOf<'_> {
+    fn to_owned(&self) -> Likeness {
+        let context = &*self.0.context;
+        Likeness {
+            version: address(&self.0.version),
+            side: self.0.side,
             topic: context.topic.clone(),
             principal: context.principal.clone(),
             scopes: context.scopes.clone(),
@@ -107,10 +115,44 @@ impl Likeness {
     }
 }
 
-/// A call that waits for the one it goes with. It is answered `None`, or not at all, when it is to be made by itself.
+// Few principals come with several sets of scopes.
+impl Hash for Likeness {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.version, self.side, &self.topic, &*self.principal).hash(state);
+    }
+}
+
+impl Hash for LikenessOf<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let context = &*self.0.context;
+        let version = address(&self.0.version);
+        (version, self.0.side, &context.topic, &*context.principal).hash(state);
+    }
+}
+
+impl Equivalent<Likeness> for LikenessOf<'_> {
+    fn equivalent(&self, key: &Likeness) -> bool {
+        let context = &*self.0.context;
+        key.version == address(&self.0.version)
+            && key.side == self.0.side
+            && key.topic == context.topic
+            && key.principal == context.principal
+            && key.scopes == context.scopes
+    }
+}
+
+/// A call that waits for the one it goes with.
 struct Waiting {
     call: Call,
-    reply: oneshot::Sender<Option<Report>>,
+    reply: oneshot::Sender<Told>,
+}
+
+/// What becomes of a call that waited.
+enum Told {
+    /// It was made.
+    Made(Report),
+    /// It is to be made by itself.
+    Alone(Call),
 }
 
 /// The calls that wait, where some like them are under way or about to be.
@@ -124,19 +166,42 @@ struct Group {
     seeing: usize,
 }
 
+/// How a call waits.
+enum Joined {
+    /// Somebody sees to it.
+    Waits,
+    /// Few like it are under way: somebody has to see to it.
+    Unseen(Likeness),
+    /// Not at all: too many do.
+    Not(Call),
+}
+
 impl Gathering {
-    /// Lets `waiting` wait; true when few like it are under way, and somebody has to see to it. Where `most` wait
-    /// already, it is dropped, and whoever asked is on his own.
-    fn join(&self, likeness: &Likeness, waiting: Waiting, most: usize) -> bool {
+    /// Lets `waiting` wait, where fewer than `most` do.
+    fn join(&self, waiting: Waiting, most: usize) -> Joined {
         let mut gathering = self.0.lock();
-        let group = gathering.entry_ref(likeness).or_default();
+        let likeness = LikenessOf(&waiting.call);
+        let Some(group) = gathering.get_mut(&likeness) else {
+            let likeness = likeness.to_owned();
+            let group = Group {
+                waiting: vec![waiting],
+                seeing: 1,
+            };
+            gathering.insert(likeness.clone(), group);
+            return Joined::Unseen(likeness);
+        };
         if group.waiting.len() >= most {
-            return false;
+            return Joined::Not(waiting.call);
         }
-        group.waiting.push(waiting);
         let are_few = group.seeing < UNDER_WAY_MAX;
+        let joined = if are_few {
+            Joined::Unseen(likeness.to_owned())
+        } else {
+            Joined::Waits
+        };
+        group.waiting.push(waiting);
         group.seeing += usize::from(are_few);
-        are_few
+        joined
     }
 
     /// Takes those that go with the next call.
@@ -161,11 +226,17 @@ impl Gathering {
     /// One of those who see to calls does so no more. When nobody is left, who came last is on his own.
     fn leave(&self, likeness: &Likeness) {
         let mut gathering = self.0.lock();
-        if let Some(group) = gathering.get_mut(likeness) {
-            group.seeing -= 1;
-            if group.seeing == 0 {
-                gathering.remove(likeness);
-            }
+        let Some(group) = gathering.get_mut(likeness) else {
+            return;
+        };
+        group.seeing -= 1;
+        if group.seeing > 0 {
+            return;
+        }
+        let left = gathering.remove(likeness);
+        drop(gathering);
+        for Waiting { call, reply } in left.into_iter().flat_map(|group| group.waiting) {
+            let _ = reply.send(Told::Alone(call));
         }
     }
 }
@@ -197,20 +268,20 @@ impl Engine {
         let Some(engine) = self.this.upgrade().filter(|_| goes_with_others) else {
             return self.threads.call(call).await;
         };
-        let (reply, report) = oneshot::channel();
-        let likeness = Likeness::of(&call);
-        let waiting = Waiting {
-            call: call.clone(),
-            reply,
-        };
+        let (reply, told) = oneshot::channel();
         let most = self.options.queue_per_namespace;
-        if self.gathering.join(&likeness, waiting, most) {
+        match self.gathering.join(Waiting { call, reply }, most) {
+            Joined::Waits => {}
             // Whoever asks may leave; the others are still there.
-            tokio::spawn(Seeing { engine, likeness }.see_to(module.clone()));
+            Joined::Unseen(likeness) => {
+                drop(tokio::spawn(Seeing { engine, likeness }.see_to(module.clone())));
+            }
+            Joined::Not(call) => return self.threads.call(call).await,
         }
-        match report.await {
-            Ok(Some(report)) => report,
-            _ => self.threads.call(call).await,
+        match told.await {
+            Ok(Told::Made(report)) => report,
+            Ok(Told::Alone(call)) => self.threads.call(call).await,
+            Err(_) => not_run("the server is stopping", Duration::from_secs(1)),
         }
     }
 }
@@ -230,15 +301,17 @@ impl Seeing {
                 return;
             };
             let report = engine.threads.call(call).await;
-            let parts = if is_too_much(&report) && group.len() > 1 {
+            // Whoever asked may be gone: the call was made all the same.
+            if is_too_much(&report) && group.len() > 1 {
                 pace.keep_apart(uptime());
-                vec![None; group.len()]
-            } else {
-                apart(report, calls)
-            };
+                for Waiting { call, reply } in group {
+                    let _ = reply.send(Told::Alone(call));
+                }
+                continue;
+            }
+            let parts = apart(report, calls);
             for (waiting, part) in group.into_iter().zip(parts) {
-                // Whoever asked may be gone: the call was made all the same.
-                let _ = waiting.reply.send(part);
+                let _ = waiting.reply.send(Told::Made(part));
             }
         }
     }
@@ -267,9 +340,9 @@ fn as_one<'a>(mut calls: impl ExactSizeIterator<Item = &'a Call> + Clone) -> Opt
 }
 
 /// What the report of the one call says to each of `calls`. What cannot be told apart is the first one's.
-fn apart<'a>(report: Report, calls: impl ExactSizeIterator<Item = &'a Call>) -> Vec<Option<Report>> {
+fn apart<'a>(report: Report, calls: impl ExactSizeIterator<Item = &'a Call>) -> Vec<Report> {
     if calls.len() == 1 {
-        return vec![Some(report)];
+        return vec![report];
     }
     let Report { outcome, usage, log } = report;
     let all = outcome.as_ref().map_or(1, Verdicts::len).max(1);
@@ -291,11 +364,11 @@ fn apart<'a>(report: Report, calls: impl ExactSizeIterator<Item = &'a Call>) -> 
             log_lines_dropped: usage.log_lines_dropped * of_first,
             ..usage
         };
-        Some(Report {
+        Report {
             outcome,
             usage,
             log: first.unwrap_or_default(),
-        })
+        }
     };
     calls.map(part).collect()
 }
@@ -303,6 +376,11 @@ fn apart<'a>(report: Report, calls: impl ExactSizeIterator<Item = &'a Call>) -> 
 /// Takes the first `count` of `verdicts`.
 fn first_of(verdicts: &mut Verdicts, count: usize) -> Verdicts {
     match verdicts {
+        Verdicts::Kept(side, left) => {
+            let count = count.min(*left);
+            *left -= count;
+            Verdicts::Kept(*side, count)
+        }
         Verdicts::Enqueue(list) => Verdicts::Enqueue(list.drain(..count.min(list.len())).collect()),
         Verdicts::Dequeue(list) => Verdicts::Dequeue(list.drain(..count.min(list.len())).collect()),
     }

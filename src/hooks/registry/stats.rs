@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::VersionStats;
 use crate::hooks::{DequeueVerdict, EnqueueVerdict, Failure, Report, ShadowOutcome, Verdicts};
+use crate::model::Side;
 
 /// The names of verdicts, in the order they are counted in.
 const VERDICTS: [&str; 12] = [
@@ -54,6 +55,13 @@ impl Counts {
         self.memory_bytes_max = self.memory_bytes_max.max(report.usage.memory_bytes);
         self.log_lines_dropped += u64::from(report.usage.log_lines_dropped);
         match &report.outcome {
+            Ok(Verdicts::Kept(side, count)) => {
+                let place = match side {
+                    Side::Enqueue => enqueue_place(Some(&EnqueueVerdict::Keep)),
+                    Side::Dequeue => dequeue_place(Some(&DequeueVerdict::Deliver)),
+                };
+                self.verdicts[place] += *count as u64;
+            }
             Ok(Verdicts::Enqueue(verdicts)) => {
                 for verdict in verdicts {
                     self.verdicts[enqueue_place(verdict.as_ref().ok())] += 1;

@@ -152,6 +152,12 @@ impl Outcome {
                 };
                 return Self::failed(word, failure.to_string());
             }
+            Ok(Verdicts::Kept(side, _)) => {
+                return Self::new(match side {
+                    Side::Enqueue => VerdictWord::Keep,
+                    Side::Dequeue => VerdictWord::Deliver,
+                });
+            }
             Ok(Verdicts::Enqueue(verdicts)) => {
                 verdicts.first().map(|said| said.as_ref().map(Self::of_enqueue))
             }

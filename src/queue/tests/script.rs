@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::hooks::{
-    Chain, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Room, Shaped,
+    Chain, Decided, DequeueOutcome, EnqueueOutcome, HookContext, HookItem, Hooks, Reason, Room, Shaped,
 };
 use crate::model::{HookRef, Item, ItemId, Namespace, Side, TopicKey};
 
@@ -85,18 +85,31 @@ impl Hooks for Script {
         &self,
         _: &Chain,
         context: HookContext,
-        items: Vec<HookItem>,
+        items: Arc<[HookItem]>,
         _: &Room,
-    ) -> Vec<EnqueueOutcome> {
+    ) -> Decided<EnqueueOutcome> {
         let says = self.inward.lock()[&context.topic].clone();
         self.ask(context, Side::Enqueue, &items).await;
-        items.iter().map(|item| says(item)).collect()
+        let outcomes: Vec<_> = items.iter().map(|item| says(item)).collect();
+        let is_kept = |(item, outcome): (&HookItem, &EnqueueOutcome)| match outcome {
+            EnqueueOutcome::Store(shaped) => shaped.route.is_none() && Arc::ptr_eq(&shaped.item, &item.item),
+            _ => false,
+        };
+        match items.iter().zip(&outcomes).all(is_kept) {
+            true => Decided::Kept,
+            false => Decided::Each(outcomes),
+        }
     }
 
-    async fn on_dequeue(&self, _: &Chain, context: HookContext, items: Vec<HookItem>) -> Vec<DequeueOutcome> {
+    async fn on_dequeue(
+        &self,
+        _: &Chain,
+        context: HookContext,
+        items: Arc<[HookItem]>,
+    ) -> Decided<DequeueOutcome> {
         let says = self.outward.lock()[&context.topic].clone();
         self.ask(context, Side::Dequeue, &items).await;
-        items.iter().map(|item| says(item)).collect()
+        Decided::Each(items.iter().map(|item| says(item)).collect())
     }
 }
 

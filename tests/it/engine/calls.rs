@@ -164,7 +164,8 @@ async fn a_complaint_and_a_reason_are_the_items_own() {
     };
     let version = Arc::new(node.version(&guest.enqueue()).await);
     let report = node.call(&version, &["a", "b"]).await;
-    let [Err(complaint), Ok(EnqueueVerdict::Reject(reason))] = enqueued(&report) else {
+    let said = enqueued(&report);
+    let [Err(complaint), Ok(EnqueueVerdict::Reject(reason))] = &said[..] else {
         panic!("{report:?}");
     };
     assert_eq!(complaint, "no[31m!");
