@@ -446,8 +446,7 @@ mod tests {
         assert_eq!(found(&history), [Violation::TwoLeases { id: 1 }]);
         // So it is whichever was the first one, when their attempts do not tell.
         history.deliveries[1].attempt = 1;
-        history.settles[0].attempt = 1;
-        history.settles[0].span = span(200, 201);
+        history.settles = vec![settle(1, 200, 1, Verb::Ack, Settled::Ok)];
         assert_eq!(found(&history), [Violation::TwoLeases { id: 1 }]);
     }
 
