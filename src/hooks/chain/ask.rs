@@ -12,7 +12,7 @@ use super::breaker::Verdict;
 use super::check::clean;
 use super::shadow::Counted;
 use crate::hooks::rehearse::{Outcome, VerdictWord};
-use crate::hooks::{Bound, Call, Failure, HookContext, HookItem, Report, Room, Verdicts, Version};
+use crate::hooks::{Bound, Call, Decided, Failure, HookContext, HookItem, Report, Room, Verdicts, Version};
 use crate::model::{Policies, Policy, Side};
 
 /// Calls that the search for the items a hook fails on may take.
@@ -76,14 +76,6 @@ impl<'a, D: Direction> Answer<'a, D> {
             said: None,
         }
     }
-}
-
-/// What became of the items of one question.
-pub(super) enum Asked<T> {
-    /// All of them are kept as they are.
-    Kept,
-    /// One each, in order.
-    Each(Vec<T>),
 }
 
 /// A hook's failure on an item.
@@ -187,13 +179,32 @@ struct Question<'a, 'r> {
 }
 
 impl Chains {
+    /// The first hook of `chain` that does not leave all of `items` as they are, and what it says of each; none when all
+    /// do. What is left of `chain` comes behind it.
+    pub(super) async fn first_change<'a, D: Direction>(
+        &self,
+        chain: &mut std::slice::Iter<'a, Arc<Bound>>,
+        run: Run<'_>,
+        items: &Arc<[HookItem]>,
+    ) -> Option<(&'a Arc<Bound>, Vec<Answer<'a, D>>)> {
+        if items.is_empty() {
+            return None;
+        }
+        for bound in chain {
+            if let Decided::Each(answers) = self.ask::<D>(bound, run, items.clone()).await {
+                return Some((bound, answers));
+            }
+        }
+        None
+    }
+
     /// Asks the hook of `bound` about `items`.
     pub(super) async fn ask<'a, D: Direction>(
         &self,
         bound: &'a Arc<Bound>,
         run: Run<'_>,
         items: Arc<[HookItem]>,
-    ) -> Asked<Answer<'a, D>> {
+    ) -> Decided<Answer<'a, D>> {
         let trials = items
             .iter()
             .filter(|item| bound.is_on_trial(item.item.id))
@@ -206,8 +217,8 @@ impl Chains {
                 items: items.clone(),
             };
             match self.search::<D>(&question).await {
-                Asked::Kept => return Asked::Kept,
-                Asked::Each(answers) => answers,
+                Decided::Kept => return Decided::Kept,
+                Decided::Each(answers) => answers,
             }
         } else {
             Box::pin(self.ask_both::<D>(bound, run, &items)).await
@@ -231,7 +242,7 @@ impl Chains {
             let shown = sample.iter().map(|at| items[*at].clone()).collect();
             self.spawn_shadow::<D>(bound, run, shown, counted);
         }
-        Asked::Each(answers)
+        Decided::Each(answers)
     }
 
     /// Asks each of the two versions of `bound`, the one in force and the one on trial, about its part of `items`.
@@ -272,15 +283,15 @@ impl Chains {
             items: places.iter().map(|at| items[*at].clone()).collect(),
         };
         match self.search::<D>(&question).await {
-            Asked::Kept => places.iter().map(|_| Answer::kept(version)).collect(),
-            Asked::Each(answers) => answers,
+            Decided::Kept => places.iter().map(|_| Answer::kept(version)).collect(),
+            Decided::Each(answers) => answers,
         }
     }
 
     /// Makes one call, and where it fails two of half the items, and so on, until what fails is alone: no
     /// item fails for its neighbours. The search is bounded in calls and in time; what it does not reach has
     /// failed like the last call did.
-    async fn search<'a, D: Direction>(&self, question: &Question<'a, '_>) -> Asked<Answer<'a, D>> {
+    async fn search<'a, D: Direction>(&self, question: &Question<'a, '_>) -> Decided<Answer<'a, D>> {
         let count = question.items.len();
         let mut answers: Vec<Option<Answer<'a, D>>> = Vec::new();
         let began = self.clock.monotonic();
@@ -312,7 +323,7 @@ impl Chains {
             // What a shadow says is compared with what counts, item by item.
             if report.outcome == Ok(Verdicts::Kept(D::SIDE, count)) && question.bound.shadow.is_none() {
                 self.note(question, Verdict::Fine);
-                return Asked::Kept;
+                return Decided::Kept;
             }
             answers.resize_with(count, || None);
             let failure = match report.outcome {
@@ -348,7 +359,7 @@ impl Chains {
                 }
             }
         }
-        Asked::Each(answers.into_iter().flatten().collect())
+        Decided::Each(answers.into_iter().flatten().collect())
     }
 
     /// Whether the version may be called, and if so whether that is to see if it works again.

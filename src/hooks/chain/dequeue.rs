@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Chains;
-use super::ask::{Answer, Asked, Direction, Fault, FaultKind, Run};
+use super::ask::{Answer, Direction, Fault, FaultKind, Run};
 use super::check::{passed_over, reason, shape};
 use crate::hooks::rehearse::Outcome;
 use crate::hooks::{
@@ -86,13 +86,8 @@ impl Chains {
         };
         // As on the way in, most items are left as they are by most hooks.
         let mut chain = chain.0.iter();
-        let (first, answers) = loop {
-            let Some(bound) = chain.next().filter(|_| !items.is_empty()) else {
-                return Decided::Kept;
-            };
-            if let Asked::Each(answers) = self.ask::<Outward>(bound, run, items.clone()).await {
-                break (bound, answers);
-            }
+        let Some((first, answers)) = self.first_change::<Outward>(&mut chain, run, &items).await else {
+            return Decided::Kept;
         };
         let mut outcomes: Vec<Option<DequeueOutcome>> = vec![None; items.len()];
         let live = items.iter().cloned().enumerate().collect();
@@ -102,7 +97,7 @@ impl Chains {
                 break;
             }
             let asked = live.iter().map(|(_, item)| item.clone()).collect();
-            if let Asked::Each(answers) = self.ask::<Outward>(bound, run, asked).await {
+            if let Decided::Each(answers) = self.ask::<Outward>(bound, run, asked).await {
                 live = turn_all(&mut outcomes, bound, live, answers);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use smallvec::{SmallVec, smallvec};
 
 use super::Chains;
-use super::ask::{Answer, Asked, Direction, Fault, FaultKind, Run};
+use super::ask::{Answer, Direction, Fault, FaultKind, Run};
 use super::check::{making, passed_over, reason, shape};
 use crate::hooks::rehearse::Outcome;
 use crate::hooks::{
@@ -142,13 +142,8 @@ impl Chains {
         };
         // Most items are kept by most hooks. What is known of each is only written down when some are not.
         let mut chain = chain.0.iter();
-        let (first, answers) = loop {
-            let Some(bound) = chain.next().filter(|_| !items.is_empty()) else {
-                return Decided::Kept;
-            };
-            if let Asked::Each(answers) = self.ask::<Inward>(bound, run, items.clone()).await {
-                break (bound, answers);
-            }
+        let Some((first, answers)) = self.first_change::<Inward>(&mut chain, run, &items).await else {
+            return Decided::Kept;
         };
         // The future of those that are kept should not be as large as what the others need.
         Box::pin(self.run_each(run, &items, first, answers, chain)).await
@@ -172,7 +167,7 @@ impl Chains {
                 break;
             }
             let asked = live.iter().map(|(_, item)| item.clone()).collect();
-            if let Asked::Each(answers) = self.ask::<Inward>(bound, run, asked).await {
+            if let Decided::Each(answers) = self.ask::<Inward>(bound, run, asked).await {
                 live = turn_all(&mut slots, bound, live, answers);
             }
         }

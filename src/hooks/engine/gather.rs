@@ -19,7 +19,7 @@ use super::Engine;
 use super::bindings::ItemIn;
 use super::call::{bytes_out, not_run};
 use super::modules::Module;
-use crate::hooks::{Call, Failure, HookItem, Report, Usage, Verdicts, Version};
+use crate::hooks::{Call, Failure, HookContext, HookItem, Report, Usage, Verdicts};
 use crate::model::{Side, TopicKey};
 
 /// Most items of such a call.
@@ -85,59 +85,74 @@ fn millis(time: Duration) -> u64 {
 
 /// What calls have in common that may be one. A hook tells them apart by their items alone, and by the time, in which
 /// they follow each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Likeness {
     /// The address of the version, which each of its calls holds.
     version: usize,
     side: Side,
-    topic: TopicKey,
-    principal: Arc<str>,
-    scopes: Arc<[Box<str>]>,
+    context: Arc<HookContext>,
 }
 
-/// The [`Likeness`] of a call, without taking hold of what all its requests share.
-struct LikenessOf<'a>(&'a Call);
-
-fn address(version: &Arc<Version>) -> usize {
-    Arc::as_ptr(version).addr()
+/// The [`Likeness`] of a call, without taking hold of anything.
+#[derive(PartialEq, Eq)]
+struct LikenessOf<'a> {
+    version: usize,
+    side: Side,
+    topic: &'a TopicKey,
+    principal: &'a str,
+    scopes: &'a [Box<str>],
 }
 
-impl LikenessOf<'_> {
-    fn to_owned(&self) -> Likeness {
-        let context = &*self.0.context;
-        Likeness {
-            version: address(&self.0.version),
-            side: self.0.side,
-            topic: context.topic.clone(),
-            principal: context.principal.clone(),
-            scopes: context.scopes.clone(),
+impl<'a> LikenessOf<'a> {
+    fn new(version: usize, side: Side, context: &'a HookContext) -> Self {
+        Self {
+            version,
+            side,
+            topic: &context.topic,
+            principal: &context.principal,
+            scopes: &context.scopes,
         }
-    }
-}
-
-// Few principals come with several sets of scopes.
-impl Hash for Likeness {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.version, self.side, &self.topic, &*self.principal).hash(state);
     }
 }
 
 impl Hash for LikenessOf<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let context = &*self.0.context;
-        let version = address(&self.0.version);
-        (version, self.0.side, &context.topic, &*context.principal).hash(state);
+        // Few principals come with several sets of scopes.
+        (self.version, self.side, self.topic, self.principal).hash(state);
     }
 }
 
+impl Likeness {
+    fn of(call: &Call) -> Self {
+        Self {
+            version: Arc::as_ptr(&call.version).addr(),
+            side: call.side,
+            context: call.context.clone(),
+        }
+    }
+
+    fn view(&self) -> LikenessOf<'_> {
+        LikenessOf::new(self.version, self.side, &self.context)
+    }
+}
+
+impl Hash for Likeness {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.view().hash(state);
+    }
+}
+
+impl PartialEq for Likeness {
+    fn eq(&self, other: &Self) -> bool {
+        self.view() == other.view()
+    }
+}
+
+impl Eq for Likeness {}
+
 impl Equivalent<Likeness> for LikenessOf<'_> {
     fn equivalent(&self, key: &Likeness) -> bool {
-        let context = &*self.0.context;
-        key.version == address(&self.0.version)
-            && key.side == self.0.side
-            && key.topic == context.topic
-            && key.principal == context.principal
-            && key.scopes == context.scopes
+        *self == key.view()
     }
 }
 
@@ -180,9 +195,15 @@ impl Gathering {
     /// Lets `waiting` wait, where fewer than `most` do.
     fn join(&self, waiting: Waiting, most: usize) -> Joined {
         let mut gathering = self.0.lock();
-        let likeness = LikenessOf(&waiting.call);
-        let Some(group) = gathering.get_mut(&likeness) else {
-            let likeness = likeness.to_owned();
+        let Call {
+            version,
+            side,
+            context,
+            ..
+        } = &waiting.call;
+        let alike = LikenessOf::new(Arc::as_ptr(version).addr(), *side, context);
+        let Some(group) = gathering.get_mut(&alike) else {
+            let likeness = Likeness::of(&waiting.call);
             let group = Group {
                 waiting: vec![waiting],
                 seeing: 1,
@@ -195,7 +216,7 @@ impl Gathering {
         }
         let are_few = group.seeing < UNDER_WAY_MAX;
         let joined = if are_few {
-            Joined::Unseen(likeness.to_owned())
+            Joined::Unseen(Likeness::of(&waiting.call))
         } else {
             Joined::Waits
         };
