@@ -23,13 +23,13 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
-use crate::model::{HookRef, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, TopicKey};
+use crate::model::{HookRef, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, TopicKey, limits};
 use crate::shard::{DedupRow, Purge, StoredCounts};
 use crate::wal::Lsn;
 
 pub use self::redis::{RedisError, RedisOptions, RedisTier};
 pub use memory::{MemoryOptions, MemoryTier};
-pub use settlement::{Finish, Held, HoldRequest, Landing};
+pub use settlement::{Finish, Held, HeldLease, HoldRequest, Landing};
 pub use size::{FIXED_BYTES, item_bytes};
 pub use term::Term;
 
@@ -66,11 +66,32 @@ pub struct TakenItem {
     pub lapsed_ms: Option<u64>,
 }
 
+/// How much is wanted of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// Most items.
+    pub items: usize,
+    /// How many bytes of them, as [`item_bytes`] counts, are enough: what fills them is the last.
+    pub bytes: usize,
+}
+
+impl Want {
+    /// Up to so many items, and no more than one answer holds.
+    pub const fn items(items: usize) -> Self {
+        Self {
+            items,
+            bytes: limits::ANSWER_BYTES,
+        }
+    }
+}
+
 /// Why [`HotTier::take`] stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum More {
-    /// As many as asked for were taken and more are ready.
+    /// As much as was wanted was taken and more is ready.
     Ready,
+    /// Time moved more than one call moves: take again.
+    Again,
     /// Nothing more is eligible; the instant is when that changes by itself, if it is known.
     Nothing(Option<Timestamp>),
     /// Cold items come first: refill, then take again.
@@ -222,9 +243,9 @@ pub trait HotTier: Send + Sync + 'static {
     /// [`HotTier::refill_end`], or else an item that was settled and deleted meanwhile would come back.
     async fn adopt(&self, topic: &TopicKey, items: Vec<QueuedItem>) -> Result<(), HotError>;
 
-    /// Takes up to `max` eligible items in delivery order, each under a lease of `term`. Whoever does not get the
-    /// answer took nothing. A tier that nodes share tells in [`HotView::by`] that `by` has them.
-    async fn take(&self, topic: &TopicKey, max: usize, term: Term, by: &str) -> Result<Taken, HotError>;
+    /// Takes eligible items in delivery order, as many as are wanted, each under a lease of `term`. Whoever does not get
+    /// the answer took nothing. A tier that nodes share tells in [`HotView::by`] that `by` has them.
+    async fn take(&self, topic: &TopicKey, want: Want, term: Term, by: &str) -> Result<Taken, HotError>;
 
     /// Says that the hand-out of `ids` is in the log at `lsn`.
     async fn delivered(&self, topic: &TopicKey, lsn: Lsn, ids: &[ItemId]);
@@ -336,8 +357,9 @@ pub trait HotTier: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<HotView>, HotError>;
 
-    /// Up to `limit` hot items of `topic` in `state`, the highest id first. A tier that nodes share may pass over
-    /// items behind the `limit` latest due ones of their priority.
+    /// Up to `limit` hot items of `topic` in `state`, the highest id first; fewer once they fill
+    /// [`limits::ANSWER_BYTES`]. A tier that nodes share may pass over items behind the `limit` latest due ones of
+    /// their priority.
     async fn newest(
         &self,
         topic: &TopicKey,

@@ -233,8 +233,8 @@ pub trait Shard: Send + Sync + 'static {
     /// The stored items among `ids`, in no order, with their topics.
     async fn fetch(&self, ids: &[ItemId]) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError>;
 
-    /// Up to `limit` live items whose time to live passed at or before `now`, with their topics.
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError>;
+    /// Up to `limit` live items whose time to live passed at or before `now`, and their topics.
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, ItemId)>, ShardError>;
 
     /// Forgets idempotency keys that expired at or before `now`; returns how many.
     async fn forget_keys(&self, now: Timestamp) -> Result<u64, ShardError>;

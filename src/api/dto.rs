@@ -192,7 +192,7 @@ pub(crate) enum EnqueueStatus {
 /// What a dequeue of one topic asks for. An empty body asks for the defaults.
 #[derive(Object)]
 pub(crate) struct DequeueRequest {
-    /// The most items, 1 to 1000; 10 when absent.
+    /// The most items, 1 to 1000; 10 when absent. An answer ends with the item that fills 8 MiB.
     #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
     max: Option<u32>,
     /// How long to wait for the first item, in milliseconds; 0 when absent.
@@ -212,7 +212,7 @@ pub(crate) struct DequeueManyRequest {
     /// The topics; earlier ones are served first.
     #[oai(validator(min_items = 1, max_items = 100))]
     topics: Vec<TopicShare>,
-    /// The most items in all, 1 to 1000; 10 when absent.
+    /// The most items in all, 1 to 1000; 10 when absent. An answer ends with the item that fills 8 MiB.
     #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
     max_total: Option<u32>,
     /// How long to wait for the first item, in milliseconds; 0 when absent.
@@ -304,7 +304,7 @@ pub(crate) struct ThenDequeue {
     namespace: String,
     /// The topic.
     topic: String,
-    /// The most items, 1 to 1000; 10 when absent.
+    /// The most items, 1 to 1000; 10 when absent. An answer ends with the item that fills 8 MiB.
     max: Option<u32>,
     /// How long to wait for the first item, in milliseconds, up to 20000.
     wait_ms: Option<u32>,

@@ -8,7 +8,7 @@ mod purge;
 mod refill;
 mod settle;
 
-use fixture::{Fixture, item, lasting, patched, urgent};
+use fixture::{Fixture, item, lasting, patched, sized, urgent};
 
 /// Runs each case, an `async fn(Fixture)`, on every tier.
 macro_rules! on_every_tier {

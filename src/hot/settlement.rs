@@ -10,8 +10,11 @@ use crate::wal::PatchEntry;
 /// What [`HotTier::hold`](super::HotTier::hold) found.
 #[derive(Debug, Clone)]
 pub enum Held {
-    /// The item is held for the caller until [`HotTier::finish`](super::HotTier::finish) or [`HotTier::unhold`](super::HotTier::unhold).
+    /// The item, which nobody has a lease on, is held for the caller until [`HotTier::finish`](super::HotTier::finish)
+    /// or [`HotTier::unhold`](super::HotTier::unhold).
     Yes(QueuedItem),
+    /// The item is held so by its lease.
+    Leased(HeldLease),
     /// This very lease settled its item a short while ago.
     AlreadyDone,
     /// The lease is good, but another settlement of it is under way: ask again when notified.
@@ -22,12 +25,26 @@ pub enum Held {
     Unknown,
 }
 
+/// What settling a lease takes to know of its item; the rest may be large, and elsewhere.
+#[derive(Debug, Clone)]
+pub struct HeldLease {
+    /// The item.
+    pub id: ItemId,
+    /// See [`Item::lease_ms`](crate::model::Item::lease_ms).
+    pub lease_ms: u32,
+    /// See [`Item::max_attempts`](crate::model::Item::max_attempts).
+    pub max_attempts: u32,
+    /// How it stands.
+    pub standing: Standing,
+}
+
 /// Which item to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldRequest {
     /// The item.
     pub id: ItemId,
-    /// Its current lease must be this generation's; none holds an item that is not leased, dead or alive.
+    /// Its current lease must be this generation's ([`Held::Leased`]); none holds an item that is not leased, dead or
+    /// alive ([`Held::Yes`]).
     pub generation: Option<u32>,
 }
 

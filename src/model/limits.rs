@@ -8,6 +8,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 pub const BATCH_ITEMS_MAX: usize = 1_000;
 /// Largest request body, in bytes.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
+/// How many bytes of items are enough for one answer: the item that fills them is its last.
+pub const ANSWER_BYTES: usize = 8 << 20;
 /// Most headers on one item.
 pub const HEADERS_MAX: usize = 64;
 /// Largest sum of an item's header names and values, in bytes.

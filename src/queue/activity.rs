@@ -2,7 +2,7 @@
 
 use super::core::{Core, Queue};
 use crate::clock::{Stopwatch, Timestamp};
-use crate::model::{DurationCounts, Durations, QueuedItem};
+use crate::model::{DurationCounts, Durations, QueuedItem, Standing};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counted as it happens, in atomics.
@@ -92,7 +92,7 @@ impl Core {
         let now = self.clock.now();
         self.counted
             .waits
-            .record_all(items.map(|item| since_due_us(item, now)));
+            .record_all(items.map(|item| since_due_us(&item.standing, now)));
     }
 
     /// Notes how long it took from when items were due to their acks, in microseconds each.
@@ -102,8 +102,8 @@ impl Core {
 }
 
 /// How long ago `item` was due, in microseconds.
-pub(super) fn since_due_us(item: &QueuedItem, now: Timestamp) -> u64 {
-    now.since_ms(item.standing.due).max(0).unsigned_abs() * 1_000
+pub(super) fn since_due_us(standing: &Standing, now: Timestamp) -> u64 {
+    now.since_ms(standing.due).max(0).unsigned_abs() * 1_000
 }
 
 impl Work {

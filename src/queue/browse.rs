@@ -10,7 +10,7 @@ use super::request::{ItemView, Page};
 use super::topics::TopicHandle;
 use crate::clock::Timestamp;
 use crate::hot::{HotView, item_bytes};
-use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, SettleCause, TopicKey};
+use crate::model::{ItemId, ItemState, OrderKey, QueuedItem, SettleCause, TopicKey, limits};
 use crate::shard::PageOf;
 
 /// Most rows of a shard that are read in one statement.
@@ -19,8 +19,6 @@ const STEP: usize = 128;
 const STEPS_MAX: usize = 64;
 /// As many as the newest items may take: each is a pass over the topic's index.
 const NEWEST_STEPS_MAX: usize = 8;
-/// A page ends with the item that fills this many bytes.
-const PAGE_BYTES: usize = 8 << 20;
 
 impl Queue {
     /// Up to `limit` items of a topic in `state` from `from` on, in delivery order, without leasing any; fewer
@@ -97,14 +95,14 @@ impl Core {
             let step = self.browse_step(&handle, state, from, most).await?;
             page.next = step.next;
             for view in step.entries {
-                if bytes >= PAGE_BYTES {
+                if bytes >= limits::ANSWER_BYTES {
                     page.next = Some(view.key());
                     return Ok(page);
                 }
                 bytes += item_bytes(&view.item);
                 page.entries.push(view);
             }
-            if page.entries.len() == limit || bytes >= PAGE_BYTES {
+            if page.entries.len() == limit || bytes >= limits::ANSWER_BYTES {
                 break;
             }
         }
@@ -176,7 +174,7 @@ impl Core {
         let mut bytes = 0;
         let fits = |view: &HotView| {
             bytes += item_bytes(&view.queued.item);
-            bytes <= PAGE_BYTES
+            bytes <= limits::ANSWER_BYTES
         };
         Ok(views.into_iter().take_while(fits).map(view).collect())
     }

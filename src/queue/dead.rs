@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::core::{Core, Queue};
 use super::enqueue_hooks::{Charge, room};
 use super::error::QueueError;
+use super::reaper::unleased;
 use super::request::{ItemView, Redrive, Redriven, Requester};
 use super::sweep::{Deed, Sweep, Sweeper};
 use super::topics::{TopicHandle, count};
@@ -12,7 +13,7 @@ use super::transition::redriven;
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::hooks::{Chain, EnqueueOutcome, HookContext, HookItem, Shaped};
-use crate::hot::{Finish, Held, HoldRequest};
+use crate::hot::{Finish, Held};
 use crate::model::{HookRef, Item, ItemId, ItemState, Namespace, QueuedItem, SettleCause, TopicKey, limits};
 use crate::wal::{FrameBuilder, PatchEntry};
 
@@ -176,13 +177,9 @@ impl Core {
 
     /// Holds those of `ids` that are dead.
     async fn hold_dead(&self, handle: &TopicHandle, ids: &[ItemId]) -> Result<Vec<QueuedItem>, QueueError> {
-        let requests: Vec<_> = ids
-            .iter()
-            .map(|&id| HoldRequest { id, generation: None })
-            .collect();
         let mut dead = Vec::new();
         let mut alive = Vec::new();
-        for held in self.hold_cold(handle, &requests).await? {
+        for held in self.hold_cold(handle, &unleased(ids)).await? {
             match held {
                 Held::Yes(queued) if queued.standing.dead.is_some() => dead.push(queued),
                 Held::Yes(queued) => alive.push(queued.item.id),

@@ -15,7 +15,7 @@ use super::traces::Trace;
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
 use crate::hooks::Chain;
-use crate::hot::{Finish, More, TakenItem, Term};
+use crate::hot::{Finish, More, TakenItem, Term, Want, item_bytes};
 use crate::model::{Delivery, HookRef, ItemId, ItemState, LeaseRef, SettleCause, Side, TopicKey, limits};
 use crate::wal::{DeliverEntry, FrameBuilder};
 
@@ -216,19 +216,28 @@ impl Core {
             .first()
             .map(|(key, _)| self.lease_room(key.namespace(), request.max_total));
         let room = leases.as_ref().map_or(0, |leases| leases.room);
-        let mut left = room;
+        let mut left = Want::items(room);
         for (key, max) in &request.topics {
             let Some(handle) = self.topics.get(key) else {
                 continue;
             };
-            let max = left.min(*max);
-            if max == 0 {
+            let want = Want {
+                items: left.items.min(*max),
+                ..left
+            };
+            if want.items == 0 || want.bytes == 0 {
                 continue;
             }
             let hand = in_hand.open(handle, key.clone());
-            match self.take(hand, max, request).await {
+            match self.take(hand, want, request).await {
                 Ok(event) => {
-                    left -= hand.items.len();
+                    let bytes: usize = hand
+                        .items
+                        .iter()
+                        .map(|taken| item_bytes(&taken.queued.item))
+                        .sum();
+                    left.items -= hand.items.len();
+                    left.bytes = left.bytes.saturating_sub(bytes);
                     next_event = [next_event, event].into_iter().flatten().min();
                 }
                 // A topic whose shard is down keeps no other topic waiting.
@@ -258,7 +267,7 @@ impl Core {
         })
     }
 
-    /// Takes up to `max` items of one topic, bringing cold ones up when they come first.
+    /// Takes what is wanted of one topic, bringing cold items up when they come first.
     async fn take(
         self: &Arc<Self>,
         Hand {
@@ -268,7 +277,7 @@ impl Core {
             at_most_once,
             ..
         }: &mut Hand,
-        max: usize,
+        want: Want,
         request: &DequeueRequest,
     ) -> Result<Option<Timestamp>, QueueError> {
         // Where the delivery is the ack, nobody else may get the item while a slow disk logs that; nor while
@@ -281,20 +290,19 @@ impl Core {
             (None, None) => Term::Own,
         };
         loop {
-            let (left, by) = (max - items.len(), &request.consumer.subject);
-            let taken = self.hot.take(&handle.key, left, term, by).await?;
+            let taken = self
+                .hot
+                .take(&handle.key, want, term, &request.consumer.subject)
+                .await?;
             let lapsed = taken.items.iter().filter_map(|taken| taken.lapsed_ms);
             self.counted.note_leases(lapsed);
-            if items.is_empty() {
-                *items = taken.items;
-            } else {
-                items.extend(taken.items);
-            }
+            *items = taken.items;
             if !taken.overdue.is_empty() {
                 self.clone().bury(handle.clone(), taken.overdue).await;
             }
             match taken.more {
                 More::Ready => return Ok(None),
+                More::Again => {}
                 More::Nothing(event) => return Ok(event),
                 // Some is better than waiting for the shard; the prefetcher brings the rest.
                 More::Cold if !items.is_empty() => {

@@ -10,7 +10,7 @@ use super::topics::TopicHandle;
 use super::uncancelled::uncancelled;
 use crate::clock::Stopwatch;
 use crate::hot::{DueSpan, Held, HoldRequest, item_bytes};
-use crate::model::{ItemId, QueuedItem, TopicKey};
+use crate::model::{ItemId, QueuedItem};
 use crate::shard::PageOf;
 
 /// How often the prefetcher looks when nobody calls it.
@@ -87,20 +87,22 @@ impl Core {
         let _reading = handle.refill.lock().await;
         self.hot.refill_begin(topic).await?;
         let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
-        let held = self.adopt_and_hold(topic, &ids, requests).await;
+        let held = self.adopt_and_hold(handle, &ids, requests).await;
         self.hot.refill_end(topic, None).await;
         held
     }
 
     async fn adopt_and_hold(
         &self,
-        topic: &TopicKey,
+        handle: &TopicHandle,
         ids: &[ItemId],
         requests: &[HoldRequest],
     ) -> Result<Vec<Held>, QueueError> {
+        let topic = &handle.key;
         let rows = self.shard(topic).fetch(ids).await?;
         let of_topic = rows.into_iter().filter(|(key, _)| key == topic);
-        let items = of_topic.map(|(_, item)| item).collect();
+        let items: Vec<_> = of_topic.map(|(_, item)| item).collect();
+        note_size(handle, &items);
         self.hot.adopt(topic, items).await?;
         Ok(self.hot.hold(topic, requests).await?)
     }

@@ -73,15 +73,16 @@ impl Core {
     pub(super) async fn clean_up(self: &Arc<Self>, number: u16) -> Result<(), QueueError> {
         let now = self.clock.now();
         let shard = &self.shards[usize::from(number)];
-        let mut expired: HashMap<TopicKey, Vec<HoldRequest>> = HashMap::new();
-        for (topic, item) in shard.expired(now, STEP_ITEMS).await? {
-            let id = item.item.id;
-            let of_topic = expired.entry(topic).or_default();
-            of_topic.push(HoldRequest { id, generation: None });
+        let mut expired: HashMap<TopicKey, Vec<ItemId>> = HashMap::new();
+        for (topic, id) in shard.expired(now, STEP_ITEMS).await? {
+            expired.entry(topic).or_default().push(id);
         }
-        for (topic, requests) in expired {
-            if let Some(handle) = self.topics.get(&topic) {
-                self.clone().bury_expired(handle, requests).await?;
+        for (topic, ids) in expired {
+            let Some(handle) = self.topics.get(&topic) else {
+                continue;
+            };
+            for ids in ids.chunks(self.page_items(&handle)) {
+                self.clone().bury_expired(handle.clone(), unleased(ids)).await?;
             }
         }
         shard.forget_keys(now).await?;
@@ -109,8 +110,8 @@ impl Core {
         let before = now.plus_ms(-keep_ms);
         let shard = self.shard(&handle.key);
         let old = shard.dead_before(&handle.key, before, STEP_ITEMS).await?;
-        if !old.is_empty() {
-            self.discard(handle, &old, SettleCause::Discarded).await?;
+        for ids in old.chunks(self.page_items(handle)) {
+            self.discard(handle, ids, SettleCause::Discarded).await?;
         }
         if old.len() < STEP_ITEMS {
             handle.set_retention_looked_at(now);
@@ -151,8 +152,7 @@ impl Core {
         ids: &[ItemId],
         cause: SettleCause,
     ) -> Result<usize, QueueError> {
-        let request = |&id: &ItemId| HoldRequest { id, generation: None };
-        let requests: Vec<_> = ids.iter().map(request).collect();
+        let requests = unleased(ids);
         let (core, handle) = (self.clone(), handle.clone());
         uncancelled(async move {
             let held = held_ids(&core.hold_cold(&handle, &requests).await?);
@@ -190,4 +190,10 @@ impl Core {
             }
         }
     }
+}
+
+/// Asks for items that nobody has a lease on.
+pub(super) fn unleased(ids: &[ItemId]) -> Vec<HoldRequest> {
+    let request = |&id: &ItemId| HoldRequest { id, generation: None };
+    ids.iter().map(request).collect()
 }

@@ -13,8 +13,8 @@ use super::topics::{TopicHandle, count};
 use super::transition::{died, extended, nacked, released};
 use super::uncancelled::uncancelled;
 use crate::clock::Timestamp;
-use crate::hot::{Finish, Held, HoldRequest};
-use crate::model::{DeadReason, ItemId, ItemState, LeaseRef, QueuedItem, SettleCause, TopicKey, limits};
+use crate::hot::{Finish, Held, HeldLease, HoldRequest};
+use crate::model::{DeadReason, ItemId, ItemState, LeaseRef, SettleCause, TopicKey, limits};
 use crate::wal::{FrameBuilder, Lsn, PatchEntry};
 
 /// How often an item that another settlement holds is asked for again, at least.
@@ -268,13 +268,13 @@ impl Core {
         let mut patches = Vec::new();
         let (mut nacked, mut rejected) = (0, 0);
         for ((index, action), held) in actions.into_iter().zip(held) {
-            let queued = match held {
-                Held::Yes(queued) => queued,
+            let held = match held {
+                Held::Leased(held) => held,
                 Held::AlreadyDone => {
                     results[index].status = SettleStatus::AlreadyDone;
                     continue;
                 }
-                Held::Lost | Held::Busy(_) | Held::Unknown => continue,
+                Held::Lost | Held::Busy(_) | Held::Unknown | Held::Yes(_) => continue,
             };
             results[index].status = SettleStatus::Ok;
             match action.verb {
@@ -283,17 +283,17 @@ impl Core {
                 _ => {}
             }
             if !matches!(action.verb, Verb::Extend { .. }) {
-                leases_ms.extend(queued.standing.leased_ms(lease_now));
+                leases_ms.extend(held.standing.leased_ms(lease_now));
             }
-            match apply(&action.verb, &queued, &handle, (now, lease_now)) {
+            match apply(&action.verb, &held, &handle, (now, lease_now)) {
                 None => {
-                    acked.push(queued.item.id);
-                    turnarounds_us.push(since_due_us(&queued, now));
+                    acked.push(held.id);
+                    turnarounds_us.push(since_due_us(&held.standing, now));
                 }
                 Some(standing) => {
                     results[index].lease_expires_at = standing.lease_expires_at;
                     patches.push(PatchEntry {
-                        id: queued.item.id,
+                        id: held.id,
                         standing,
                     });
                 }
@@ -339,19 +339,19 @@ fn not_applied() -> QueueError {
 /// The standing a verb leads to; none when the item is done. Due times are by the node's clock, leases by their own.
 fn apply(
     verb: &Verb,
-    queued: &QueuedItem,
+    held: &HeldLease,
     handle: &TopicHandle,
     (now, lease_now): (Timestamp, Timestamp),
 ) -> Option<crate::model::Standing> {
-    let (standing, item) = (&queued.standing, &queued.item);
+    let standing = &held.standing;
     match verb {
         Verb::Ack => None,
         Verb::Nack { delay_ms, error } => {
             let settings = handle.settings();
             let delay = (*delay_ms, &settings.backoff, rand::random::<f64>());
-            Some(nacked(standing, item, now, delay, error.clone()))
+            Some(nacked(standing, held.max_attempts, now, delay, error.clone()))
         }
-        Verb::Extend { lease_ms } => Some(extended(standing, lease_now, lease_ms.unwrap_or(item.lease_ms))),
+        Verb::Extend { lease_ms } => Some(extended(standing, lease_now, lease_ms.unwrap_or(held.lease_ms))),
         Verb::Release { delay_ms } => Some(released(standing, now, *delay_ms)),
         Verb::Reject { error } => Some(died(standing, DeadReason::Rejected, now, error.clone())),
     }
@@ -366,7 +366,7 @@ fn mark_repeats(requests: &[HoldRequest], held: &mut [Held]) {
                 .position(|request| *request == requests[index])
         };
         if matches!(held[index], Held::Busy(_))
-            && first().is_some_and(|first| matches!(held[first], Held::Yes(_)))
+            && first().is_some_and(|first| matches!(held[first], Held::Leased(_)))
         {
             held[index] = Held::AlreadyDone;
         }
@@ -377,6 +377,7 @@ fn mark_repeats(requests: &[HoldRequest], held: &mut [Held]) {
 pub(super) fn held_ids(held: &[Held]) -> Vec<ItemId> {
     let id = |held: &Held| match held {
         Held::Yes(queued) => Some(queued.item.id),
+        Held::Leased(held) => Some(held.id),
         _ => None,
     };
     held.iter().filter_map(id).collect()

@@ -1,18 +1,18 @@
 //! What a verb does to a standing: pure, so that it can be tested against a model.
 
 use crate::clock::Timestamp;
-use crate::model::{Backoff, DeadReason, Death, Item, Standing, limits::ERROR_BYTES_MAX};
+use crate::model::{Backoff, DeadReason, Death, Standing, limits::ERROR_BYTES_MAX};
 
 /// Failed: due again after `delay_ms`, else after the topic's backoff; dead when attempts are used up.
 /// `random` is uniform in 0 to 1.
 pub(super) fn nacked(
     standing: &Standing,
-    item: &Item,
+    max_attempts: u32,
     now: Timestamp,
     (delay_ms, backoff, random): (Option<i64>, &Backoff, f64),
     error: Option<Box<str>>,
 ) -> Standing {
-    if standing.attempt >= item.max_attempts {
+    if standing.attempt >= max_attempts {
         return died(standing, DeadReason::AttemptsExhausted, now, error);
     }
     let delay_ms = delay_ms.unwrap_or_else(|| backoff.delay_ms(standing.attempt, random));
@@ -80,24 +80,8 @@ fn cut(error: Option<Box<str>>) -> Option<Box<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ItemId, PayloadKind};
 
     const NOW: Timestamp = Timestamp::from_ms(1_000_000);
-
-    fn item(max_attempts: u32) -> Item {
-        Item {
-            id: ItemId(1),
-            priority: 0,
-            lease_ms: 30_000,
-            max_attempts,
-            kind: PayloadKind::Bytes,
-            enqueued_at: NOW,
-            deliver_after: NOW,
-            expires_at: None,
-            payload: Box::default(),
-            extra: None,
-        }
-    }
 
     fn leased(attempt: u32) -> Standing {
         let end = Some(NOW.plus_ms(30_000));
@@ -115,15 +99,9 @@ mod tests {
             jitter: 0.0,
             ..Backoff::default()
         };
-        let by_backoff = nacked(&leased(3), &item(10), NOW, (None, &backoff, 0.5), None);
+        let by_backoff = nacked(&leased(3), 10, NOW, (None, &backoff, 0.5), None);
         assert_eq!((by_backoff.due, by_backoff.attempt), (NOW.plus_ms(4_000), 3));
-        let told = nacked(
-            &leased(3),
-            &item(10),
-            NOW,
-            (Some(7), &backoff, 0.5),
-            Some("oops".into()),
-        );
+        let told = nacked(&leased(3), 10, NOW, (Some(7), &backoff, 0.5), Some("oops".into()));
         assert_eq!(
             (told.due, told.last_error.as_deref()),
             (NOW.plus_ms(7), Some("oops"))
@@ -133,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_last_nack_is_death() {
-        let standing = nacked(&leased(3), &item(3), NOW, (None, &Backoff::default(), 0.5), None);
+        let standing = nacked(&leased(3), 3, NOW, (None, &Backoff::default(), 0.5), None);
         assert_eq!(
             standing.dead,
             Some(Death {

@@ -328,7 +328,7 @@ impl Shard for Breaker {
         self.ask(self.shard.fetch(ids)).await
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError> {
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, ItemId)>, ShardError> {
         self.tell(self.shard.expired(now, limit)).await
     }
 

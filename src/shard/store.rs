@@ -211,15 +211,16 @@ impl Shard for SeaShard {
         Ok(found)
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError> {
-        let sql = format!(
-            "SELECT {} FROM items i WHERE i.state = 0 AND i.expires_at IS NOT NULL AND i.expires_at <= $1
-            ORDER BY i.expires_at LIMIT $2",
-            fields_with_topic()
-        );
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, ItemId)>, ShardError> {
+        let sql = "SELECT namespace, topic, id FROM items
+            WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2";
         let values = [now.ms().into(), limit_of(limit)];
         let rows = self.database.rows(&self.database.reader, sql, values).await?;
-        rows.iter().map(decode_with_topic).collect()
+        let expired = rows.iter().map(|row| {
+            let mut cells = Cells::new(row);
+            Ok((cells.topic()?, cells.id()?))
+        });
+        expired.collect()
     }
 
     async fn forget_keys(&self, now: Timestamp) -> Result<u64, ShardError> {

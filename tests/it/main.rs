@@ -59,6 +59,7 @@ mod plugins;
 mod quotas;
 mod readme;
 mod redis_kinds;
+mod redis_terms;
 mod shards;
 mod shared;
 mod shared_explain;

@@ -259,7 +259,7 @@ async fn a_redis_that_stands_still_is_told_and_waited_for() {
 }
 
 /// A node of this process on a Redis of its own.
-async fn node_on(redis: &RedisServer, set: &[(&str, &str)]) -> Node {
+pub(crate) async fn node_on(redis: &RedisServer, set: &[(&str, &str)]) -> Node {
     let (addr, prefix) = (redis.addr(), redis_prefix());
     let mut all = vec![("redis.addrs", addr.as_str()), ("redis.prefix", prefix.as_str())];
     all.extend_from_slice(set);
@@ -387,111 +387,4 @@ async fn a_lease_is_not_said_to_be_settled_before_redis_has_heard_of_it() {
     // It was logged, and Redis hears of it yet.
     let done = crate::shards::until(async || ack().await.ok()).await;
     assert_eq!(done[0].status, SettleStatus::AlreadyDone);
-}
-
-/// What a node says that does not start with these settings.
-fn refusal(set: &[String]) -> String {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = crate::server::command(dir.path());
-    command.args(["serve", "--listen", "127.0.0.1:0"]);
-    for setting in set {
-        command.args(["--set", setting]);
-    }
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(78), "{output:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[tokio::test]
-async fn a_redis_that_throws_items_away_is_refused() {
-    let redis = RedisServer::start_with(&["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]).await;
-    let said = refusal(&[format!("redis.addrs={}", redis.addr())]);
-    assert!(said.contains("maxmemory-policy to noeviction"), "{said}");
-}
-
-#[tokio::test]
-async fn a_redis_that_is_full_refuses_items_and_hands_out_what_it_has() {
-    let redis = RedisServer::start_with(&["--maxmemory", "64mb"]).await;
-    let node = node_on(&redis, &[]).await;
-    let t = topic("full");
-    let large = "x".repeat(250_000);
-    let mut accepted = 0;
-    let refused = loop {
-        assert!(accepted < 500, "it is never full");
-        let items = vec![item(&large)];
-        match node
-            .queue
-            .enqueue(&t, items, Durability::Logged, &somebody())
-            .await
-        {
-            Ok(_) => accepted += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(refused, QueueError::Overloaded), "{refused}");
-    for _ in 0..accepted {
-        let delivered = next(&node, &t).await;
-        node.ack(&delivered).await;
-    }
-}
-
-/// The next item, as soon as there is one.
-async fn next(node: &Node, t: &mqueue::model::TopicKey) -> mqueue::queue::Delivered {
-    let look = async {
-        loop {
-            if let Ok(mut items) = node.queue.dequeue(request(t, 1)).await
-                && let Some(delivered) = items.pop()
-            {
-                return delivered;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, look).await.unwrap()
-}
-
-#[tokio::test]
-async fn topics_are_spread_over_several_servers() {
-    let servers = [RedisServer::start().await, RedisServer::start().await];
-    let addrs = servers.each_ref().map(RedisServer::addr).join(",");
-    let node = Node::start_with(&[("redis.addrs", &addrs)]).await;
-    for n in 0..20 {
-        let t = topic(&format!("spread-{n}"));
-        node.enqueue(&t, vec![item("x"), prioritised("y", 1)]).await;
-        assert_eq!(node.take(&t, 9).await, ["y", "x"]);
-    }
-    for server in &servers {
-        let redis::Value::Int(keys) = server.command(&["DBSIZE"]).await else {
-            panic!("no number")
-        };
-        assert!(keys > 10, "{keys} keys");
-    }
-}
-
-#[tokio::test]
-async fn a_user_with_a_password_and_few_rights_is_enough() {
-    let redis = RedisServer::start().await;
-    let let_in = async |rights: &str| {
-        let words = ["ACL", "SETUSER", "queue", "reset", "on", ">hunter2"];
-        let words: Vec<_> = words.into_iter().chain(rights.split(' ')).collect();
-        redis.command(&words).await;
-    };
-    let rights = "+@read +@write +@scripting +@connection +@pubsub +info ~only:* ~only{* &only:*";
-    let_in(rights).await;
-    let set = [
-        ("redis.addrs", redis.addr()),
-        ("redis.username", "queue".into()),
-        ("redis.password", "hunter2".into()),
-        ("redis.prefix", "only".into()),
-    ];
-    let said = refusal(&set.each_ref().map(|(key, value)| format!("{key}={value}")));
-    assert!(said.contains("grant it +time"), "{said}");
-    let_in(&format!("{rights} +time")).await;
-    redis.command(&["ACL", "SETUSER", "default", "off"]).await;
-    let set: Vec<_> = set.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let node = Node::start_with(&set).await;
-    let t = topic("rights");
-    node.enqueue(&t, vec![item("x")]).await;
-    let delivered = node.dequeue(&t, 1).await.remove(0);
-    assert_eq!(node.ack(&delivered).await, SettleStatus::Ok);
 }

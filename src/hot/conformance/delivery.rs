@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures_util::poll;
 
-use super::{Fixture, item, lasting, on_every_tier, patched, urgent};
-use crate::hot::{Held, More, OverdueWhy, Term};
+use super::{Fixture, item, lasting, on_every_tier, patched, sized, urgent};
+use crate::hot::{Held, More, OverdueWhy, Term, Want};
 use crate::model::{ItemId, ItemState, OrderKey};
 use crate::wal::Lsn;
 
 on_every_tier!(
     items_go_out_in_order_and_only_once,
+    what_is_wanted_is_bounded_by_bytes,
     a_topic_nobody_used_has_nothing,
     a_later_item_is_not_early_and_takes_its_place,
     what_was_taken_carries_its_lease,
@@ -19,11 +20,13 @@ on_every_tier!(
     the_last_ended_lease_is_overdue_and_held,
     an_admitted_item_keeps_its_lease,
     a_passed_time_to_live_is_overdue_once,
+    large_overdue_items_are_all_told_once,
     a_leased_item_expires_when_it_comes_back,
     what_is_put_back_stands_as_before,
     a_paused_topic_hands_nothing_out,
     an_arrival_is_signalled,
     lists_show_every_state_in_order,
+    lists_show_large_items_to_the_last,
     the_newest_come_first_whatever_their_priority,
     numbers_follow_every_move,
     topics_are_apart,
@@ -35,6 +38,20 @@ async fn items_go_out_in_order_and_only_once(f: Fixture) {
     assert_eq!(f.take(2).await, (vec![5, 2], More::Ready));
     assert_eq!(f.take(9).await.0, [3, 4]);
     assert_eq!(f.take(9).await.0, [0; 0]);
+}
+
+async fn what_is_wanted_is_bounded_by_bytes(f: Fixture) {
+    f.admit(1, (1..=4).map(|id| sized(item(id), 1 << 20)).collect())
+        .await;
+    for (bytes, expected) in [(1, vec![1]), (1 << 20, vec![2]), ((1 << 20) + 10_000, vec![3, 4])] {
+        let want = Want { items: 9, bytes };
+        let taken = f.tier.take(&f.topic, want, Term::Own, "tester").await.unwrap();
+        let ids: Vec<_> = taken.items.iter().map(|taken| taken.queued.item.id.0).collect();
+        assert_eq!(
+            (ids, taken.more == More::Ready),
+            (expected.clone(), expected != [3, 4])
+        );
+    }
 }
 
 async fn a_topic_nobody_used_has_nothing(f: Fixture) {
@@ -65,7 +82,7 @@ async fn what_was_taken_carries_its_lease(f: Fixture) {
     for (term, end_ms) in [(Term::Own, 30_000), (Term::Ms(1_000), 1_000)] {
         let taken = f
             .tier
-            .take(&f.topic, 1, term, "tester")
+            .take(&f.topic, Want::items(1), term, "tester")
             .await
             .unwrap()
             .items
@@ -109,7 +126,11 @@ async fn the_last_ended_lease_is_overdue_and_held(f: Fixture) {
     assert_eq!(f.numbers(), [0, 0, 1, 0]);
     // Let go unsaid, as when the log is full, it is overdue again and never goes out once more.
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
-    let again = f.tier.take(&f.topic, 1, Term::Own, "tester").await.unwrap();
+    let again = f
+        .tier
+        .take(&f.topic, Want::items(1), Term::Own, "tester")
+        .await
+        .unwrap();
     assert_eq!((again.items.len(), again.overdue.len()), (0, 1));
 }
 
@@ -120,7 +141,7 @@ async fn an_admitted_item_keeps_its_lease(f: Fixture) {
     });
     f.admit(1, vec![leased]).await;
     assert_eq!(f.numbers(), [0, 0, 1, 0]);
-    f.held(1, Some(4)).await;
+    f.held_by_lease(1, 4).await;
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
     f.clock.advance(500);
     assert_eq!(f.take(1).await.0, [1]);
@@ -129,14 +150,22 @@ async fn an_admitted_item_keeps_its_lease(f: Fixture) {
         (standing.generation, standing.attempt, standing.lease_expires_at) = (3, 3, Some(end));
     });
     f.admit(2, vec![ended]).await;
-    let taken = f.tier.take(&f.topic, 9, Term::Own, "tester").await.unwrap();
+    let taken = f
+        .tier
+        .take(&f.topic, Want::items(9), Term::Own, "tester")
+        .await
+        .unwrap();
     assert_eq!((taken.items.len(), taken.overdue.len()), (0, 1));
 }
 
 async fn a_passed_time_to_live_is_overdue_once(f: Fixture) {
     f.admit(1, vec![lasting(1, 1_000), item(2)]).await;
     f.clock.advance(1_000);
-    let taken = f.tier.take(&f.topic, 9, Term::Own, "tester").await.unwrap();
+    let taken = f
+        .tier
+        .take(&f.topic, Want::items(9), Term::Own, "tester")
+        .await
+        .unwrap();
     assert_eq!((taken.items.len(), taken.overdue.len()), (1, 1));
     assert_eq!(taken.overdue[0].why, OverdueWhy::Expired);
     assert!(f.tier.advance().await.is_empty());
@@ -144,12 +173,33 @@ async fn a_passed_time_to_live_is_overdue_once(f: Fixture) {
     assert_eq!(f.tier.advance().await.len(), 1);
 }
 
+async fn large_overdue_items_are_all_told_once(f: Fixture) {
+    f.admit(1, (1..=12).map(|id| sized(lasting(id, 1_000), 1 << 20)).collect())
+        .await;
+    f.admit(2, vec![item(20)]).await;
+    f.clock.advance(2_000);
+    let mut told = Vec::new();
+    let last = loop {
+        let taken = f
+            .tier
+            .take(&f.topic, Want::items(9), Term::Own, "tester")
+            .await
+            .unwrap();
+        told.extend(taken.overdue.iter().map(|overdue| overdue.queued.item.id.0));
+        if taken.more != More::Again {
+            break taken;
+        }
+    };
+    told.sort_unstable();
+    assert_eq!((told, last.items.len()), ((1..=12).collect(), 1));
+}
+
 async fn a_leased_item_expires_when_it_comes_back(f: Fixture) {
     f.admit(1, vec![lasting(1, 1_000)]).await;
     f.take(1).await;
     f.clock.advance(1_000);
     assert!(f.tier.advance().await.is_empty());
-    f.held(1, Some(1)).await;
+    f.held_by_lease(1, 1).await;
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
     f.clock.advance(29_000);
     let overdue = f.tier.advance().await.remove(0).1;
@@ -201,6 +251,17 @@ async fn an_arrival_is_signalled(f: Fixture) {
     f.patch(2, 1, 1, |standing| standing.lease_expires_at = None)
         .await;
     assert!(poll!(&mut returned).is_ready());
+}
+
+async fn lists_show_large_items_to_the_last(f: Fixture) {
+    f.admit(1, (1..=11).map(|id| sized(item(id), 1 << 20)).collect())
+        .await;
+    f.take(5).await;
+    for (state, expected) in [(ItemState::Leased, 1..=5), (ItemState::Ready, 6..=11)] {
+        let views = f.tier.browse(&f.topic, state, OrderKey::MIN, 20).await.unwrap();
+        let ids = views.iter().map(|view| view.queued.item.id.0);
+        assert!(ids.eq(expected), "{views:?}");
+    }
 }
 
 async fn lists_show_every_state_in_order(f: Fixture) {
@@ -261,7 +322,7 @@ async fn numbers_follow_every_move(f: Fixture) {
     assert_eq!(f.counts().oldest_ready_due, Some(f.clock.now()));
     f.take(1).await;
     assert_eq!(f.numbers(), [1, 1, 1, 0]);
-    f.held(1, Some(1)).await;
+    f.held_by_lease(1, 1).await;
     assert_eq!(f.numbers(), [1, 1, 1, 0]);
     f.finish(2, 1, crate::hot::Landing::Gone(crate::model::SettleCause::Acked))
         .await;
@@ -295,7 +356,7 @@ async fn what_redis_took_for_nobody_is_given_back() {
         let before = seen().await.queued.standing.generation;
         let mut taken = None;
         {
-            let mut taking = f.tier.take(&f.topic, 1, Term::Own, "tester");
+            let mut taking = f.tier.take(&f.topic, Want::items(1), Term::Own, "tester");
             for _ in 0..polls {
                 if let Poll::Ready(answer) = poll!(taking.as_mut()) {
                     taken = Some(answer.unwrap());
@@ -336,7 +397,7 @@ async fn what_redis_holds_for_a_taker_is_put_back_when_that_begins_again() {
     f.admit(1, vec![item(1), item(2)]).await;
     let taken = f
         .tier
-        .take(&f.topic, 1, Term::Undecided, "tester")
+        .take(&f.topic, Want::items(1), Term::Undecided, "tester")
         .await
         .unwrap()
         .items;
@@ -348,5 +409,5 @@ async fn what_redis_holds_for_a_taker_is_put_back_when_that_begins_again() {
     assert_eq!(f.numbers(), [1, 0, 1, 0]);
     f.again().await.begin(&[]).await;
     assert_eq!(f.take(9).await.0, [1, 2]);
-    assert_eq!(f.held(1, Some(2)).await.standing.attempt, 1);
+    assert_eq!(f.held_by_lease(1, 2).await.attempt, 1);
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::clock::{Clock, Timestamp};
 use crate::hot::{
     Counts, Finish, Held, HoldRequest, HotTier, Landing, MemoryOptions, MemoryTier, More, RedisOptions,
-    RedisTier, Taken, TakenItem, Term,
+    RedisTier, Taken, TakenItem, Term, Want,
 };
-use crate::model::{Item, ItemId, NodeId, PayloadKind, QueuedItem, SettleCause, Standing, TopicKey};
+use crate::model::{Item, ItemId, PayloadKind, QueuedItem, SettleCause, Standing, TopicKey};
 use crate::shard::StoredCounts;
 use crate::wal::Lsn;
 
@@ -22,6 +22,8 @@ pub(super) struct Fixture {
     prefix: String,
 }
 
+const ATTEMPTS_MAX: u32 = 3;
+
 /// An item that is due at once; smaller ids go first.
 pub(super) fn item(id: u64) -> QueuedItem {
     urgent(id, 5)
@@ -32,7 +34,7 @@ pub(super) fn urgent(id: u64, priority: i32) -> QueuedItem {
         id: ItemId(id),
         priority,
         lease_ms: 30_000,
-        max_attempts: 3,
+        max_attempts: ATTEMPTS_MAX,
         kind: PayloadKind::Bytes,
         enqueued_at: START,
         deliver_after: START,
@@ -49,6 +51,12 @@ pub(super) fn lasting(id: u64, ttl_ms: i64) -> QueuedItem {
         ..(*item(id).item).clone()
     };
     QueuedItem::accepted(item)
+}
+
+/// The item with a payload of so many bytes.
+pub(super) fn sized(mut queued: QueuedItem, bytes: usize) -> QueuedItem {
+    Arc::make_mut(&mut queued.item).payload = vec![7; bytes].into();
+    queued
 }
 
 /// The item with its standing changed.
@@ -92,22 +100,7 @@ impl Fixture {
     }
 
     async fn over(prefix: String, clock: Clock) -> Self {
-        let addr = std::env::var("MQUEUE_TEST_REDIS").unwrap_or_else(|_| "127.0.0.1:6379".into());
-        let options = RedisOptions {
-            addrs: vec![addr],
-            username: None,
-            password: None,
-            ca: None,
-            prefix: prefix.clone(),
-            timeout: std::time::Duration::from_secs(30),
-            rate_timeout: std::time::Duration::from_secs(30),
-            clock: clock.clone(),
-            node: NodeId::new(1).unwrap(),
-            silence: std::time::Duration::from_secs(30),
-            shard_of: Box::new(|_| 0),
-            prefetch_items: 10,
-            applied: Box::new(|| Lsn(0)),
-        };
+        let options = RedisOptions::of_test(1, &prefix, clock.clone());
         Self {
             tier: RedisTier::open(options).await.unwrap(),
             clock,
@@ -139,7 +132,10 @@ impl Fixture {
 
     /// Takes one item, which must be there.
     pub(super) async fn take_one(&self) -> TakenItem {
-        let taken = self.tier.take(&self.topic, 1, Term::Own, "tester").await;
+        let taken = self
+            .tier
+            .take(&self.topic, Want::items(1), Term::Own, "tester")
+            .await;
         taken.unwrap().items.remove(0)
     }
 
@@ -147,7 +143,7 @@ impl Fixture {
     pub(super) async fn take(&self, max: usize) -> (Vec<u64>, More) {
         let Taken { items, overdue, more } = self
             .tier
-            .take(&self.topic, max, Term::Own, "tester")
+            .take(&self.topic, Want::items(max), Term::Own, "tester")
             .await
             .unwrap();
         assert!(overdue.is_empty());
@@ -160,10 +156,21 @@ impl Fixture {
         self.tier.hold(&self.topic, &[request]).await.unwrap().remove(0)
     }
 
-    /// Holds an item that must be there to be held.
-    pub(super) async fn held(&self, id: u64, generation: Option<u32>) -> QueuedItem {
-        match self.hold(id, generation).await {
+    /// Holds an item that must be there and leased to nobody.
+    pub(super) async fn held(&self, id: u64) -> QueuedItem {
+        match self.hold(id, None).await {
             Held::Yes(queued) => queued,
+            other => panic!("item {id} is not held but {other:?}"),
+        }
+    }
+
+    /// Holds an item by a lease that must be its current one.
+    pub(super) async fn held_by_lease(&self, id: u64, generation: u32) -> Standing {
+        match self.hold(id, Some(generation)).await {
+            Held::Leased(lease) => {
+                assert_eq!((lease.id, lease.max_attempts), (ItemId(id), ATTEMPTS_MAX));
+                lease.standing
+            }
             other => panic!("item {id} is not held but {other:?}"),
         }
     }
@@ -176,14 +183,15 @@ impl Fixture {
 
     /// Settles the item's lease of `generation` for good.
     pub(super) async fn ack(&self, lsn: u64, id: u64, generation: u32) {
-        self.held(id, Some(generation)).await;
+        self.held_by_lease(id, generation).await;
         self.finish(lsn, id, Landing::Gone(SettleCause::Acked)).await;
     }
 
     /// Lets the item stand otherwise.
     pub(super) async fn patch(&self, lsn: u64, id: u64, generation: u32, change: impl FnOnce(&mut Standing)) {
-        let queued = patched(self.held(id, Some(generation)).await, change);
-        self.finish(lsn, id, Landing::Standing(queued.standing)).await;
+        let mut standing = self.held_by_lease(id, generation).await;
+        change(&mut standing);
+        self.finish(lsn, id, Landing::Standing(standing)).await;
     }
 
     /// Stores everything up to `up_to`, at most `limit` items; returns the ids and how far that reached.

@@ -1,6 +1,6 @@
 //! What a shard is told, in what order, and what the log must keep until it was.
 
-use super::{Fixture, item, on_every_tier};
+use super::{Fixture, item, on_every_tier, sized};
 use crate::hot::Landing;
 use crate::model::{ItemId, SettleCause};
 use crate::wal::Lsn;
@@ -8,6 +8,7 @@ use crate::wal::Lsn;
 on_every_tier!(
     needs_are_planned_in_the_order_of_the_log,
     a_frame_is_planned_whole,
+    large_items_are_planned_to_the_last,
     what_is_settled_before_a_flush_is_never_stored,
     what_was_stored_is_deleted,
     what_may_have_been_stored_is_deleted,
@@ -44,6 +45,18 @@ async fn a_frame_is_planned_whole(f: Fixture) {
     assert_eq!(f.flush(3, 3, true).await, (vec![1], vec![], 1));
     assert_eq!(f.flush(3, 3, true).await, (vec![2, 3, 4, 5, 6], vec![], 2));
     assert_eq!(f.flush(3, 3, true).await, (vec![7], vec![], 3));
+}
+
+async fn large_items_are_planned_to_the_last(f: Fixture) {
+    for lsn in 1..=4 {
+        let frame = (0..7).map(|n| sized(item(10 * lsn + n), 1 << 20)).collect();
+        f.admit(lsn, frame).await;
+    }
+    let of_frame = |lsn: u64| (0..7).map(move |n| 10 * lsn + n);
+    let three: Vec<_> = (1..=3).flat_map(of_frame).collect();
+    assert_eq!(f.flush(3, 1_000, true).await, (three, vec![], 3));
+    assert_eq!(f.flush(4, 1_000, true).await, (of_frame(4).collect(), vec![], 4));
+    assert_eq!(f.first_need().await, None);
 }
 
 async fn what_is_settled_before_a_flush_is_never_stored(f: Fixture) {
@@ -161,7 +174,7 @@ async fn settlements_applied_out_of_order_are_told_in_order(f: Fixture) {
     f.flush(1, 9, true).await;
     f.take(3).await;
     for id in [1, 2, 3] {
-        f.held(id, Some(1)).await;
+        f.held_by_lease(id, 1).await;
     }
     for (lsn, id) in [(12, 1), (10, 2), (11, 3)] {
         f.finish(lsn, id, Landing::Gone(SettleCause::Acked)).await;
@@ -191,7 +204,7 @@ async fn only_what_is_stored_is_evicted(f: Fixture) {
     assert_eq!(f.tier.evict(usize::MAX).await, 0);
     f.flush(1, 9, true).await;
     f.take(1).await;
-    f.held(2, None).await;
+    f.held(2).await;
     let before = f.tier.bytes();
     let freed = f.tier.evict(usize::MAX).await;
     assert_eq!((freed, f.tier.bytes()), (before / 3, before - before / 3));

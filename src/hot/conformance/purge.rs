@@ -60,7 +60,7 @@ async fn what_stays_stays_where_it_was(f: Fixture) {
     )
     .await;
     assert_eq!(f.take(2).await.0, [5, 1]);
-    let expires_at = f.held(6, None).await.item.expires_at;
+    let expires_at = f.held(6).await.item.expires_at;
     assert_eq!(expires_at, None);
     assert_eq!(f.tier.purge(&f.topic, Lsn(4), false, ItemId(3)).await, 3);
     assert_eq!(f.numbers(), [2, 1, 2, 0]);

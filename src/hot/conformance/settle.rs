@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::poll;
 
 use super::{Fixture, item, on_every_tier, patched};
-use crate::hot::{Held, HoldRequest, Landing, Term};
+use crate::hot::{Held, HoldRequest, Landing, Term, Want};
 use crate::model::{DeadReason, Death, ItemId, ItemState, SettleCause};
 
 on_every_tier!(
@@ -61,12 +61,12 @@ async fn what_redis_held_for_nobody_is_let_go() {
         tokio::time::timeout(Duration::from_secs(20), is_let_go)
             .await
             .unwrap();
-        f.held(1, None).await;
+        f.held(1).await;
         f.tier.unhold(&f.topic, &[ItemId(1)]).await;
     }
     assert!(unheard > 0, "every hold was heard of, or never made");
     // Somebody else's is not let go with it.
-    f.held(1, None).await;
+    f.held(1).await;
     assert_eq!(seen().await, ItemState::Leased);
 }
 
@@ -78,7 +78,7 @@ async fn a_lease_holds_its_item_and_no_other_does(f: Fixture) {
         assert!(matches!(f.hold(1, generation).await, Held::Lost));
     }
     assert!(matches!(f.hold(2, Some(1)).await, Held::Unknown));
-    f.held(1, Some(1)).await;
+    f.held_by_lease(1, 1).await;
 }
 
 async fn a_settled_lease_is_done_and_an_ended_one_is_lost(f: Fixture) {
@@ -94,7 +94,7 @@ async fn a_settled_lease_is_done_and_an_ended_one_is_lost(f: Fixture) {
 async fn a_lease_that_is_being_settled_is_busy(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.take(1).await;
-    f.held(1, Some(1)).await;
+    f.held_by_lease(1, 1).await;
     let Held::Busy(decided) = f.hold(1, Some(1)).await else {
         panic!("held twice")
     };
@@ -105,17 +105,17 @@ async fn a_lease_that_is_being_settled_is_busy(f: Fixture) {
     assert!(poll!(&mut waiting).is_pending());
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
     assert!(poll!(&mut waiting).is_ready());
-    f.held(1, Some(1)).await;
+    f.held_by_lease(1, 1).await;
 }
 
 async fn an_unheld_lease_goes_on_where_it_was(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.take(1).await;
     f.clock.advance(10_000);
-    f.held(1, Some(1)).await;
+    f.held_by_lease(1, 1).await;
     f.clock.advance(19_999);
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
-    f.held(1, Some(1)).await;
+    f.held_by_lease(1, 1).await;
     f.clock.advance(1);
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
     assert_eq!(f.take(1).await.0, [1]);
@@ -159,7 +159,12 @@ async fn a_nacked_item_waits_and_keeps_its_standing(f: Fixture) {
     .await;
     assert_eq!(f.numbers(), [1, 1, 0, 0]);
     f.clock.advance(100);
-    let taken = f.tier.take(&f.topic, 9, Term::Own, "tester").await.unwrap().items;
+    let taken = f
+        .tier
+        .take(&f.topic, Want::items(9), Term::Own, "tester")
+        .await
+        .unwrap()
+        .items;
     let standing = &taken[1].queued.standing;
     assert_eq!(
         (taken[1].queued.item.id.0, standing.attempt, standing.due),
@@ -179,7 +184,7 @@ async fn a_dead_item_waits_for_nobody(f: Fixture) {
     .await;
     f.clock.advance(3_600_000);
     assert_eq!((f.take(1).await.0, f.numbers()), (vec![], [0, 0, 0, 1]));
-    let dead = f.held(1, None).await;
+    let dead = f.held(1).await;
     let revived = patched(dead, |standing| (standing.dead, standing.attempt) = (None, 0));
     f.finish(3, 1, Landing::Standing(revived.standing)).await;
     assert_eq!((f.take(1).await.0, f.numbers()), (vec![1], [0, 0, 1, 0]));
@@ -188,12 +193,12 @@ async fn a_dead_item_waits_for_nobody(f: Fixture) {
 async fn what_is_purged_while_held_stays_gone(f: Fixture) {
     f.admit(1, vec![item(1)]).await;
     f.take(1).await;
-    let queued = f.held(1, Some(1)).await;
+    let standing = f.held_by_lease(1, 1).await;
     assert_eq!(
         f.tier.purge(&f.topic, crate::wal::Lsn(2), false, ItemId(9)).await,
         1
     );
-    f.finish(3, 1, Landing::Standing(queued.standing)).await;
+    f.finish(3, 1, Landing::Standing(standing)).await;
     f.tier.unhold(&f.topic, &[ItemId(1)]).await;
     assert_eq!((f.numbers(), f.tier.bytes()), ([0; 4], 0));
 }
@@ -204,7 +209,7 @@ async fn a_lease_that_redis_holds_for_nobody_goes_on() {
     let f = Fixture::redis().await;
     f.admit(1, vec![item(1)]).await;
     f.take(1).await;
-    f.held(1, Some(1)).await;
+    f.held_by_lease(1, 1).await;
     f.clock.advance(14_999);
     f.tier.advance().await;
     assert!(matches!(f.hold(1, Some(1)).await, Held::Busy(_)));

@@ -72,7 +72,7 @@ impl AllHoldings {
 #[cfg(test)]
 mod tests {
     use crate::clock::{Clock, Timestamp};
-    use crate::hot::{Finish, HoldRequest, Holdings, HotTier, MemoryOptions, MemoryTier, Term};
+    use crate::hot::{Finish, HoldRequest, Holdings, HotTier, MemoryOptions, MemoryTier, Term, Want};
     use crate::model::{Item, ItemId, PayloadKind, QueuedItem, SettleCause, TopicKey};
     use crate::shard::StoredCounts;
     use crate::wal::Lsn;
@@ -145,7 +145,11 @@ mod tests {
         tier.admit(&topics[0], Lsn(1), (1..=4).map(item).collect()).await;
         tier.admit(&topics[1], Lsn(2), vec![item(5)]).await;
         assert_eq!(held(), (1_500, 0));
-        let taken = tier.take(&topics[0], 1, Term::Own, "tester").await.unwrap().items;
+        let taken = tier
+            .take(&topics[0], Want::items(1), Term::Own, "tester")
+            .await
+            .unwrap()
+            .items;
         assert_eq!((held(), taken.len()), ((1_500, 1), 1));
         // Cold and back: a refill brings up what was evicted.
         flush(&tier).await;

@@ -1,7 +1,7 @@
 //! How items leave a topic's care or come back to it: held for a settlement, finished.
 
 use super::topic::{Moment, Place, Topic};
-use crate::hot::{Finish, Held, HoldRequest, Landing};
+use crate::hot::{Finish, Held, HeldLease, HoldRequest, Landing};
 use crate::model::ItemId;
 use crate::wal::Lsn;
 
@@ -32,10 +32,18 @@ impl Topic {
             (None, Place::Ready | Place::Scheduled | Place::Dead) => None,
             (None, _) => return Held::Lost,
         };
-        let queued = entry.queued.clone();
+        let held = match deadline {
+            None => Held::Yes(entry.queued.clone()),
+            Some(_) => Held::Leased(HeldLease {
+                id: request.id,
+                lease_ms: entry.queued.item.lease_ms,
+                max_attempts: entry.queued.item.max_attempts,
+                standing: entry.queued.standing.clone(),
+            }),
+        };
         self.move_to(request.id, Place::Held { deadline });
         self.leave(place, key);
-        Held::Yes(queued)
+        held
     }
 
     /// Lets a held item stand as it stood.

@@ -15,7 +15,7 @@ use super::topic::{Moment, Topic};
 use crate::clock::{Clock, Timestamp};
 use crate::hot::{
     Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotError, HotTier, HotView,
-    KeyProbe, KeyState, More, Overdue, RefillPage, Taken, Term,
+    KeyProbe, KeyState, More, Overdue, RefillPage, Taken, Term, Want,
 };
 use crate::model::{ItemId, ItemState, Namespace, OrderKey, QueuedItem, Slot, TopicKey, limits};
 use crate::shard::{DedupRow, StoredCounts};
@@ -196,7 +196,7 @@ impl HotTier for MemoryTier {
         Ok(())
     }
 
-    async fn take(&self, topic: &TopicKey, max: usize, term: Term, _by: &str) -> Result<Taken, HotError> {
+    async fn take(&self, topic: &TopicKey, want: Want, term: Term, _by: &str) -> Result<Taken, HotError> {
         let Some(cell) = self.known_cell(topic) else {
             return Ok(Taken {
                 items: Vec::new(),
@@ -204,7 +204,7 @@ impl HotTier for MemoryTier {
                 more: More::Nothing(None),
             });
         };
-        let taken = self.step(&cell, |topic, at| topic.take(max, term, at));
+        let taken = self.step(&cell, |topic, at| topic.take(want, term, at));
         if taken.more != More::Ready {
             return Ok(taken);
         }

@@ -14,7 +14,7 @@ use super::flush::Unstored;
 use super::ordered::OrderedQueue;
 use super::settled::SettledRing;
 use crate::clock::{Monotonic, Timestamp};
-use crate::hot::{HotView, More, Overdue, OverdueWhy, Taken, TakenItem, Term, item_bytes};
+use crate::hot::{HotView, More, Overdue, OverdueWhy, Taken, TakenItem, Term, Want, item_bytes};
 use crate::model::{IdHashing, ItemId, ItemState, OrderKey, QueuedItem, TopicKey};
 use crate::wal::Lsn;
 
@@ -349,9 +349,10 @@ impl Topic {
     }
 
     /// Takes up to `max` eligible items in delivery order under new leases.
-    pub(super) fn take(&mut self, max: usize, term: Term, at: Moment) -> Taken {
+    pub(super) fn take(&mut self, want: Want, term: Term, at: Moment) -> Taken {
         let mut overdue = self.advance(at);
-        let mut items = Vec::with_capacity(max.min(self.tally.ready as usize));
+        let mut items = Vec::with_capacity(want.items.min(self.tally.ready as usize));
+        let mut bytes = 0;
         if self.paused {
             return Taken {
                 items,
@@ -367,7 +368,7 @@ impl Topic {
             let Some(key) = head else {
                 break More::Nothing(self.next_event(at));
             };
-            if items.len() == max {
+            if items.len() == want.items || bytes >= want.bytes {
                 break More::Ready;
             }
             self.ready.pop_first();
@@ -386,7 +387,9 @@ impl Topic {
                 });
                 continue;
             }
-            items.extend(self.hand_out(key.id, term, at));
+            let taken = self.hand_out(key.id, term, at);
+            bytes += taken.as_ref().map_or(0, |taken| item_bytes(&taken.queued.item));
+            items.extend(taken);
         };
         Taken { items, overdue, more }
     }

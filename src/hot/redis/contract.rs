@@ -17,9 +17,9 @@ use super::tier::RedisTier;
 use crate::clock::Timestamp;
 use crate::hot::{
     Counts, DueCursor, DueSpan, Finish, FlushPlan, Held, HoldRequest, Holdings, HotError, HotTier, HotView,
-    KeyProbe, KeyState, More, Overdue, RefillPage, Taken, Term,
+    KeyProbe, KeyState, More, Overdue, RefillPage, Taken, Term, Want,
 };
-use crate::model::{HookRef, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, TopicKey};
+use crate::model::{HookRef, ItemId, ItemState, Namespace, NodeId, OrderKey, QueuedItem, TopicKey, limits};
 use crate::shard::{DedupRow, StoredCounts};
 use crate::wal::Lsn;
 
@@ -45,13 +45,13 @@ impl HotTier for RedisTier {
         self.adopt_into(topic, items).await
     }
 
-    async fn take(&self, topic: &TopicKey, max: usize, term: Term, by: &str) -> Result<Taken, HotError> {
+    async fn take(&self, topic: &TopicKey, want: Want, term: Term, by: &str) -> Result<Taken, HotError> {
         let cell = self.cell(topic);
-        let mut overdue = Vec::new();
         loop {
             let (ticket, heard) = (self.ticket(&cell), cell.tickets.heard());
             let fill = |call: &mut Cmd| {
-                call.arg(max)
+                call.arg(want.items)
+                    .arg(want.bytes)
                     .arg(term_number(term))
                     .arg(by_bytes(by))
                     .arg(&ticket.bytes);
@@ -59,14 +59,15 @@ impl HotTier for RedisTier {
             };
             let mut reply = self.call_with(&cell, "take", fill).await?;
             cell.tickets.told(&heard);
-            overdue.extend(read_overdue(&mut reply.list()?)?);
+            let overdue = read_overdue(&mut reply.list()?)?;
             let items = read_taken(reply.list()?)?;
             let more = match reply.letter()? {
-                // More became due than one call moves, or takes before this one were given back: once more.
-                b'A' | b'V' => {
+                // Takes before this one were given back: once more.
+                b'V' => {
                     ticket.heard(false);
                     continue;
                 }
+                b'A' => More::Again,
                 b'R' => More::Ready,
                 b'C' => More::Cold,
                 _ => More::Nothing(reply.instant()?),
@@ -270,20 +271,26 @@ impl HotTier for RedisTier {
         limit: usize,
     ) -> Result<Vec<HotView>, HotError> {
         let cell = self.cell(topic);
-        let from = order_bytes(from);
-        let set = match ordered_set(state) {
-            Some(set) => set,
-            None => {
-                let fill = |call: &mut Cmd| {
-                    call.arg(&from).arg(limit);
-                };
-                return read_views(self.call_with(&cell, "browse_leased", fill).await?.list()?);
+        let set = ordered_set(state);
+        let operation = set.map_or("browse_leased", |_| "browse");
+        let (mut views, mut next) = (Vec::new(), from);
+        loop {
+            let left = limit - views.len();
+            let from = order_bytes(next);
+            let fill = |call: &mut Cmd| {
+                put_all(call, set);
+                call.arg(&from).arg(left);
+            };
+            let mut reply = self.call_with(&cell, operation, fill).await?;
+            views.extend(read_views(reply.list()?)?);
+            match views.last() {
+                // Large items come in several replies.
+                Some(last) if reply.number()? == 1 && views.len() < limit => {
+                    next = last.queued.key().successor()
+                }
+                _ => return Ok(views),
             }
-        };
-        let fill = |call: &mut Cmd| {
-            call.arg(set).arg(&from).arg(limit);
-        };
-        read_views(self.call_with(&cell, "browse", fill).await?.list()?)
+        }
     }
 
     async fn newest(
@@ -294,7 +301,9 @@ impl HotTier for RedisTier {
     ) -> Result<Vec<HotView>, HotError> {
         let cell = self.cell(topic);
         let fill = |call: &mut Cmd| {
-            call.arg(ordered_set(state).unwrap_or("")).arg(limit);
+            call.arg(ordered_set(state).unwrap_or(""))
+                .arg(limit)
+                .arg(limits::ANSWER_BYTES);
         };
         read_views(self.call_with(&cell, "newest", fill).await?.list()?)
     }

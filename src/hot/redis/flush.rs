@@ -19,14 +19,17 @@ use crate::wal::Lsn;
 
 /// Ids in one call.
 const IDS_AT_ONCE: usize = 2_000;
+/// An item weighs as many as this goes into its bytes, and one: a plan is as long as its limit says, of large items
+/// shorter. They are in this node's memory until they are stored.
+const WEIGHT_BYTES: usize = 64 << 10;
 
 /// What a topic's shard lacks, before it is decided how much of it is stored at once.
 pub(super) struct Lacking {
     pub(super) cell: Arc<Cell>,
     pub(super) deletes: Vec<(ItemId, Lsn)>,
     pub(super) purges: Vec<(Lsn, Purge)>,
-    /// Positions, in order.
-    pub(super) needs: Vec<Lsn>,
+    /// Positions, in order, and what each weighs.
+    pub(super) needs: Vec<(Lsn, usize)>,
     /// Where the first delete is that has to wait: another node may be storing its item.
     pub(super) waiting: Option<Lsn>,
 }
@@ -90,7 +93,8 @@ impl RedisTier {
                 plan.reached = plan.reached.min(Lsn(waiting.0 - 1));
             }
         }
-        plan.reached = reach(&lacking, plan.reached, limit);
+        let needs = lacking.iter().flat_map(|topic| topic.needs.iter().copied());
+        plan.reached = reach(needs, plan.reached, limit);
         let begun = join_all(
             lacking
                 .iter()
@@ -145,7 +149,9 @@ impl RedisTier {
         let mut list = reply.list()?;
         let mut needs = Vec::with_capacity(list.len());
         while !list.is_empty() {
-            needs.push(lsn(&mut list)?);
+            let at = lsn(&mut list)?;
+            let bytes = usize::try_from(list.number()?).unwrap_or(0);
+            needs.push((at, 1 + bytes / WEIGHT_BYTES));
         }
         let waiting = u64::try_from(reply.number()?).ok().map(Lsn);
         Ok(Lacking {
@@ -157,36 +163,31 @@ impl RedisTier {
         })
     }
 
+    /// Marks what the log of `of` needs of a topic up to `up_to` as being stored, and reads it, as much at a time as
+    /// one reply takes. What changes between two parts is in the later one as in what comes behind the plan.
     pub(super) async fn begin_flush(
         &self,
         cell: &Cell,
         of: u16,
         up_to: Lsn,
     ) -> Result<(Vec<QueuedItem>, Vec<DedupRow>), HotError> {
-        let fill = |call: &mut Cmd| {
-            call.arg(of).arg(up_to.0);
-        };
-        let mut reply = self.call_with(cell, "begin_flush", fill).await?;
-        let mut list = reply.list()?;
-        let mut items = Vec::with_capacity(list.len() / 3);
-        while !list.is_empty() {
-            let _id = list.bytes()?;
-            items.push(read_entry(&list.bytes()?, &list.bytes()?)?);
+        let (mut from, mut last) = (b"-inf".to_vec(), Vec::new());
+        let mut items = Vec::new();
+        loop {
+            let fill = |call: &mut Cmd| {
+                call.arg(of).arg(up_to.0).arg(&from).arg(&last);
+            };
+            let mut reply = self.call_with(cell, "begin_flush", fill).await?;
+            let mut list = reply.list()?;
+            while !list.is_empty() {
+                let _id = list.bytes()?;
+                items.push(read_entry(&list.bytes()?, &list.bytes()?)?);
+            }
+            (from, last) = (reply.bytes()?, reply.bytes()?);
+            if from.is_empty() {
+                return Ok((items, read_keys(&cell.key, reply.list()?)?));
+            }
         }
-        let mut list = reply.list()?;
-        let mut keys = Vec::with_capacity(list.len() / 2);
-        while !list.is_empty() {
-            let hash = list.bytes()?.as_slice().try_into().map_err(|_| unreadable())?;
-            let (body_hash, id, expires_at) = read_key(&list.bytes()?).ok_or_else(unreadable)?;
-            keys.push(DedupRow {
-                topic: cell.key.clone(),
-                key_hash: u128::from_be_bytes(hash),
-                body_hash,
-                id,
-                expires_at,
-            });
-        }
-        Ok((items, keys))
     }
 
     /// Says whether a plan was stored; see [`crate::hot::HotTier::flushed`].
@@ -308,20 +309,37 @@ impl RedisTier {
     }
 }
 
-/// How far a plan reaches that stores about `limit` items. A frame is stored whole or not at all, so that one
-/// number says what the shard holds.
-fn reach(lacking: &[Lacking], up_to: Lsn, limit: usize) -> Lsn {
-    let mut needs: Vec<_> = lacking
-        .iter()
-        .flat_map(|topic| topic.needs.iter().copied())
-        .filter(|need| *need <= up_to)
-        .collect();
+/// How far a plan reaches that stores items of about the weight `limit`. A frame is stored whole or not at all, so
+/// that one number says what the shard holds.
+pub(super) fn reach(needs: impl Iterator<Item = (Lsn, usize)>, up_to: Lsn, limit: usize) -> Lsn {
+    let mut needs: Vec<_> = needs.filter(|(need, _)| *need <= up_to).collect();
     needs.sort_unstable();
-    match needs.get(limit) {
+    let mut weight = 0;
+    let over = needs.iter().position(|(_, more)| {
+        weight += more;
+        weight > limit
+    });
+    match over.map(|over| needs[over].0) {
         None => up_to,
-        Some(&cut) if needs[0] < cut => Lsn(cut.0 - 1),
-        Some(&cut) => cut,
+        Some(cut) if needs[0].0 < cut => Lsn(cut.0 - 1),
+        Some(cut) => cut,
     }
+}
+
+fn read_keys(topic: &TopicKey, mut list: Reply) -> Result<Vec<DedupRow>, HotError> {
+    let mut keys = Vec::with_capacity(list.len() / 2);
+    while !list.is_empty() {
+        let hash = list.bytes()?.as_slice().try_into().map_err(|_| unreadable())?;
+        let (body_hash, id, expires_at) = read_key(&list.bytes()?).ok_or_else(unreadable)?;
+        keys.push(DedupRow {
+            topic: topic.clone(),
+            key_hash: u128::from_be_bytes(hash),
+            body_hash,
+            id,
+            expires_at,
+        });
+    }
+    Ok(keys)
 }
 
 fn lsn(list: &mut Reply) -> Result<Lsn, HotError> {
@@ -344,4 +362,19 @@ fn read_purge(topic: &TopicKey, bytes: &[u8]) -> Option<(Lsn, Purge)> {
         up_to: ItemId(number(9)?),
     };
     Some((Lsn(number(1)?), purge))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_ends_with_a_whole_frame_before_it_weighs_too_much() {
+        let needs = [(3, 1), (1, 5), (1, 5), (2, 1), (4, 9)].map(|(at, weight)| (Lsn(at), weight));
+        let reach = |limit| reach(needs.into_iter(), Lsn(9), limit).0;
+        // One frame alone may weigh more.
+        assert_eq!([1, 9].map(reach), [1, 1]);
+        assert_eq!([10, 11, 12, 20].map(reach), [1, 2, 3, 3]);
+        assert_eq!(reach(21), 9);
+    }
 }

@@ -55,6 +55,29 @@ impl std::fmt::Debug for RedisOptions {
     }
 }
 
+#[cfg(test)]
+impl RedisOptions {
+    /// Those of a test's node in the Redis of `MQUEUE_TEST_REDIS`, else of this machine; patient, with one shard.
+    pub(in crate::hot) fn of_test(node: u16, prefix: &str, clock: Clock) -> Self {
+        let patience = Duration::from_secs(30);
+        Self {
+            addrs: vec![std::env::var("MQUEUE_TEST_REDIS").unwrap_or_else(|_| "127.0.0.1:6379".into())],
+            username: None,
+            password: None,
+            ca: None,
+            prefix: prefix.to_owned(),
+            timeout: patience,
+            rate_timeout: patience,
+            clock,
+            node: NodeId::new(node).unwrap(),
+            silence: patience,
+            shard_of: Box::new(|_| 0),
+            prefetch_items: 10,
+            applied: Box::new(|| Lsn(0)),
+        }
+    }
+}
+
 /// Why a Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {

@@ -3,7 +3,7 @@
 use redis::Cmd;
 
 use super::reply::unreadable;
-use super::state::{id_bytes, read_entry, standing_bytes};
+use super::state::{id_bytes, read_entry, read_lease, standing_bytes};
 use super::terms::put_all;
 use super::tier::RedisTier;
 use crate::hot::{Finish, Held, HoldRequest, HotError, Landing};
@@ -44,18 +44,19 @@ impl RedisTier {
             }
         };
         let mut all = Vec::with_capacity(requests.len());
-        while !list.is_empty() {
+        for request in requests {
             let answer = list.letter()?;
             let (state, item) = (list.bytes()?, list.bytes()?);
-            all.push(match answer {
-                b'Y' => Held::Yes(read_entry(&state, &item)?),
-                b'D' => Held::AlreadyDone,
-                b'B' => Held::Busy(cell.let_go.clone()),
-                b'L' => Held::Lost,
+            all.push(match (answer, request.generation) {
+                (b'Y', None) => Held::Yes(read_entry(&state, &item)?),
+                (b'Y', Some(_)) => Held::Leased(read_lease(request.id, &state)?),
+                (b'D', _) => Held::AlreadyDone,
+                (b'B', _) => Held::Busy(cell.let_go.clone()),
+                (b'L', _) => Held::Lost,
                 _ => Held::Unknown,
             });
         }
-        if all.len() != requests.len() {
+        if !list.is_empty() {
             return Err(unreadable());
         }
         if let Some(ticket) = ticket {

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use redis::{Cmd, cmd};
 
 use super::cell::Cell;
+use super::flush::reach;
 use super::reply::Reply;
 use super::state::id_bytes;
 use super::tier::RedisTier;
@@ -193,7 +194,7 @@ impl RedisTier {
     ) -> Result<StandIn, HotError> {
         let Orphan { cell, of } = orphan;
         let lacking = self.lacking(cell.clone(), *of, END, 4 * limit, limit).await?;
-        let reached = lacking.needs.get(limit).copied().unwrap_or(END);
+        let reached = reach(lacking.needs.iter().copied(), END, limit);
         let (items, keys) = self.begin_flush(cell, *of, reached).await?;
         let deletes: Vec<_> = lacking.deletes.iter().map(|(id, _)| *id).collect();
         let key = &cell.key;

@@ -1,7 +1,7 @@
 //! An entry's state and its item as bytes, as `lua/entry.lua` has them.
 
 use crate::clock::Timestamp;
-use crate::hot::{HotError, HotView, item_bytes};
+use crate::hot::{HeldLease, HotError, HotView, item_bytes};
 use crate::model::{DeadReason, Death, Item, ItemId, ItemState, OrderKey, QueuedItem, Standing};
 use crate::shard::DedupRow;
 use crate::wal::{decode_item, encode_item};
@@ -88,9 +88,17 @@ pub(super) fn stored_item(item: &Item) -> Vec<u8> {
     encode_item(item)
 }
 
-/// The item, its state, and who it waits for, from what the library told.
-pub(super) fn read_view(state: &[u8], item: &[u8]) -> Result<HotView, HotError> {
-    let parsed = || {
+/// An entry's state, read.
+struct State<'a> {
+    lease_ms: u32,
+    max_attempts: u32,
+    standing: Standing,
+    place: ItemState,
+    by: &'a [u8],
+}
+
+impl<'a> State<'a> {
+    fn read(state: &'a [u8]) -> Option<Self> {
         let (fixed, rest) = state.split_at_checked(FIXED)?;
         let (&by_bytes, rest) = rest.split_first()?;
         let (by, tail) = rest.split_at_checked(by_bytes.into())?;
@@ -99,27 +107,54 @@ pub(super) fn read_view(state: &[u8], item: &[u8]) -> Result<HotView, HotError> 
         let (&flags, tail) = tail.split_first()?;
         let (dead, error) = read_tail(flags, tail)?;
         let instant_at = |at: usize| time_at(at).map(|ms| (ms >= 0).then_some(Timestamp::from_ms(ms)));
-        let standing = Standing {
-            due: Timestamp::from_ms(time_at(24)?),
-            generation: u32_at(32)?,
-            attempt: u32_at(36)?,
-            lease_expires_at: instant_at(40)?,
-            leased_at: instant_at(48)?,
-            last_error: error,
-            dead,
-        };
         let place = usize::from(*fixed.get(57)?).checked_sub(1)?;
-        let queued = QueuedItem {
-            item: std::sync::Arc::new(decode_item(item)?),
-            standing,
-        };
+        Some(Self {
+            lease_ms: u32_at(4)?,
+            max_attempts: u32_at(8)?,
+            standing: Standing {
+                due: Timestamp::from_ms(time_at(24)?),
+                generation: u32_at(32)?,
+                attempt: u32_at(36)?,
+                lease_expires_at: instant_at(40)?,
+                leased_at: instant_at(48)?,
+                last_error: error,
+                dead,
+            },
+            place: *PLACES.get(place)?,
+            by,
+        })
+    }
+}
+
+fn not_readable() -> HotError {
+    HotError::Unavailable("an entry in Redis is not readable by this version".into())
+}
+
+/// The item, its state, and who it waits for, from what the library told.
+pub(super) fn read_view(state: &[u8], item: &[u8]) -> Result<HotView, HotError> {
+    let parsed = || {
+        let State {
+            standing, place, by, ..
+        } = State::read(state)?;
+        let item = std::sync::Arc::new(decode_item(item)?);
         Some(HotView {
-            queued,
-            state: *PLACES.get(place)?,
+            queued: QueuedItem { item, standing },
+            state: place,
             by: (!by.is_empty()).then(|| String::from_utf8_lossy(by).into()),
         })
     };
-    parsed().ok_or_else(|| HotError::Unavailable("an entry in Redis is not readable by this version".into()))
+    parsed().ok_or_else(not_readable)
+}
+
+/// What is told of an item that is held by its lease.
+pub(super) fn read_lease(id: ItemId, state: &[u8]) -> Result<HeldLease, HotError> {
+    let state = State::read(state).ok_or_else(not_readable)?;
+    Ok(HeldLease {
+        id,
+        lease_ms: state.lease_ms,
+        max_attempts: state.max_attempts,
+        standing: state.standing,
+    })
 }
 
 /// As [`read_view`], for those who only want the item.

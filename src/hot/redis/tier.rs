@@ -323,29 +323,15 @@ fn told(clock: &Clock) -> String {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
-    use crate::hot::{HotTier, Term};
-    use crate::model::{Item, ItemId, NodeId, PayloadKind, QueuedItem};
+    use crate::hot::{HotTier, Term, Want};
+    use crate::model::{Item, ItemId, PayloadKind, QueuedItem};
 
     const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 
     /// A node's tier that has begun.
     async fn begun(node: u16, prefix: &str, clock: Clock) -> Arc<RedisTier> {
-        let tier = RedisTier::open(RedisOptions {
-            addrs: vec![std::env::var("MQUEUE_TEST_REDIS").unwrap_or_else(|_| "127.0.0.1:6379".into())],
-            username: None,
-            password: None,
-            ca: None,
-            prefix: prefix.to_owned(),
-            timeout: Duration::from_secs(30),
-            rate_timeout: Duration::from_secs(30),
-            clock,
-            node: NodeId::new(node).unwrap(),
-            silence: Duration::from_secs(30),
-            shard_of: Box::new(|_| 0),
-            prefetch_items: 10,
-            applied: Box::new(|| Lsn(0)),
-        });
-        let tier = tier.await.unwrap();
+        let options = RedisOptions::of_test(node, prefix, clock);
+        let tier = RedisTier::open(options).await.unwrap();
         tier.claim().await.unwrap();
         tier.ready().await.unwrap();
         tier.known().await.unwrap();
@@ -390,7 +376,7 @@ mod tests {
         tier.set_paused(&topic, false).await.unwrap();
         assert_eq!(pause(before).await, b'O');
         tier.admit(&topic, Lsn(1), vec![item(1)]).await;
-        let taken = tier.take(&topic, 1, Term::Own, "ada").await.unwrap();
+        let taken = tier.take(&topic, Want::items(1), Term::Own, "ada").await.unwrap();
         assert_eq!(taken.items.len(), 1, "it was paused once more");
     }
 
@@ -403,7 +389,10 @@ mod tests {
         let fast = begun(2, &prefix, Clock::set_back_from(clock.now().plus_ms(hour_ms))).await;
         right.admit(&topic, Lsn(1), vec![item(1), item(2)]).await;
         let take_one = async |tier: &RedisTier| {
-            let taken = tier.take(&topic, 1, Term::Ms(60_000), "ada").await.unwrap();
+            let taken = tier
+                .take(&topic, Want::items(1), Term::Ms(60_000), "ada")
+                .await
+                .unwrap();
             taken.items.into_iter().next().map(|taken| taken.queued)
         };
         let minute_of = |end: Timestamp| (50_000..70_000).contains(&end.since_ms(clock.now()));

@@ -270,15 +270,17 @@ impl Shard for MapShard {
         rows
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, QueuedItem)>, ShardError> {
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<(TopicKey, ItemId)>, ShardError> {
         self.read(|state| {
             let expired = |(_, queued): &&(TopicKey, QueuedItem)| {
                 queued.standing.dead.is_none() && queued.item.expires_at.is_some_and(|end| end <= now)
             };
-            let mut rows: Vec<_> = state.rows.values().filter(expired).cloned().collect();
+            let mut rows: Vec<_> = state.rows.values().filter(expired).collect();
             rows.sort_by_key(|(_, queued)| queued.item.expires_at);
             rows.truncate(limit);
-            rows
+            rows.into_iter()
+                .map(|(topic, queued)| (topic.clone(), queued.item.id))
+                .collect()
         })
     }
 

@@ -1788,7 +1788,7 @@ export interface components {
             lease_ms?: number;
             /**
              * Format: int64
-             * @description The most items in all, 1 to 1000; 10 when absent.
+             * @description The most items in all, 1 to 1000; 10 when absent. An answer ends with the item that fills 8 MiB.
              */
             max_total?: number;
             /** @description Asking again with the same id returns the same batch while its leases live. */
@@ -1813,7 +1813,7 @@ export interface components {
             lease_ms?: number;
             /**
              * Format: int64
-             * @description The most items, 1 to 1000; 10 when absent.
+             * @description The most items, 1 to 1000; 10 when absent. An answer ends with the item that fills 8 MiB.
              */
             max?: number;
             /** @description Asking again with the same id returns the same batch while its leases live. */
@@ -4258,7 +4258,7 @@ export interface components {
             lease_ms?: number;
             /**
              * Format: int64
-             * @description The most items, 1 to 1000; 10 when absent.
+             * @description The most items, 1 to 1000; 10 when absent. An answer ends with the item that fills 8 MiB.
              */
             max?: number;
             /** @description The namespace. */

@@ -61,11 +61,11 @@ local function hand_out(T, id, e, lease_ms, by)
     return lapsed
 end
 
--- max; lease_ms, -1 for each item's own, -2 for what is only looked at; who takes; a ticket, then tickets whose replies
--- came.
+-- max; how many bytes are enough; lease_ms, -1 for each item's own, -2 for what is only looked at; who takes; a ticket,
+-- then tickets whose replies came.
 function operations.take(T, a)
-    local max, lease_ms, by, ticket = tonumber(a[1]), tonumber(a[2]), a[3], a[4]
-    if #a > 4 then call('HDEL', tickets(T), unpack(rest(a, 5))) end
+    local max, enough, lease_ms, by, ticket = tonumber(a[1]), tonumber(a[2]), tonumber(a[3]), a[4], a[5]
+    if #a > 5 then call('HDEL', tickets(T), unpack(rest(a, 6))) end
     if is_void(T, ticket) then return {{}, {}, 'V', -1} end
     local overdue, moved, unfinished = advance(T)
     if moved > 1 then wake(T) end
@@ -78,7 +78,9 @@ function operations.take(T, a)
         if at > max then more = 'R'; break end
         ids[at] = sub(key, 13)
     end
-    local found, items, taken, leases = entries(T, ids), fields(T.base .. 'i', ids), {}, {}
+    local found, taken, leases = entries_within(T, ids, enough), {}, {}
+    if #found < #ids then ids, more = rest(ids, 1, #found), 'R' end
+    local items = fields(T.base .. 'i', ids)
     for at, id in ipairs(ids) do
         local e = found[at]
         local lapsed = hand_out(T, id, e, lease_ms, by)

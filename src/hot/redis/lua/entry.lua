@@ -37,6 +37,8 @@ local SETTLE_MS = 15000
 local UNDECIDED = -2
 -- Entries moved in one go, so that no call keeps the server from others for long.
 local STEP, STEPS_MAX = 1000, 10
+-- A reply ends with the item that fills so many bytes, for the same reason.
+local REPLY_BYTES = 4194304
 -- Redis refuses calls of more arguments than its Lua stack holds.
 local ARGUMENTS_MAX = 4000
 local LAST_ID = string.rep('\255', 8)
@@ -61,9 +63,9 @@ local function before(a, b)
     return false
 end
 
-local function rest(list, from)
+local function rest(list, from, to)
     local some = {}
-    for at = from, #list do some[at - from + 1] = list[at] end
+    for at = from, to or #list do some[at - from + 1] = list[at] end
     return some
 end
 
@@ -97,6 +99,12 @@ local function drop_leftovers(T)
     variadic('UNLINK', keys[1], keys)
 end
 
+-- Redis' own clock, in microseconds.
+local function redis_us()
+    local time = call('TIME')
+    return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
 -- Redis' own clock, in milliseconds, and the caller's. Leases, holds and reservations run on the first, so that nodes
 -- whose clocks differ, or are set, cut none short; when items are due and when they and keys expire is by the second,
 -- which said so. After a '=' a clock stands still, and both are that one.
@@ -105,8 +113,7 @@ local function clocks(told)
         local now = tonumber(sub(told, 2))
         return now, now
     end
-    local time = call('TIME')
-    return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), tonumber(told)
+    return math.floor(redis_us() / 1000), tonumber(told)
 end
 
 local function open_topic(keys, args)
@@ -198,6 +205,9 @@ local function write(e)
         #e.by, e.by) .. e.tail
 end
 
+-- An item's bytes, at their place in FORMAT.
+local function bytes_of(state) return (struct.unpack('>I4', state, 13)) end
+
 -- Bytes that sort as the delivery order does.
 local function order(e, id) return pack('>I4I8', e.priority + 2147483648, e.due) .. id end
 
@@ -214,6 +224,18 @@ end
 local function entries(T, ids)
     local all = fields(T.base .. 's', ids)
     for at = 1, #ids do all[at] = all[at] and read(all[at]) end
+    return all
+end
+
+-- The entries of `ids` from the first on, as many as fill `bytes`.
+local function entries_within(T, ids, bytes)
+    local states, all, filled = fields(T.base .. 's', ids), {}, 0
+    for at = 1, #ids do
+        if filled >= bytes then break end
+        local e = states[at] and read(states[at])
+        all[at] = e
+        if e then filled = filled + e.bytes end
+    end
     return all
 end
 

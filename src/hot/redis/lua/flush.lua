@@ -29,12 +29,25 @@ local function until_waiting(T, deletes)
     return some, -1
 end
 
+-- Ids needed up to `up_to` behind the entry `last` at the position `from`, -1 or so many, and their positions.
+local function needed(T, of, from, last, up_to, limit)
+    local set, ids, positions = T.base .. 'n:' .. of, {}, {}
+    local needs = call('ZRANGEBYSCORE', set, from, up_to, 'WITHSCORES', 'LIMIT', 0, limit)
+    for at = 1, #needs, 2 do
+        if needs[at + 1] ~= from or before(last, needs[at]) then
+            ids[#ids + 1] = needs[at]
+            positions[#positions + 1] = needs[at + 1]
+        end
+    end
+    return ids, positions
+end
+
 -- A node that stands in for another and dies gives that up after so long.
 local STAND_IN_MS = 120000
 
 -- of, up_to, how many deletes, how many needs. Replies 0 when another node plans for this log; else 1, deletes with
--- positions, purges, and the positions of needs, all in the order of the log; and the position of the first delete
--- that has to wait, or -1.
+-- positions, purges, and the positions of needs with how many bytes each is, all in the order of the log; and the
+-- position of the first delete that has to wait, or -1.
 function operations.plan(T, a)
     local of, up_to = a[1], a[2]
     local by = call('GET', T.base .. 'so:' .. of)
@@ -44,31 +57,16 @@ function operations.plan(T, a)
     local all = call('ZRANGE', T.base .. 'dn:' .. of, 0, tonumber(a[3]) - 1, 'WITHSCORES')
     local deletes, waiting = until_waiting(T, all)
     local purges = call('ZRANGE', T.base .. 'pu:' .. of, 0, -1)
-    local needs = call('ZRANGEBYSCORE', T.base .. 'n:' .. of, '-inf', up_to, 'WITHSCORES', 'LIMIT', 0, a[4])
-    local positions = {}
-    for at = 2, #needs, 2 do positions[at / 2] = needs[at] end
-    return {1, deletes, purges, positions, waiting}
+    local ids, positions = needed(T, of, '-inf', '', up_to, a[4])
+    local states, needs = fields(T.base .. 's', ids), {}
+    for at, position in ipairs(positions) do
+        needs[#needs + 1] = position
+        needs[#needs + 1] = states[at] and bytes_of(states[at]) or 0
+    end
+    return {1, deletes, purges, needs, waiting}
 end
 
--- of, up_to. Marks the entries needed up to there as being stored; replies id, state, item of each, and the
--- keys needed up to there.
-function operations.begin_flush(T, a)
-    local of, up_to = a[1], a[2]
-    local ids = call('ZRANGEBYSCORE', T.base .. 'n:' .. of, '-inf', up_to)
-    local found, items, reply = entries(T, ids), fields(T.base .. 'i', ids), {}
-    for at, id in ipairs(ids) do
-        local e = found[at]
-        if e then
-            -- A flush that was never ended may have stored it: what changed since is in this one, too.
-            if e.flushing == 1 then e.stored = 1 end
-            e.flushing, e.after, e.after_node = 1, 0, 0
-            save(T, id, e)
-            reply[#reply + 1] = id
-            reply[#reply + 1] = write(e)
-            reply[#reply + 1] = items[at]
-        end
-    end
-    flush(T)
+local function needed_keys(T, of, up_to)
     local hashes, keys = call('ZRANGEBYSCORE', T.base .. 'kn:' .. of, '-inf', up_to), {}
     local rows = fields(T.base .. 'k', hashes)
     for at, hash in ipairs(hashes) do
@@ -77,7 +75,30 @@ function operations.begin_flush(T, a)
             keys[#keys + 1] = rows[at]
         end
     end
-    return {reply, keys}
+    return keys
+end
+
+-- of, up_to; where the part before this one ended, '-inf' and '' for the first. Marks entries needed up to there as
+-- being stored; replies id, state, item of each, and where the part ends: position and id. After the last part they are
+-- '', and the keys needed up to there follow.
+function operations.begin_flush(T, a)
+    local of, up_to = a[1], a[2]
+    local ids, positions = needed(T, of, a[3], a[4], up_to, -1)
+    local found = entries_within(T, ids, REPLY_BYTES)
+    local items, reply = fields(T.base .. 'i', rest(ids, 1, #found)), {}
+    for at, e in ipairs(found) do
+        if e then
+            -- A flush that was never ended may have stored it: what changed since is in this one, too.
+            if e.flushing == 1 then e.stored = 1 end
+            e.flushing, e.after, e.after_node = 1, 0, 0
+            save(T, ids[at], e)
+            reply[#reply + 1] = ids[at]
+            reply[#reply + 1] = write(e)
+            reply[#reply + 1] = items[at]
+        end
+    end
+    if #found < #ids then return {reply, positions[#found], ids[#found]} end
+    return {reply, '', '', needed_keys(T, of, up_to)}
 end
 
 local function end_flush(T, id, e, stored)

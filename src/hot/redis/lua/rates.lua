@@ -112,8 +112,7 @@ end
 -- microseconds from now, and the slot.
 local function take_rate(keys, args)
     local interval, most, count, slot = tonumber(args[3]), tonumber(args[4]), tonumber(args[5]), tonumber(args[6])
-    local time = call('TIME')
-    local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+    local now = redis_us()
     if args[1] == 'give' then
         local give = args[2] == 'minute' and give_minute or give_burst
         give(keys[1], now, interval, most, count, slot)

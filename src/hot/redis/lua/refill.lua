@@ -93,26 +93,30 @@ function operations.only_cold(T, a)
     return {reply}
 end
 
-local function shown(T, ids)
-    local states, items, reply = fields(T.base .. 's', ids), fields(T.base .. 'i', ids), {}
+-- id, state, item of each, as many as fill `bytes`; and 1 when that is not all.
+local function shown(T, ids, bytes)
+    local states, there, filled, reply = fields(T.base .. 's', ids), {}, 0, {}
     for at, id in ipairs(ids) do
+        if filled >= bytes then break end
         if states[at] then
-            reply[#reply + 1] = id
-            reply[#reply + 1] = states[at]
-            reply[#reply + 1] = items[at]
+            there[#there + 1] = id
+            filled = filled + bytes_of(states[at])
+            reply[3 * #there - 2] = id
+            reply[3 * #there - 1] = states[at]
         end
     end
-    return {reply}
+    for at, item in ipairs(fields(T.base .. 'i', there)) do reply[3 * at] = item end
+    return {reply, filled >= bytes and 1 or 0}
 end
 
 -- id.
-function operations.find(T, a) return shown(T, a) end
+function operations.find(T, a) return shown(T, a, REPLY_BYTES) end
 
--- set of keys in order, from, limit.
+-- set of keys in order, from, limit; replies as `shown`.
 function operations.browse(T, a)
     local keys, ids = call('ZRANGEBYLEX', T.base .. a[1], '[' .. a[2], '+', 'LIMIT', 0, a[3]), {}
     for at, key in ipairs(keys) do ids[at] = sub(key, 13) end
-    return shown(T, ids)
+    return shown(T, ids, REPLY_BYTES)
 end
 
 -- from, limit. Leased and held items wait in the order of time: a page in key order takes a pass over all.
@@ -128,10 +132,10 @@ function operations.browse_leased(T, a)
     table.sort(keys, before)
     local ids = {}
     for at = 1, math.min(limit, #keys) do ids[at] = sub(keys[at], 13) end
-    return shown(T, ids)
+    return shown(T, ids, REPLY_BYTES)
 end
 
--- set of keys in order, or none for leased and held items; limit. Of each priority only the last keys are looked at,
+-- set of keys in order, or none for leased and held items; limit; how many bytes are enough. Of each priority only the last keys are looked at,
 -- and of so many priorities at most: a call must not keep the server from others for long.
 function operations.newest(T, a)
     local set, limit, ids = a[1], tonumber(a[2]), {}
@@ -151,7 +155,7 @@ function operations.newest(T, a)
         last, priorities = '(' .. priority, priorities + 1
     end
     table.sort(ids, function(one, other) return before(other, one) end)
-    return shown(T, {unpack(ids, 1, math.min(limit, #ids))})
+    return shown(T, rest(ids, 1, math.min(limit, #ids)), tonumber(a[3]))
 end
 
 function operations.look() return {} end

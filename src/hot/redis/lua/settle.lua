@@ -41,7 +41,8 @@ local function hold(T, id, e, generation)
 end
 
 -- ticket or '', how many tickets follow whose replies came, these, then id and generation, or -1, of each; replies a
--- letter, state and item of each, or nothing when holds after this one were given up: it may be one of them.
+-- letter, state and, of what is held by no lease, item of each, or nothing when holds after this one were given up: it
+-- may be one of them.
 function operations.hold(T, a)
     local ticket, from, ids, generations = a[1], 3 + tonumber(a[2]), {}, {}
     if from > 3 then call('HDEL', tickets(T), unpack(a, 3, from - 1)) end
@@ -60,7 +61,7 @@ function operations.hold(T, a)
             held[id] = e
             kept[#kept + 1] = id .. pack('>i8', hold_end(T, e))
             reply[#reply + 1] = write(e)
-            reply[#reply + 1] = call('HGET', T.base .. 'i', id)
+            reply[#reply + 1] = generations[at] < 0 and call('HGET', T.base .. 'i', id) or ''
         else
             reply[#reply + 1] = ''
             reply[#reply + 1] = ''

@@ -13,20 +13,28 @@ local function fall_due(T)
     return #ids
 end
 
+-- What can go out no more is told as far as one reply goes.
+local function is_full(overdue) return overdue.bytes >= REPLY_BYTES end
+
+local function put_overdue(T, overdue, id, e, why)
+    move(T, id, e, HELD)
+    overdue.bytes = overdue.bytes + e.bytes
+    overdue[#overdue + 1] = {id, e, why}
+end
+
 local function end_leases(T, overdue)
     local ids, found = reached(T, 'l', T.now)
+    local ended = 0
     for at, id in ipairs(ids) do
         local e = found[at]
-        count(T, 'le', 1)
-        if e.attempt >= e.max_attempts then
-            move(T, id, e, HELD)
-            overdue[#overdue + 1] = {id, e, 'a'}
-        else
-            move(T, id, e, e.due > T.wall and SCHEDULED or READY)
-        end
+        if is_full(overdue) then break end
+        ended = ended + 1
+        if e.attempt >= e.max_attempts then put_overdue(T, overdue, id, e, 'a')
+        else move(T, id, e, e.due > T.wall and SCHEDULED or READY) end
     end
+    count(T, 'le', ended)
     flush(T)
-    return #ids
+    return ended
 end
 
 -- Puts a taken entry back, as if it had not been taken.
@@ -57,21 +65,24 @@ end
 -- A leased item keeps its consumer: it is looked at again when it comes back.
 local function expire(T, overdue)
     local ids, found = reached(T, 'x', T.wall)
+    local expired = 0
     for at, id in ipairs(ids) do
-        move(T, id, found[at], HELD)
-        overdue[#overdue + 1] = {id, found[at], 'e'}
+        if is_full(overdue) then break end
+        expired = expired + 1
+        put_overdue(T, overdue, id, found[at], 'e')
     end
     flush(T)
-    return #ids
+    return expired
 end
 
 -- Moves what time moves; returns what can go out no more, how much moved, and whether there is more.
 local function advance(T)
-    local overdue, moved = {}, 0
+    local overdue, moved = {bytes = 0}, 0
     for _ = 1, STEPS_MAX do
         local some = end_holds(T) + fall_due(T) + end_leases(T, overdue) + expire(T, overdue)
-        if some == 0 then return overdue, moved, false end
         moved = moved + some
+        if is_full(overdue) then break end
+        if some == 0 then return overdue, moved, false end
     end
     return overdue, moved, true
 end
