@@ -17,6 +17,7 @@ once=(
     nodes         # nodes claim one number in one catalog
     orphans       # a Redis of its own is flushed, and nodes end over it
     redis_kinds   # a Redis Cluster, several servers, TLS
+    redis_terms   # Redis servers with bounds of their own
     shards        # one of several shards breaks
     shared        # nodes that are one queue, over Redis servers that fail
     shared_explain # nodes that are one queue explain each other's items
