@@ -147,6 +147,13 @@ impl Stopwatch {
     }
 }
 
+/// Processor time that the calling thread has used.
+pub fn thread_cpu_time() -> std::time::Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (seconds, nanos) = (used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs());
+    std::time::Duration::from_secs(seconds) + std::time::Duration::from_nanos(nanos)
+}
+
 /// Tells the time; cloned freely, every clone tells the same time.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<Source>);

@@ -90,6 +90,11 @@ impl HookParts {
             ("mqueue_hook_instances_warm", engine.instances_warm as f64),
             ("mqueue_hook_pool_exhausted_total", engine.pool_exhausted as f64),
             ("mqueue_hook_calls_waiting", engine.calls_waiting as f64),
+            (
+                "mqueue_hook_calls_in_passing_total",
+                engine.calls_in_passing as f64,
+            ),
+            ("mqueue_hook_overruns_total", engine.overruns as f64),
             ("mqueue_hook_compiles", engine.compiles as f64),
             ("mqueue_hook_modules_loaded", engine.modules_loaded as f64),
         ]);
@@ -180,6 +185,7 @@ fn engine_options(config: &Config, secret: &[u8], program: &Path, cpu: CpuQuotas
     EngineOptions {
         cache_bytes_max: hooks.cache_bytes_max,
         threads: hooks.threads.unwrap_or(defaults.threads),
+        in_passing: hooks.in_passing,
         ceilings: hooks.call,
         upload: UploadLimits {
             bytes: hooks.module_bytes_max,

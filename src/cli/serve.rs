@@ -6,6 +6,7 @@ use super::CliError;
 use super::settings::{ConfigArgs, assignment};
 use crate::app;
 use crate::config::{Assignment, Config, JwtSecret};
+use crate::hooks::engine;
 use crate::telemetry::logs;
 use crate::telemetry::traces::{Exporter, TraceOptions};
 
@@ -75,6 +76,8 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)
         .thread_name("mqueue")
+        .thread_stack_size(engine::STACK_BYTES)
+        .on_thread_start(engine::allow_passing)
         .enable_all()
         .build()
         .map_err(|error| CliError::failed("cannot start worker threads", error))?;

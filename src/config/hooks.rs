@@ -13,6 +13,8 @@ pub struct HooksConfig {
     pub folder: Option<PathBuf>,
     /// Threads that run hooks; as many as there are processors when absent.
     pub threads: Option<usize>,
+    /// Whether brief calls are made by the threads that serve requests.
+    pub in_passing: bool,
     /// Processor time a namespace may use; [`super::QuotasConfig`] has what is in force.
     pub cpu: CpuRate,
     /// Calls of a namespace that may wait.
@@ -59,6 +61,7 @@ impl HooksConfig {
         Self {
             folder: reader.path("hooks.folder"),
             threads: (threads > 0).then_some(threads),
+            in_passing: reader.flag("hooks.in_passing"),
             cpu: CpuRate {
                 per_second: reader.duration("hooks.cpu_per_second", ms(1, HOOK_CPU_MS_MAX.into())),
                 burst: reader.duration("hooks.cpu_burst", ms(1, HOOK_CPU_MS_MAX.into())),

@@ -14,6 +14,8 @@ mod gather;
 mod host;
 mod inspect;
 mod modules;
+mod passing;
+mod saving;
 mod slices;
 #[cfg(test)]
 mod tests;
@@ -34,12 +36,13 @@ use sha2::{Digest as _, Sha256};
 
 pub use child::{COMPILE_COMMAND, compile_in_this_process};
 pub use error::{EngineError, UploadError};
-pub use fair::CpuQuotas;
 pub use fuel::Fuel;
 pub use inspect::UploadLimits;
+pub use passing::{STACK_BYTES, allow_passing};
+pub use saving::CpuQuotas;
 
 use self::cache::Cache;
-use self::call::{NoInstance, Running, failed, not_run};
+use self::call::{Manner, NoInstance, Running, failed, not_run};
 use self::child::{Compiled, compile};
 use self::configure::Kind;
 use self::fuel::Samples;
@@ -69,6 +72,8 @@ pub struct EngineOptions {
     pub node_key: [u8; 32],
     /// Threads that run guests.
     pub threads: usize,
+    /// Whether brief calls may be made by the threads that ask, where these said [`allow_passing`].
+    pub in_passing: bool,
     /// This binary, which compiles in a child process.
     pub program: PathBuf,
     /// Upper bounds of every version's limits: the sizes of the pool.
@@ -99,6 +104,7 @@ impl EngineOptions {
             cache_bytes_max: 2 << 30,
             node_key,
             threads: std::thread::available_parallelism().map_or(2, usize::from),
+            in_passing: true,
             program,
             ceilings: HookLimits::default(),
             upload: UploadLimits::default(),
@@ -148,6 +154,10 @@ pub struct EngineStatus {
     pub pool_exhausted: u64,
     /// Calls in waiting.
     pub calls_waiting: u64,
+    /// Calls made in passing, and how many of them took too long for that.
+    pub calls_in_passing: u64,
+    /// See [`Self::calls_in_passing`].
+    pub overruns: u64,
     /// Uploads and recompilations in waiting or under way.
     pub compiles: u64,
     /// Modules in memory.
@@ -384,7 +394,7 @@ impl Engine {
                 return Ok(());
             };
             let _ticking = machine.ticker.begin();
-            match machine.instance(&machine.running, &module, &trial) {
+            match machine.instance(&module, &trial, Manner::Own) {
                 // That says nothing about the version.
                 Ok(_) | Err(Failure::Overload { .. }) => Ok(()),
                 Err(failure) => Err(UploadError::Start(failure.to_string())),
@@ -401,6 +411,8 @@ impl Engine {
             instances_warm: machine.warm.count() as u64,
             pool_exhausted: machine.exhausted.load(Ordering::Relaxed),
             calls_waiting: self.threads.waiting() as u64,
+            calls_in_passing: self.threads.passed.calls(),
+            overruns: self.threads.passed.overruns(),
             compiles: self.gate.count() as u64,
             modules_loaded: machine.running.count() as u64,
             modules_cached: machine.running.cached() as u64,
@@ -463,12 +475,11 @@ impl Runner for Engine {
 
 impl Machine {
     /// A new instance; kept ones make room when there is none.
-    fn instance(&self, modules: &Modules, module: &Module, call: &Call) -> Result<Running, Failure> {
-        let counts = std::ptr::eq(modules, &self.counting);
-        let mut made = Running::new(&module.pre, call, counts);
+    fn instance(&self, module: &Module, call: &Call, manner: Manner) -> Result<Running, Failure> {
+        let mut made = Running::new(&module.pre, call, manner);
         if matches!(made, Err(NoInstance::Exhausted)) {
             self.warm.clear();
-            made = Running::new(&module.pre, call, counts);
+            made = Running::new(&module.pre, call, manner);
         }
         made.map_err(|problem| match problem {
             NoInstance::Failed(failure) => failure,
@@ -487,28 +498,28 @@ impl Machine {
             return not_run("its module is being compiled", Duration::from_secs(1));
         };
         let _ticking = self.ticker.begin();
-        match self.instance(&self.counting, &module, call) {
+        match self.instance(&module, call, Manner::Counted) {
             Ok(mut running) => running.report(&module, call),
             Err(failure) => failed(failure),
         }
     }
 
-    fn fresh(&self, module: &Module, call: &Call) -> Report {
-        match self.instance(&self.running, module, call) {
+    fn fresh(&self, module: &Module, call: &Call, manner: Manner) -> Report {
+        match self.instance(module, call, manner) {
             Ok(mut running) => running.report(module, call),
             Err(failure) => failed(failure),
         }
     }
 
-    fn warm(&self, module: &Arc<Module>, call: &Call) -> Report {
+    fn warm(&self, module: &Arc<Module>, call: &Call, manner: Manner) -> Report {
         let now = self.uptime.elapsed();
         let kept = self.warm.take(&call.version, now);
         let mut warm = match kept {
             Some(mut warm) => {
-                warm.running.reuse(call);
+                warm.running.reuse(call, manner);
                 warm
             }
-            None => match self.instance(&self.running, module, call) {
+            None => match self.instance(module, call, manner) {
                 Ok(running) => Warm {
                     running,
                     module: module.clone(),
@@ -529,7 +540,7 @@ impl Machine {
 }
 
 impl Execute for Machine {
-    fn execute(&self, call: &Call) -> Report {
+    fn execute(&self, call: &Call, manner: Manner) -> Report {
         let Some(module) = self.running.get(call.version.digest) else {
             return not_run("its module is being compiled", Duration::from_secs(1));
         };
@@ -537,8 +548,8 @@ impl Execute for Machine {
         self.busy.fetch_add(1, Ordering::Relaxed);
         let began = self.uptime.elapsed();
         let report = match call.version.manifest.instance {
-            InstanceMode::Fresh => self.fresh(&module, call),
-            InstanceMode::Warm => self.warm(&module, call),
+            InstanceMode::Fresh => self.fresh(&module, call, manner),
+            InstanceMode::Warm => self.warm(&module, call, manner),
         };
         let took = self.uptime.elapsed().saturating_sub(began);
         module.pace.note(call.range.len(), took);

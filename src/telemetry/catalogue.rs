@@ -361,12 +361,7 @@ pub const METRICS: &[Described] = &[
         "Items a shadow ran on, by how it compared",
         "",
     ),
-    counter(
-        "mqueue_hook_run_seconds_total",
-        HOOK,
-        "Time hooks ran on their threads",
-        "",
-    ),
+    counter("mqueue_hook_run_seconds_total", HOOK, "Time hooks ran", ""),
     counter(
         "mqueue_hook_cpu_seconds_total",
         &["namespace"],
@@ -438,6 +433,18 @@ pub const METRICS: &[Described] = &[
         &[],
         "Calls that wait for a thread",
         "growing",
+    ),
+    counter(
+        "mqueue_hook_calls_in_passing_total",
+        &[],
+        "Calls of hooks made by the threads that serve requests",
+        "",
+    ),
+    counter(
+        "mqueue_hook_overruns_total",
+        &[],
+        "Calls made so that took too long, and were made once more on a thread for hooks",
+        "more than a few an hour: a tenant's hook is brief and then is not",
     ),
     gauge(
         "mqueue_hook_compiles",

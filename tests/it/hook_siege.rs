@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::client::{list, text};
-use crate::guests::{CONFIG, Guest, LOG, UPPER};
+use crate::guests::{CONFIG, DAWDLE, Guest, LOG, UPPER};
 use crate::hook_abuse::{memory_kib, report, waits};
 use crate::hook_client::{Hooks, Side};
 use crate::server::{Server, token};
@@ -284,6 +284,52 @@ async fn who_tries_hooks_out_all_day_waits_for_time_of_his_own() {
     let other = Hooks::of(&server.client(), "other");
     other.push("h", Guest::default().enqueue()).await;
     dry_run(&other, 1).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hooks_that_are_brief_until_they_are_trusted_hold_up_nobody_else() {
+    let server = Server::start().await;
+    let client = server.client();
+    let quiet = waits(&client, 200).await;
+    let many: Vec<_> = (0..16).map(|n| Hooks::of(&client, &format!("sly-{n}"))).collect();
+    for (number, hooks) in many.iter().enumerate() {
+        // A module each: what is known of one says nothing of another.
+        let wat = Side::Enqueue.wat(&Guest {
+            fields: &format!("(global (export \"g{number}\") i32 (i32.const 0))"),
+            item: DAWDLE,
+            ..Guest::default()
+        });
+        let version = hooks.push("h", wat).await;
+        hooks.bind("h", version, Side::Enqueue, json!({})).await;
+        for _ in 0..30 {
+            hooks.enqueue("t", json!([{"text": "x"}])).await.ok();
+        }
+    }
+    let storm: Vec<_> = many
+        .into_iter()
+        .map(|hooks| {
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    let slow = hooks.enqueue("t", json!([{"text": "long"}])).await.any_problem();
+                    assert!(slow.to_string().contains("ran longer than"), "{slow}");
+                    hooks.enqueue("t", json!([{"text": "x"}])).await;
+                }
+            })
+        })
+        .collect();
+    report("sixteen hooks that were brief", waits(&client, 200).await, quiet);
+    for task in storm {
+        task.await.unwrap();
+    }
+    let metrics = client.get("/metrics").await.text;
+    let counted = |name: &str| -> u64 {
+        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(counted("mqueue_hook_calls_in_passing_total") > 0, "{metrics}");
+    // Each had one chance, and not the next for ten seconds.
+    let overruns = counted("mqueue_hook_overruns_total");
+    assert!(overruns <= 32, "{overruns}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,17 @@ const FUEL: u64 = u64::MAX / 2;
 type EnqueueAnswer = (Vec<Result<EnqueueOut, String>>,);
 type DequeueAnswer = (Vec<Result<DequeueOut, String>>,);
 
+/// How a call is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// On a thread of its own, for as long as it may take.
+    Own,
+    /// The same, with its instructions counted.
+    Counted,
+    /// On a thread that has other things to do: see [`super::passing`].
+    Passing,
+}
+
 /// An instance and its store.
 pub(super) struct Running {
     pub(super) store: Store<Host>,
@@ -34,14 +45,15 @@ pub(super) enum NoInstance {
 
 impl Running {
     /// A new instance for `call`; a start function runs here, within the call's time.
-    pub(super) fn new(pre: &InstancePre<Host>, call: &Call, counts: bool) -> Result<Self, NoInstance> {
+    pub(super) fn new(pre: &InstancePre<Host>, call: &Call, manner: Manner) -> Result<Self, NoInstance> {
         let mut store = Store::new(pre.engine(), Host::new(call.version.clone()));
         store.limiter(|host| &mut host.limiter);
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().at_deadline()));
         let running = |store: &mut Store<Host>| {
-            if counts {
+            if manner == Manner::Counted {
                 store.set_fuel(FUEL)?;
             }
-            prepare(store, call);
+            prepare(store, call, manner);
             pre.instantiate(store)
         };
         match running(&mut store) {
@@ -55,8 +67,8 @@ impl Running {
     }
 
     /// Makes ready for another call of the same version.
-    pub(super) fn reuse(&mut self, call: &Call) {
-        prepare(&mut self.store, call);
+    pub(super) fn reuse(&mut self, call: &Call, manner: Manner) {
+        prepare(&mut self.store, call, manner);
     }
 
     /// Whether the export of `side` has the contract's type; says what is different.
@@ -158,14 +170,18 @@ impl Running {
     }
 }
 
-fn prepare(store: &mut Store<Host>, call: &Call) {
-    store.data_mut().begin(call);
+fn prepare(store: &mut Store<Host>, call: &Call, manner: Manner) {
+    store.data_mut().begin(call, manner);
     let limits = &call.version.limits;
     // Lifting needs some room beyond the bytes themselves: lists have elements.
     let fuel = limits.output_bytes.saturating_add(64 << 10);
     store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
+    let ticks = match manner {
+        Manner::Passing => 1,
+        Manner::Own | Manner::Counted => u64::from(time_ms(limits, call)),
+    };
     // The tick under way counts as one.
-    store.set_epoch_deadline(u64::from(time_ms(limits, call)) + 1);
+    store.set_epoch_deadline(ticks + 1);
 }
 
 /// How long `call` may run, in milliseconds.

@@ -2,54 +2,25 @@
 //! and of the processor. Pure: time comes in as an argument.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use super::saving::{CpuQuotas, Refusal, Saving, for_shadows, nanos};
 use crate::model::{CpuRate, Namespace};
 
 /// What a namespace may spend before the turn goes on.
 const QUANTUM_NS: i64 = 2_000_000;
 /// What every call costs at least.
 const CALL_NS_MIN: i64 = 1_000;
+/// How long no calls of a namespace are made in passing after the first one that took too long, and how many times
+/// that doubles.
+const NO_PASSING: Duration = Duration::from_secs(10);
+const OVERRUNS_COUNTED: u32 = 8;
+/// How long after that they are forgotten.
+const FORGIVEN: Duration = Duration::from_secs(3_600);
 /// Namespaces that are remembered although they have nothing to do.
 const TENANTS_MAX: usize = 4_096;
-
-/// Processor time that each namespace may use on this node. It is asked for at every call, so that a change
-/// counts from the next one on.
-#[derive(Clone)]
-pub struct CpuQuotas(Arc<dyn Fn(&Namespace) -> CpuRate + Send + Sync>);
-
-impl CpuQuotas {
-    /// Quotas as `of` tells them; it is called often and must be quick.
-    pub fn new(of: impl Fn(&Namespace) -> CpuRate + Send + Sync + 'static) -> Self {
-        Self(Arc::new(of))
-    }
-
-    fn of(&self, namespace: &Namespace) -> CpuRate {
-        (self.0)(namespace)
-    }
-}
-
-impl Default for CpuQuotas {
-    fn default() -> Self {
-        Self::new(|_| CpuRate::default())
-    }
-}
-
-impl std::fmt::Debug for CpuQuotas {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CpuQuotas")
-    }
-}
-
-/// Why a call is not taken.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) detail: &'static str,
-    pub(super) retry_after: Duration,
-}
 
 /// Calls in waiting, by namespace.
 pub(super) struct Fair<Job> {
@@ -72,14 +43,10 @@ struct Tenant<Job> {
     /// What shadows may use of the namespace's time.
     shadowing: Saving,
     used: Duration,
-}
-
-/// Processor time saved up.
-#[derive(Clone, Copy)]
-struct Saving {
-    /// Negative while it is owed.
-    saved_ns: i64,
-    saved_at: Duration,
+    /// From when on its calls may be made in passing again.
+    may_pass_at: Duration,
+    /// How many of those took too long.
+    overruns: u32,
 }
 
 impl<Job> Fair<Job> {
@@ -147,21 +114,17 @@ impl<Job> Fair<Job> {
         if self.tenants.len() > TENANTS_MAX {
             self.forget_idle(now);
         }
-        let full = Saving {
-            saved_ns: nanos(quota.burst),
-            saved_at: now,
-        };
+        let full = Saving::full(quota, now);
         self.tenants.entry_ref(namespace).or_insert_with(|| Tenant {
             jobs: VecDeque::new(),
             running: 0,
             deficit_ns: QUANTUM_NS,
             saving: full,
             rehearsing: full,
-            shadowing: Saving {
-                saved_ns: nanos(for_shadows(quota).burst),
-                saved_at: now,
-            },
+            shadowing: Saving::full(for_shadows(quota), now),
             used: Duration::ZERO,
+            may_pass_at: Duration::ZERO,
+            overruns: 0,
         })
     }
 
@@ -208,12 +171,35 @@ impl<Job> Fair<Job> {
     pub(super) fn done(&mut self, namespace: &Namespace, used: Duration, now: Duration) {
         let quota = self.quotas.of(namespace);
         if let Some(tenant) = self.tenants.get_mut(namespace) {
-            let cost = nanos(used).max(CALL_NS_MIN);
             tenant.running = tenant.running.saturating_sub(1);
-            // A long call may put a namespace back by many turns, not for ever.
-            tenant.deficit_ns = (tenant.deficit_ns - cost).max(-100 * QUANTUM_NS);
-            tenant.saving.spend(cost, quota, now);
-            tenant.used += used;
+            tenant.spend(used, quota, now);
+        }
+    }
+
+    /// Whether a call of `namespace` may be made in passing: it has time left, and has not abused that lately.
+    pub(super) fn may_pass(&mut self, namespace: &Namespace, now: Duration) -> bool {
+        let quota = self.quotas.of(namespace);
+        let tenant = self.tenant(namespace, quota, now);
+        now >= tenant.may_pass_at && tenant.saving.spare(quota, now).is_ok()
+    }
+
+    /// A call of `namespace` that was made in passing ended after `used`.
+    pub(super) fn passed(
+        &mut self,
+        namespace: &Namespace,
+        used: Duration,
+        was_too_long: bool,
+        now: Duration,
+    ) {
+        let quota = self.quotas.of(namespace);
+        let tenant = self.tenant(namespace, quota, now);
+        tenant.spend(used, quota, now);
+        if was_too_long {
+            if tenant.is_forgiven(now) {
+                tenant.overruns = 0;
+            }
+            tenant.may_pass_at = now + NO_PASSING * 2_u32.pow(tenant.overruns.min(OVERRUNS_COUNTED));
+            tenant.overruns += 1;
         }
     }
 
@@ -254,64 +240,27 @@ impl<Job> Fair<Job> {
         let quotas = &self.quotas;
         self.tenants.retain(|namespace, tenant| {
             let quota = quotas.of(namespace);
-            let is_full = |saving: &mut Saving, quota: CpuRate| {
-                saving.save(quota, now);
-                saving.saved_ns >= nanos(quota.burst)
-            };
-            let is_idle = is_full(&mut tenant.saving, quota)
-                && is_full(&mut tenant.rehearsing, quota)
-                && is_full(&mut tenant.shadowing, for_shadows(quota));
+            let is_idle = tenant.saving.is_full(quota, now)
+                && tenant.rehearsing.is_full(quota, now)
+                && tenant.shadowing.is_full(for_shadows(quota), now)
+                && tenant.is_forgiven(now);
             tenant.running > 0 || !tenant.jobs.is_empty() || !is_idle
         });
     }
 }
 
-impl Saving {
-    /// Whether anything is left to spend.
-    fn spare(&mut self, quota: CpuRate, now: Duration) -> Result<(), Refusal> {
-        self.save(quota, now);
-        if self.saved_ns > 0 {
-            return Ok(());
-        }
-        Err(Refusal {
-            detail: "the namespace has used up its processor time for hooks",
-            retry_after: time_to_save(quota, self.saved_ns),
-        })
+impl<Job> Tenant<Job> {
+    fn is_forgiven(&self, now: Duration) -> bool {
+        self.overruns == 0 || now >= self.may_pass_at + FORGIVEN
     }
 
-    fn spend(&mut self, cost_ns: i64, quota: CpuRate, now: Duration) {
-        self.save(quota, now);
-        self.saved_ns -= cost_ns;
+    fn spend(&mut self, used: Duration, quota: CpuRate, now: Duration) {
+        let cost = nanos(used).max(CALL_NS_MIN);
+        // A long call may put a namespace back by many turns, not for ever.
+        self.deficit_ns = (self.deficit_ns - cost).max(-100 * QUANTUM_NS);
+        self.saving.spend(cost, quota, now);
+        self.used += used;
     }
-
-    fn save(&mut self, quota: CpuRate, now: Duration) {
-        let elapsed = now.saturating_sub(self.saved_at);
-        self.saved_at = self.saved_at.max(now);
-        let earned = elapsed.as_secs_f64() * quota.per_second.as_secs_f64() * 1e9;
-        self.saved_ns = self
-            .saved_ns
-            .saturating_add(earned as i64)
-            .min(nanos(quota.burst));
-    }
-}
-
-/// The hundredth part of a namespace's time.
-fn for_shadows(quota: CpuRate) -> CpuRate {
-    CpuRate {
-        per_second: quota.per_second / 100,
-        burst: quota.burst / 100,
-    }
-}
-
-/// When a namespace that saved `saved_ns` may call again.
-fn time_to_save(quota: CpuRate, saved_ns: i64) -> Duration {
-    let owed = -(saved_ns as f64) / 1e9;
-    let rate = quota.per_second.as_secs_f64().max(1e-3);
-    Duration::from_secs_f64((owed / rate).clamp(0.01, 60.0))
-}
-
-fn nanos(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -442,6 +391,30 @@ mod tests {
         assert_eq!(fair.expire(ms(5)), [1]);
         assert_eq!(fair.pop().map(|(_, _, job)| job), Some(2));
         assert_eq!((fair.waiting(), fair.has_waiting()), (0, false));
+    }
+
+    #[test]
+    fn who_takes_too_long_in_passing_may_not_for_longer_every_time() {
+        let mut fair: Fair<u32> = Fair::new(1, 10, quota());
+        let (a, b) = (name("a"), name("b"));
+        fair.passed(&a, ms(0), false, ms(0));
+        assert!(fair.may_pass(&a, ms(0)));
+        let mut now = ms(0);
+        for seconds in [10, 20, 40] {
+            fair.passed(&a, ms(2), true, now);
+            let end = now + Duration::from_secs(seconds);
+            assert!(!fair.may_pass(&a, end - ms(1)) && fair.may_pass(&a, end));
+            now = end;
+        }
+        assert!(fair.may_pass(&b, ms(0)));
+        now += FORGIVEN;
+        fair.passed(&a, ms(2), true, now);
+        assert!(fair.may_pass(&a, now + NO_PASSING));
+        // Their time is the calls'.
+        fair.passed(&a, ms(2_000), false, now + NO_PASSING);
+        assert!(!fair.may_pass(&a, now + NO_PASSING));
+        assert!(fair.push(&a, 1, now + NO_PASSING).is_err());
+        assert_eq!(fair.used()[0].1.max(fair.used()[1].1), ms(2_008));
     }
 
     #[test]

@@ -32,6 +32,8 @@ const PAYLOADS_BYTES_MAX: usize = 256 << 10;
 const ITEM_NS_MAX: u64 = 200_000;
 /// How long such a call should take at most, going by the calls before, in nanoseconds.
 const CALL_NS_MAX: u64 = 5_000_000;
+/// A call that takes no longer is brief, in nanoseconds.
+const BRIEF_NS: u64 = 200_000;
 /// How long calls of a module are made by themselves after one for several failed, in milliseconds.
 const APART_MS: u64 = 10_000;
 
@@ -71,6 +73,12 @@ impl Pace {
         let is_short = item_ns <= ITEM_NS_MAX && millis(now) >= self.apart_until_ms.load(Ordering::Relaxed);
         let in_time = usize::try_from(CALL_NS_MAX / item_ns.max(1)).unwrap_or(ITEMS_MAX);
         is_short.then(|| in_time.min(ITEMS_MAX))
+    }
+
+    /// Whether a call of so many items takes about as long as handing it over.
+    pub(super) fn is_brief(&self, items: usize) -> bool {
+        let items = u64::try_from(items).unwrap_or(u64::MAX);
+        self.item_ns.load(Ordering::Relaxed).saturating_mul(items) <= BRIEF_NS
     }
 
     fn keep_apart(&self, now: Duration) {
@@ -287,7 +295,7 @@ impl Engine {
             && payload_bytes(&call) <= PAYLOADS_BYTES_MAX / 2
             && is_short();
         let Some(engine) = self.this.upgrade().filter(|_| goes_with_others) else {
-            return self.threads.call(call).await;
+            return self.made(module, call).await;
         };
         let (reply, told) = oneshot::channel();
         let most = self.options.queue_per_namespace;
@@ -321,7 +329,7 @@ impl Seeing {
             let Some(call) = as_one(calls.clone()) else {
                 return;
             };
-            let report = engine.threads.call(call).await;
+            let report = engine.made(&module, call).await;
             // Whoever asked may be gone: the call was made all the same.
             if is_too_much(&report) && group.len() > 1 {
                 pace.keep_apart(uptime());
@@ -425,6 +433,14 @@ mod tests {
         assert!((45..=55).contains(&most), "{most} items");
         pace.note(1, Duration::from_millis(20));
         assert_eq!(pace.items_max(NOW), None);
+    }
+
+    #[test]
+    fn a_call_is_brief_by_what_its_items_took() {
+        let pace = Pace::default();
+        assert!(!pace.is_brief(1), "nobody knows yet");
+        pace.note(100, Duration::from_micros(150));
+        assert!(pace.is_brief(100) && !pace.is_brief(200));
     }
 
     #[test]

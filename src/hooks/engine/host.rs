@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use wasmtime::component::Linker;
-use wasmtime::{Engine, ResourceLimiter, StoreContextMut};
+use wasmtime::{Engine, ResourceLimiter, StoreContextMut, UpdateDeadline};
 
 use super::super::{Call, LogLine, Version};
 use super::bindings::LevelOut;
+use super::call::Manner;
+use super::passing::Patience;
 use crate::model::Ceiling;
 
 /// The data of a store.
@@ -16,6 +18,7 @@ pub(super) struct Host {
     now_ms: u64,
     random: Option<u64>,
     call: Option<Call>,
+    patience: Option<Patience>,
     pub(super) host_calls: u32,
     pub(super) log: Vec<LogLine>,
     pub(super) log_lines_dropped: u32,
@@ -35,6 +38,7 @@ impl Host {
             now_ms: 0,
             random: None,
             call: None,
+            patience: None,
             host_calls: 0,
             log: Vec::new(),
             log_lines_dropped: 0,
@@ -49,15 +53,24 @@ impl Host {
     }
 
     /// Makes ready for `call`.
-    pub(super) fn begin(&mut self, call: &Call) {
+    pub(super) fn begin(&mut self, call: &Call, manner: Manner) {
         self.now_ms = u64::try_from(call.context.now.ms()).unwrap_or(0);
         self.random = None;
         self.call = Some(call.clone());
+        self.patience = (manner == Manner::Passing).then(Patience::default);
         self.host_calls = 0;
         self.log = Vec::new();
         self.log_lines_dropped = 0;
         self.limiter.memory_bytes_peak = self.limiter.memory_bytes;
         self.limiter.has_refused = false;
+    }
+
+    /// What is to be done at the end of the time that a call was given.
+    pub(super) fn at_deadline(&mut self) -> UpdateDeadline {
+        match self.patience.as_mut().is_some_and(Patience::is_left) {
+            true => UpdateDeadline::Continue(1),
+            false => UpdateDeadline::Interrupt,
+        }
     }
 
     /// The limit that the call under way ran into, as far as this end of it knows.

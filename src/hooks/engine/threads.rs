@@ -10,14 +10,14 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::super::{Call, Failure, Report};
-use super::call::{failed, not_run};
-use super::fair::{CpuQuotas, Fair, Refusal};
+use super::call::{Manner, failed, not_run};
+use super::fair::Fair;
+use super::passing::{Passed, STACK_BYTES};
+use super::saving::{CpuQuotas, Refusal};
 use super::slices::ask_for_short_slices;
 use crate::clock::Stopwatch;
 use crate::model::Namespace;
 
-/// A guest's stack, a host call's on top of it, and room to spare: an overflow here would end the process.
-const STACK_BYTES: usize = 4 << 20;
 /// How often threads look after what grows old.
 const UPKEEP: Duration = Duration::from_secs(1);
 /// How often calls are looked through for those that waited too long.
@@ -29,7 +29,7 @@ const LOOKS: u32 = 2;
 /// Makes one call, on the thread it is called on.
 pub(super) trait Execute: Send + Sync + 'static {
     /// Makes `call`.
-    fn execute(&self, call: &Call) -> Report;
+    fn execute(&self, call: &Call, manner: Manner) -> Report;
     /// Does what is due from time to time.
     fn upkeep(&self);
 }
@@ -38,6 +38,7 @@ pub(super) trait Execute: Send + Sync + 'static {
 pub(super) struct Threads {
     shared: Arc<Shared>,
     handles: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) passed: Passed,
 }
 
 struct Shared {
@@ -97,6 +98,7 @@ impl Threads {
         let threads = Self {
             shared,
             handles: Mutex::default(),
+            passed: Passed::default(),
         };
         for number in 0..count {
             let (shared, execute) = (threads.shared.clone(), execute.clone());
@@ -139,6 +141,30 @@ impl Threads {
         report
             .await
             .unwrap_or_else(|_| not_run("the server is stopping", Duration::from_secs(1)))
+    }
+
+    /// Makes `call` in passing, on the calling thread; none when that may not be, or took too long.
+    pub(super) fn pass(&self, call: &Call, execute: &impl Execute) -> Option<Report> {
+        let (shared, namespace) = (&self.shared, &call.version.namespace);
+        let began = shared.uptime.elapsed();
+        {
+            let mut waiting = shared.waiting.lock();
+            if waiting.is_stopping || !waiting.fair.may_pass(namespace, began) {
+                return None;
+            }
+        }
+        let executed = catch_unwind(AssertUnwindSafe(|| execute.execute(call, Manner::Passing)));
+        let report = executed.unwrap_or_else(|_| failed(Failure::Trap("the host failed".into())));
+        let was_too_long = matches!(report.outcome, Err(Failure::Timeout(_)));
+        let now = shared.uptime.elapsed();
+        let used = now.saturating_sub(began);
+        shared
+            .waiting
+            .lock()
+            .fair
+            .passed(namespace, used, was_too_long, now);
+        self.passed.count(was_too_long);
+        (!was_too_long).then_some(report)
     }
 
     /// What wakes a sleeping thread when calls wait; to be done at every tick while there are calls.
@@ -206,7 +232,7 @@ impl Shared {
             let began = self.uptime.elapsed();
             let waited = began.saturating_sub(came);
             // A panic of the host's is a bug; it costs one call, not the thread.
-            let executed = catch_unwind(AssertUnwindSafe(|| execute.execute(&job.call)));
+            let executed = catch_unwind(AssertUnwindSafe(|| execute.execute(&job.call, Manner::Own)));
             let mut report = executed.unwrap_or_else(|_| failed(Failure::Trap("the host failed".into())));
             report.usage.wait = waited;
             ended = Some(Ended {

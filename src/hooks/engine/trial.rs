@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Machine;
 use super::bindings;
+use super::call::Manner;
 use super::error::UploadError;
 use super::inspect::Facts;
 use super::modules::Module;
@@ -37,7 +38,7 @@ impl Machine {
     fn try_out(&self, module: &Module, trial: &Call, facts: &Facts) -> Result<(), UploadError> {
         let _ticking = self.ticker.begin();
         let mut running = self
-            .instance(&self.running, module, trial)
+            .instance(module, trial, Manner::Own)
             .map_err(|failure| UploadError::Start(failure.to_string()))?;
         facts.exports.iter().try_for_each(|side| {
             running.check(module, *side).map_err(|detail| {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqueue::hooks::engine::{CpuQuotas, UploadError};
+use mqueue::hooks::engine::{CpuQuotas, UploadError, allow_passing};
 use mqueue::hooks::{Failure, Runner, Verdicts};
 use mqueue::model::{CpuRate, Side};
 
 use super::{Node, call, enqueued, replaced, version, warm};
-use crate::guests::{CONFIG, Guest, LOG, NOW, UPPER};
+use crate::guests::{CONFIG, DAWDLE, Guest, LOG, NOW, UPPER};
 
 fn body(body: &str) -> String {
     let guest = Guest {
@@ -62,6 +62,50 @@ async fn endless_loops_end() {
          (loop $l (memory.fill (i32.const 65536) (i32.const 1) (i32.const 16000000)) (br $l))",
     ))
     .await;
+}
+
+#[tokio::test]
+async fn a_guest_that_is_brief_no_more_is_broken_off_and_has_its_time_elsewhere() {
+    allow_passing();
+    let node = Node::start();
+    let log = "(call $log (i32.const 2) (i32.const 0) (i32.const 1))";
+    let guest = Guest {
+        imports: LOG,
+        item: &format!("{log} {DAWDLE}"),
+        ..Guest::default()
+    };
+    let mut version = node.version(&guest.enqueue()).await;
+    version.limits.item_ms = 50;
+    let version = Arc::new(version);
+    let passed = || node.engine.status().calls_in_passing;
+    for _ in 0..10_000 {
+        assert!(node.call(&version, &["x"]).await.outcome.is_ok());
+        if passed() > 5 {
+            break;
+        }
+    }
+    assert!(passed() > 5);
+    let report = node.call(&version, &["long"]).await;
+    assert_eq!(report.outcome, Err(Failure::Timeout(Duration::from_millis(50))));
+    assert_eq!(report.log.len(), 1, "only the attempt that counts is told of");
+    assert_eq!(node.engine.status().overruns, 1);
+    // It is made to wait, and works.
+    let before = passed();
+    for _ in 0..100 {
+        assert!(node.call(&version, &["x"]).await.outcome.is_ok());
+    }
+    assert_eq!(passed(), before);
+}
+
+#[tokio::test]
+async fn where_no_call_may_be_made_in_passing_none_is() {
+    allow_passing();
+    let node = Node::start_with(|options| options.in_passing = false);
+    let version = Arc::new(node.version(&Guest::default().enqueue()).await);
+    for _ in 0..100 {
+        assert!(node.call(&version, &["x"]).await.outcome.is_ok());
+    }
+    assert_eq!(node.engine.status().calls_in_passing, 0);
 }
 
 #[tokio::test]
