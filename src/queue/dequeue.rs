@@ -297,12 +297,15 @@ impl Core {
             let lapsed = taken.items.iter().filter_map(|taken| taken.lapsed_ms);
             self.counted.note_leases(lapsed);
             *items = taken.items;
-            if !taken.overdue.is_empty() {
-                self.clone().bury(handle.clone(), taken.overdue).await;
-            }
+            let buried = if taken.overdue.is_empty() {
+                Ok(())
+            } else {
+                self.clone().bury(handle.clone(), taken.overdue).await
+            };
             match taken.more {
                 More::Ready => return Ok(None),
-                More::Again => {}
+                // What could not be logged would be told of again, and again.
+                More::Again => buried?,
                 More::Nothing(event) => return Ok(event),
                 // Some is better than waiting for the shard; the prefetcher brings the rest.
                 More::Cold if !items.is_empty() => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::core::Core;
+use super::error::QueueError;
 use super::topics::{TopicHandle, count};
 use super::transition::died;
 use super::uncancelled::uncancelled;
@@ -12,21 +13,27 @@ use crate::model::{DeadReason, ExpiryAction, SettleCause, Standing};
 use crate::wal::{FrameBuilder, PatchEntry};
 
 impl Core {
-    /// Logs and applies the end of overdue items: dead letters, or dropped as the topic says.
-    pub(super) async fn bury(self: Arc<Self>, handle: Arc<TopicHandle>, overdue: Vec<Overdue>) {
+    /// Logs and applies the end of overdue items: dead letters, or dropped as the topic says. Those that cannot be
+    /// logged are overdue again.
+    pub(super) async fn bury(
+        self: Arc<Self>,
+        handle: Arc<TopicHandle>,
+        overdue: Vec<Overdue>,
+    ) -> Result<(), QueueError> {
         uncancelled(async move {
-            let mut overdue = overdue;
+            let (mut overdue, mut buried) = (overdue, Ok(()));
             while !overdue.is_empty() {
                 // A frame has a largest size, and a flush stores one frame whole.
                 let rest = overdue.split_off(overdue.len().min(BATCH_ITEMS_MAX));
-                self.bury_batch(&handle, std::mem::replace(&mut overdue, rest))
-                    .await;
+                let batch = std::mem::replace(&mut overdue, rest);
+                buried = buried.and(self.bury_batch(&handle, batch).await);
             }
+            buried
         })
-        .await;
+        .await
     }
 
-    async fn bury_batch(&self, handle: &TopicHandle, overdue: Vec<Overdue>) {
+    async fn bury_batch(&self, handle: &TopicHandle, overdue: Vec<Overdue>) -> Result<(), QueueError> {
         let now = self.clock.now();
         let keep_expired = handle.settings().on_expiry == ExpiryAction::Dead;
         let mut patches = Vec::new();
@@ -79,10 +86,12 @@ impl Core {
                     drop(applying);
                 })
                 .await;
+                Ok(())
             }
             Err(error) => {
                 tracing::error!(topic = %handle.key, %error, "overdue items could not be logged");
                 self.hot.unhold(&handle.key, &ids).await;
+                Err(error)
             }
         }
     }

@@ -38,7 +38,8 @@ impl Core {
     pub(super) async fn reap(self: &Arc<Self>) {
         for (key, overdue) in self.hot.advance().await {
             if let Some(handle) = self.topics.get(&key) {
-                self.clone().bury(handle, overdue).await;
+                // What cannot be logged is overdue again.
+                let _ = self.clone().bury(handle, overdue).await;
             }
         }
     }
@@ -139,8 +140,7 @@ impl Core {
                 }
             }
             self.hot.unhold(&handle.key, &others).await;
-            self.bury(handle, overdue).await;
-            Ok(())
+            self.bury(handle, overdue).await
         })
         .await
     }
