@@ -443,7 +443,7 @@ pub const METRICS: &[Described] = &[
     counter(
         "mqueue_hook_overruns_total",
         &[],
-        "Calls made so that took too long, and were made once more on a thread for hooks",
+        "Calls made so that failed or took too long",
         "more than a few an hour: a tenant's hook is brief and then is not",
     ),
     gauge(

@@ -9,6 +9,7 @@ use super::super::{Call, DequeueVerdict, EnqueueVerdict, Failure, Report, Usage,
 use super::bindings::{ContextIn, DequeueOut, EnqueueOut, ItemIn, Rules, edit_bytes};
 use super::host::{Host, HostCallsExceeded, clean};
 use super::modules::Module;
+use super::passing::Patience;
 use crate::clock::Stopwatch;
 use crate::model::{Ceiling, HookLimits, Side, some};
 
@@ -174,8 +175,11 @@ fn prepare(store: &mut Store<Host>, call: &Call, manner: Manner) {
     store.data_mut().begin(call, manner);
     let limits = &call.version.limits;
     // Lifting needs some room beyond the bytes themselves: lists have elements.
-    let fuel = limits.output_bytes.saturating_add(64 << 10);
-    store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
+    let fuel = usize::try_from(limits.output_bytes.saturating_add(64 << 10)).unwrap_or(usize::MAX);
+    store.set_hostcall_fuel(match manner {
+        Manner::Passing => fuel.min(Patience::BYTES_OUT),
+        Manner::Own | Manner::Counted => fuel,
+    });
     let ticks = match manner {
         Manner::Passing => 1,
         Manner::Own | Manner::Counted => u64::from(time_ms(limits, call)),

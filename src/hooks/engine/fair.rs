@@ -184,17 +184,12 @@ impl<Job> Fair<Job> {
     }
 
     /// A call of `namespace` that was made in passing ended after `used`.
-    pub(super) fn passed(
-        &mut self,
-        namespace: &Namespace,
-        used: Duration,
-        was_too_long: bool,
-        now: Duration,
-    ) {
+    pub(super) fn passed(&mut self, namespace: &Namespace, used: Duration, was_abuse: bool, now: Duration) {
         let quota = self.quotas.of(namespace);
         let tenant = self.tenant(namespace, quota, now);
         tenant.spend(used, quota, now);
-        if was_too_long {
+        // Those that were under way when one was told of are the same offence.
+        if was_abuse && now >= tenant.may_pass_at {
             if tenant.is_forgiven(now) {
                 tenant.overruns = 0;
             }

@@ -282,7 +282,7 @@ impl Drop for Seeing {
     }
 }
 
-fn payload_bytes(call: &Call) -> usize {
+pub(super) fn payload_bytes(call: &Call) -> usize {
     call.items().iter().map(|item| item.item.payload.len()).sum()
 }
 

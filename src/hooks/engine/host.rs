@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasmtime::component::Linker;
-use wasmtime::{Engine, ResourceLimiter, StoreContextMut, UpdateDeadline};
+use wasmtime::{Engine, ResourceLimiter, StoreContextMut, Trap, UpdateDeadline};
 
 use super::super::{Call, LogLine, Version};
 use super::bindings::LevelOut;
@@ -57,7 +57,7 @@ impl Host {
         self.now_ms = u64::try_from(call.context.now.ms()).unwrap_or(0);
         self.random = None;
         self.call = Some(call.clone());
-        self.patience = (manner == Manner::Passing).then(Patience::default);
+        self.patience = (manner == Manner::Passing).then(Patience::begin);
         self.host_calls = 0;
         self.log = Vec::new();
         self.log_lines_dropped = 0;
@@ -67,7 +67,7 @@ impl Host {
 
     /// What is to be done at the end of the time that a call was given.
     pub(super) fn at_deadline(&mut self) -> UpdateDeadline {
-        match self.patience.as_mut().is_some_and(Patience::is_left) {
+        match self.patience.is_some_and(|patience| patience.is_left()) {
             true => UpdateDeadline::Continue(1),
             false => UpdateDeadline::Interrupt,
         }
@@ -91,6 +91,9 @@ impl Host {
     }
 
     fn count(&mut self) -> wasmtime::Result<()> {
+        if self.patience.is_some_and(|patience| !patience.is_left()) {
+            return Err(Trap::Interrupt.into());
+        }
         self.host_calls += 1;
         let most = self.version.limits.host_calls;
         if self.host_calls > most {

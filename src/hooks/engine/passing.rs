@@ -1,16 +1,18 @@
 //! Calls that are made in passing: by the thread that asks, where they take no longer than it would to hand them over.
 //!
-//! To wake a hook thread and to be woken by it takes several times as long as most calls run. So a call whose module has
-//! been brief is made on the spot. A thread of the runtime has requests of all tenants to serve: the call may have it for
-//! about a millisecond of processor time. What takes longer is broken off, made once more on a hook thread with all the
-//! time it may have, and its namespace is not trusted so again for a good while, longer every time. Processor time is
-//! booked as ever.
+//! To wake a hook thread and to be woken by it takes several times as long as most calls run. So a small call whose module
+//! has been brief is made on the spot. A thread of the runtime has requests of all tenants to serve: the call may have it for
+//! two milliseconds of processor time, which is looked at whenever an epoch ends and whenever it calls an import. What
+//! fails, or takes longer, is broken off and made once more on a hook thread, with all the time it may have. Who fails so or
+//! takes longer, whatever comes of it, is not trusted again for a good while, longer every time. Processor time is booked as
+//! ever.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Engine;
+use super::gather::payload_bytes;
 use super::modules::Module;
 use crate::clock::thread_cpu_time;
 use crate::hooks::{Call, Report};
@@ -18,8 +20,10 @@ use crate::hooks::{Call, Report};
 /// The stack that guests are given room for: theirs, a host call's on top of it, and room to spare. An overflow would
 /// end the process.
 pub const STACK_BYTES: usize = 4 << 20;
-/// What a call may take after its first deadline before it is broken off.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// Processor time that a call may take.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// Most bytes of payloads that go into a call; and as many may one call of an import, or the answer, bring out.
+const BYTES_MAX: usize = 128 << 10;
 
 thread_local! {
     static HAS_ROOM: Cell<bool> = const { Cell::new(false) };
@@ -30,18 +34,26 @@ pub fn allow_passing() {
     HAS_ROOM.set(true);
 }
 
-/// How long the thread has been kept.
-#[derive(Debug, Default)]
+/// How long a call has kept its thread, in processor time: on a busy machine time passes without it.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// The thread's processor time at the first deadline. On a busy machine time passes without it.
-    began: Option<Duration>,
+    began: Duration,
 }
 
 impl Patience {
-    /// Whether the guest may go on until the next tick.
-    pub(super) fn is_left(&mut self) -> bool {
-        let now = thread_cpu_time();
-        now.saturating_sub(*self.began.get_or_insert(now)) < PATIENCE
+    /// What a call may bring out at once, in bytes.
+    pub(super) const BYTES_OUT: usize = BYTES_MAX;
+
+    /// A call begins on this thread.
+    pub(super) fn begin() -> Self {
+        Self {
+            began: thread_cpu_time(),
+        }
+    }
+
+    /// Whether it may go on.
+    pub(super) fn is_left(&self) -> bool {
+        thread_cpu_time().saturating_sub(self.began) < PATIENCE
     }
 }
 
@@ -71,7 +83,8 @@ impl Engine {
     /// Has `call` made, here and now where it takes no time to speak of.
     pub(super) async fn made(&self, module: &Module, call: Call) -> Report {
         let may_pass = self.options.in_passing && HAS_ROOM.get() && !call.rehearsal;
-        let is_brief = may_pass && module.pace.is_brief(call.range.len());
+        let is_brief =
+            may_pass && module.pace.is_brief(call.range.len()) && payload_bytes(&call) <= BYTES_MAX;
         if is_brief && let Some(report) = self.threads.pass(&call, &*self.machine) {
             return report;
         }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::super::{Call, Failure, Report};
 use super::call::{Manner, failed, not_run};
 use super::fair::Fair;
-use super::passing::{Passed, STACK_BYTES};
+use super::passing::{Passed, Patience, STACK_BYTES};
 use super::saving::{CpuQuotas, Refusal};
 use super::slices::ask_for_short_slices;
 use crate::clock::Stopwatch;
@@ -143,7 +143,7 @@ impl Threads {
             .unwrap_or_else(|_| not_run("the server is stopping", Duration::from_secs(1)))
     }
 
-    /// Makes `call` in passing, on the calling thread; none when that may not be, or took too long.
+    /// Makes `call` in passing, on the calling thread; none when that may not be, failed, or was broken off.
     pub(super) fn pass(&self, call: &Call, execute: &impl Execute) -> Option<Report> {
         let (shared, namespace) = (&self.shared, &call.version.namespace);
         let began = shared.uptime.elapsed();
@@ -153,18 +153,20 @@ impl Threads {
                 return None;
             }
         }
+        let patience = Patience::begin();
         let executed = catch_unwind(AssertUnwindSafe(|| execute.execute(call, Manner::Passing)));
         let report = executed.unwrap_or_else(|_| failed(Failure::Trap("the host failed".into())));
-        let was_too_long = matches!(report.outcome, Err(Failure::Timeout(_)));
+        let has_failed = match &report.outcome {
+            // That says nothing about the guest.
+            Ok(_) | Err(Failure::Overload { .. }) => false,
+            Err(_) => true,
+        };
+        let was_abuse = has_failed || !patience.is_left();
         let now = shared.uptime.elapsed();
         let used = now.saturating_sub(began);
-        shared
-            .waiting
-            .lock()
-            .fair
-            .passed(namespace, used, was_too_long, now);
-        self.passed.count(was_too_long);
-        (!was_too_long).then_some(report)
+        shared.waiting.lock().fair.passed(namespace, used, was_abuse, now);
+        self.passed.count(was_abuse);
+        report.outcome.is_ok().then_some(report)
     }
 
     /// What wakes a sleeping thread when calls wait; to be done at every tick while there are calls.

@@ -98,6 +98,32 @@ async fn a_guest_that_is_brief_no_more_is_broken_off_and_has_its_time_elsewhere(
 }
 
 #[tokio::test]
+async fn imports_called_without_end_are_broken_off_as_well() {
+    allow_passing();
+    let node = Node::start();
+    // No loop and no function begins in between, where the time is looked at otherwise.
+    let log = "(call $log (i32.const 2) (i32.const 0) (i32.const 60000))".repeat(900);
+    let guest = Guest {
+        imports: LOG,
+        item: &format!("(if (i32.gt_u (i32.load offset=64 (local.get $item)) (i32.const 3)) (then {log}))"),
+        ..Guest::default()
+    };
+    let mut version = node.version(&guest.enqueue()).await;
+    version.limits.host_calls = 1_000;
+    let version = Arc::new(version);
+    for _ in 0..10_000 {
+        assert!(node.call(&version, &["x"]).await.outcome.is_ok());
+        if node.engine.status().calls_in_passing > 5 {
+            break;
+        }
+    }
+    assert_eq!(node.engine.status().overruns, 0);
+    let report = node.call(&version, &["long"]).await;
+    assert_eq!((report.outcome.is_ok(), report.usage.host_calls), (true, 900));
+    assert_eq!(node.engine.status().overruns, 1);
+}
+
+#[tokio::test]
 async fn where_no_call_may_be_made_in_passing_none_is() {
     allow_passing();
     let node = Node::start_with(|options| options.in_passing = false);
