@@ -477,7 +477,7 @@ impl Machine {
     /// A new instance; kept ones make room when there is none.
     fn instance(&self, module: &Module, call: &Call, manner: Manner) -> Result<Running, Failure> {
         let mut made = Running::new(&module.pre, call, manner);
-        if matches!(made, Err(NoInstance::Exhausted)) && manner != Manner::Passing {
+        if matches!(made, Err(NoInstance::Exhausted)) && !matches!(manner, Manner::Passing(_)) {
             self.warm.clear();
             made = Running::new(&module.pre, call, manner);
         }

@@ -95,6 +95,7 @@ test("the charts of a topic begin before the tab was opened", async () => {
       await new Promise((resolve) => setTimeout(resolve, 50));
       since = await begins();
     }
+    assert.ok(Date.parse(since.replace(" ", "T")) < opened, `${since} is not before the tab was opened`);
     await page.reload();
     await becomes(said, since);
   });

@@ -26,8 +26,8 @@ pub(super) enum Manner {
     Own,
     /// The same, with its instructions counted.
     Counted,
-    /// On a thread that has other things to do: see [`super::passing`].
-    Passing,
+    /// On a thread that has other things to do, as long as it has patience: see [`super::passing`].
+    Passing(Patience),
 }
 
 /// An instance and its store.
@@ -177,11 +177,11 @@ fn prepare(store: &mut Store<Host>, call: &Call, manner: Manner) {
     // Lifting needs some room beyond the bytes themselves: lists have elements.
     let fuel = usize::try_from(limits.output_bytes.saturating_add(64 << 10)).unwrap_or(usize::MAX);
     store.set_hostcall_fuel(match manner {
-        Manner::Passing => fuel.min(Patience::BYTES_OUT),
+        Manner::Passing(_) => fuel.min(Patience::BYTES_OUT),
         Manner::Own | Manner::Counted => fuel,
     });
     let ticks = match manner {
-        Manner::Passing => 1,
+        Manner::Passing(_) => 1,
         Manner::Own | Manner::Counted => u64::from(time_ms(limits, call)),
     };
     // The tick under way counts as one.

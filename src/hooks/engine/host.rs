@@ -57,7 +57,10 @@ impl Host {
         self.now_ms = u64::try_from(call.context.now.ms()).unwrap_or(0);
         self.random = None;
         self.call = Some(call.clone());
-        self.patience = (manner == Manner::Passing).then(Patience::begin);
+        self.patience = match manner {
+            Manner::Passing(patience) => Some(patience),
+            Manner::Own | Manner::Counted => None,
+        };
         self.host_calls = 0;
         self.log = Vec::new();
         self.log_lines_dropped = 0;

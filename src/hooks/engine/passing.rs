@@ -35,7 +35,7 @@ pub fn allow_passing() {
 }
 
 /// How long a call has kept its thread, in processor time: on a busy machine time passes without it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Patience {
     began: Duration,
 }
@@ -65,9 +65,9 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    pub(super) fn count(&self, was_too_long: bool) {
+    pub(super) fn count(&self, was_abuse: bool) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.overruns.fetch_add(was_too_long.into(), Ordering::Relaxed);
+        self.overruns.fetch_add(was_abuse.into(), Ordering::Relaxed);
     }
 
     pub(super) fn calls(&self) -> u64 {

@@ -154,7 +154,9 @@ impl Threads {
             }
         }
         let patience = Patience::begin();
-        let executed = catch_unwind(AssertUnwindSafe(|| execute.execute(call, Manner::Passing)));
+        let executed = catch_unwind(AssertUnwindSafe(|| {
+            execute.execute(call, Manner::Passing(patience))
+        }));
         let report = executed.unwrap_or_else(|_| failed(Failure::Trap("the host failed".into())));
         let has_failed = match &report.outcome {
             // That says nothing about the guest.

@@ -348,7 +348,7 @@ impl Topic {
         items
     }
 
-    /// Takes up to `max` eligible items in delivery order under new leases.
+    /// Takes eligible items in delivery order under new leases, as many as are wanted.
     pub(super) fn take(&mut self, want: Want, term: Term, at: Moment) -> Taken {
         let mut overdue = self.advance(at);
         let mut items = Vec::with_capacity(want.items.min(self.tally.ready as usize));

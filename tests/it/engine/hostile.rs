@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqueue::hooks::engine::{CpuQuotas, UploadError, allow_passing};
-use mqueue::hooks::{Failure, Runner, Verdicts};
+use mqueue::hooks::{Failure, Runner, Verdicts, Version};
 use mqueue::model::{CpuRate, Side};
 
 use super::{Node, call, enqueued, replaced, version, warm};
@@ -64,6 +64,18 @@ async fn endless_loops_end() {
     .await;
 }
 
+/// Calls until some calls were made in passing.
+async fn until_trusted(node: &Node, version: &Arc<Version>) {
+    let passed = || node.engine.status().calls_in_passing;
+    for _ in 0..10_000 {
+        assert!(node.call(version, &["x"]).await.outcome.is_ok());
+        if passed() > 5 {
+            break;
+        }
+    }
+    assert!(passed() > 5);
+}
+
 #[tokio::test]
 async fn a_guest_that_is_brief_no_more_is_broken_off_and_has_its_time_elsewhere() {
     allow_passing();
@@ -78,13 +90,7 @@ async fn a_guest_that_is_brief_no_more_is_broken_off_and_has_its_time_elsewhere(
     version.limits.item_ms = 50;
     let version = Arc::new(version);
     let passed = || node.engine.status().calls_in_passing;
-    for _ in 0..10_000 {
-        assert!(node.call(&version, &["x"]).await.outcome.is_ok());
-        if passed() > 5 {
-            break;
-        }
-    }
-    assert!(passed() > 5);
+    until_trusted(&node, &version).await;
     let report = node.call(&version, &["long"]).await;
     assert_eq!(report.outcome, Err(Failure::Timeout(Duration::from_millis(50))));
     assert_eq!(report.log.len(), 1, "only the attempt that counts is told of");
@@ -111,12 +117,7 @@ async fn imports_called_without_end_are_broken_off_as_well() {
     let mut version = node.version(&guest.enqueue()).await;
     version.limits.host_calls = 1_000;
     let version = Arc::new(version);
-    for _ in 0..10_000 {
-        assert!(node.call(&version, &["x"]).await.outcome.is_ok());
-        if node.engine.status().calls_in_passing > 5 {
-            break;
-        }
-    }
+    until_trusted(&node, &version).await;
     assert_eq!(node.engine.status().overruns, 0);
     let report = node.call(&version, &["long"]).await;
     assert_eq!((report.outcome.is_ok(), report.usage.host_calls), (true, 900));

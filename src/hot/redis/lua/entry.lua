@@ -227,16 +227,22 @@ local function entries(T, ids)
     return all
 end
 
--- The entries of `ids` from the first on, as many as fill `bytes`.
-local function entries_within(T, ids, bytes)
-    local states, all, filled = fields(T.base .. 's', ids), {}, 0
+-- The states of `ids` from the first on, as many as fill `bytes`.
+local function states_within(T, ids, bytes)
+    local states, some, filled = fields(T.base .. 's', ids), {}, 0
     for at = 1, #ids do
         if filled >= bytes then break end
-        local e = states[at] and read(states[at])
-        all[at] = e
-        if e then filled = filled + e.bytes end
+        some[at] = states[at]
+        if states[at] then filled = filled + bytes_of(states[at]) end
     end
-    return all
+    return some
+end
+
+-- The same, read.
+local function entries_within(T, ids, bytes)
+    local some = states_within(T, ids, bytes)
+    for at, state in ipairs(some) do some[at] = state and read(state) end
+    return some
 end
 
 local function entry(T, id)

@@ -95,18 +95,16 @@ end
 
 -- id, state, item of each, as many as fill `bytes`; and 1 when that is not all.
 local function shown(T, ids, bytes)
-    local states, there, filled, reply = fields(T.base .. 's', ids), {}, 0, {}
-    for at, id in ipairs(ids) do
-        if filled >= bytes then break end
-        if states[at] then
-            there[#there + 1] = id
-            filled = filled + bytes_of(states[at])
-            reply[3 * #there - 2] = id
-            reply[3 * #there - 1] = states[at]
+    local states, reply = states_within(T, ids, bytes), {}
+    local items = fields(T.base .. 'i', rest(ids, 1, #states))
+    for at, state in ipairs(states) do
+        if state then
+            reply[#reply + 1] = ids[at]
+            reply[#reply + 1] = state
+            reply[#reply + 1] = items[at]
         end
     end
-    for at, item in ipairs(fields(T.base .. 'i', there)) do reply[3 * at] = item end
-    return {reply, filled >= bytes and 1 or 0}
+    return {reply, #states < #ids and 1 or 0}
 end
 
 -- id.
@@ -135,8 +133,8 @@ function operations.browse_leased(T, a)
     return shown(T, ids, REPLY_BYTES)
 end
 
--- set of keys in order, or none for leased and held items; limit; how many bytes are enough. Of each priority only the last keys are looked at,
--- and of so many priorities at most: a call must not keep the server from others for long.
+-- set of keys in order, or none for leased and held items; limit; how many bytes are enough. Of each priority only the
+-- last keys are looked at, and of so many priorities at most: a call must not keep the server from others for long.
 function operations.newest(T, a)
     local set, limit, ids = a[1], tonumber(a[2]), {}
     if set == '' then
